@@ -1,0 +1,45 @@
+# Every target does its own set-up; all are safe to repeat.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+
+.PHONY: setup run test quick lint bench soak clean
+.DEFAULT_GOAL := setup
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	# torch alone first: an exact pin takes the CPU build, a range takes CUDA's.
+	$(BIN)/pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+setup: $(STAMP)
+
+run: $(STAMP)
+	$(BIN)/labctl run protocols/quickstart.yaml
+
+test: $(STAMP)
+	$(BIN)/pytest -n 2
+
+quick: $(STAMP)
+	$(BIN)/pytest -n 2 -m 'not slow and not hardware and not gpu and not bench and not conformance'
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 labctl drivers
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+
+bench: $(STAMP)
+	$(BIN)/pytest tests/benchmarks -m bench -s -p no:xdist
+
+soak: $(STAMP)
+	LABCTL_SOAK=1 $(BIN)/pytest -n 2
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

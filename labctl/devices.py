@@ -1,0 +1,594 @@
+"""What a device must do to be an SLM, a laser or a camera: the roles.
+
+A role is a :class:`typing.Protocol` with abstract methods; a driver inherits it
+explicitly, so that a type checker and the interpreter both refuse an unfinished
+one. This module imports nothing but the standard library, numpy's types and
+labctl's errors: importing a role never imports a vendor's library.
+
+Arrays are ``(…, row, column)``, shapes ``(height, width)``, phase positive is
+delay. Units stand in names. A value out of range raises before anything is sent.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Levels = NDArray[np.uint8] | NDArray[np.uint16]
+Counts = NDArray[np.uint16]
+Settings = Mapping[str, str | int | float | bool | None | list[int] | list[float]]
+Trigger = Literal["software", "line"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a device says it is.
+
+    Parameters
+    ----------
+    vendor, model, serial, firmware
+        As read from the device; an empty string where it cannot tell.
+    """
+
+    vendor: str
+    model: str
+    serial: str
+    firmware: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """Proof that a pattern is on the panel.
+
+    Parameters
+    ----------
+    pattern_id
+        Counts the writes of this panel since it was opened, from 1.
+    checksum
+        CRC-32 of the levels, row by row.
+    written_s
+        Time on the bench clock at which the write was complete.
+    """
+
+    pattern_id: int
+    checksum: int
+    written_s: float
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """What a camera really took when it was configured.
+
+    Parameters
+    ----------
+    exposure_s
+        Exposure time, as read back.
+    gain_db
+        Gain, as read back.
+    region
+        Row, column, height and width of the region read out, in pixels.
+    """
+
+    exposure_s: float
+    gain_db: float
+    region: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One exposure, owned by whoever received it.
+
+    Parameters
+    ----------
+    data
+        Counts, ``(row, column)``, uint16, right-justified.
+    frame_id
+        The camera's own counter.
+    trigger
+        Number of the trigger that this frame answers, from 1 since ``arm``.
+    device_time_s
+        Start of the exposure on the device's own clock.
+    host_time_s
+        Arrival on the bench clock.
+    exposure_start_s, exposure_end_s
+        The exposure on the bench clock.
+    """
+
+    data: Counts
+    frame_id: int
+    trigger: int
+    device_time_s: float
+    host_time_s: float
+    exposure_start_s: float
+    exposure_end_s: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A measured value and when it was measured.
+
+    Parameters
+    ----------
+    value
+        The value, in the unit that the meter declares.
+    time_s
+        Time on the bench clock.
+    """
+
+    value: float
+    time_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Played:
+    """What a sequence of N patterns brought back, one row per pattern.
+
+    Parameters
+    ----------
+    frames
+        Counts, ``(pattern, row, column)``, uint16.
+    pattern_id, checksum
+        As :class:`Written`, int64 ``(pattern,)``.
+    written_s
+        Time at which each pattern was on the panel.
+    frame_id, trigger
+        As :class:`Frame`, int64 ``(pattern,)``.
+    device_time_s, host_time_s, exposure_start_s, exposure_end_s
+        As :class:`Frame`, float64 ``(pattern,)``.
+    power_mw
+        Optical power during each exposure, measured; None where the bench
+        has no meter that follows single exposures.
+    """
+
+    frames: Counts
+    pattern_id: NDArray[np.int64]
+    checksum: NDArray[np.int64]
+    written_s: NDArray[np.float64]
+    frame_id: NDArray[np.int64]
+    trigger: NDArray[np.int64]
+    device_time_s: NDArray[np.float64]
+    host_time_s: NDArray[np.float64]
+    exposure_start_s: NDArray[np.float64]
+    exposure_end_s: NDArray[np.float64]
+    power_mw: NDArray[np.float64] | None
+
+
+class Clock(Protocol):
+    """The one source of time for a bench: real, or virtual in simulation."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """Seconds since a fixed moment; never goes back."""
+
+    @abstractmethod
+    def sleep(self, seconds: float) -> None:
+        """Return when ``seconds`` have passed on this clock.
+
+        Raises
+        ------
+        ValueError
+            ``seconds`` is negative or not a number.
+        """
+
+
+@runtime_checkable
+class Device(Protocol):
+    """Anything with a life cycle: constructed without I/O, opened, closed."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name in the bench file."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Take the device, command its safe state and read it back.
+
+        Raises
+        ------
+        DeviceError
+            It does not answer, is taken, or is another one than was asked for.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Command the safe state, then release.
+
+        May be called twice, and after an ``open`` that failed half-way.
+        """
+
+    @abstractmethod
+    def identity(self) -> Identity:
+        """Who the device says it is; open only."""
+
+    @abstractmethod
+    def settings(self) -> Settings:
+        """A plain snapshot of every setting, for the record."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@runtime_checkable
+class SLM(Device, Protocol):
+    """A spatial light modulator: shows gray levels, knows nothing of phase."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """Panel ``(height, width)``, in pixels."""
+
+    @property
+    @abstractmethod
+    def bit_depth(self) -> int:
+        """Bits a level; 8 asks for uint8, more for uint16."""
+
+    @property
+    @abstractmethod
+    def pitch_um(self) -> float:
+        """Distance between pixels."""
+
+    @property
+    @abstractmethod
+    def settle_s(self) -> float:
+        """The vendor's worst-case settling time; a calibration replaces it."""
+
+    @abstractmethod
+    def write(self, levels: Levels) -> Written:
+        """Show a pattern; returns when the panel has it, not when it settled.
+
+        Parameters
+        ----------
+        levels
+            ``(row, column)`` of the panel's shape; uint8 up to 8 bits, uint16
+            above. Nothing is cropped, wrapped, cast or corrected.
+
+        Returns
+        -------
+        written
+            Identity of the pattern and the time at which it was complete.
+
+        Raises
+        ------
+        OutOfRangeError
+            Shape, dtype or a level does not fit; nothing was sent.
+        """
+
+
+@runtime_checkable
+class Laser(Device, Protocol):
+    """A light source. Dark after open, dark after close."""
+
+    @property
+    @abstractmethod
+    def wavelength_nm(self) -> float:
+        """Vacuum wavelength."""
+
+    @property
+    @abstractmethod
+    def power_limits_mw(self) -> tuple[float, float]:
+        """Least and greatest power that the head accepts."""
+
+    @property
+    @abstractmethod
+    def repetition_rate_hz(self) -> float | None:
+        """Pulses a second; None for a continuous source."""
+
+    @property
+    @abstractmethod
+    def pulse_width_fs(self) -> float | None:
+        """Length of a pulse; None for a continuous source."""
+
+    @abstractmethod
+    def set_power_mw(self, power_mw: float) -> None:
+        """Demand a power; never switches emission.
+
+        Raises
+        ------
+        OutOfRangeError
+            Beyond the limits; nothing was sent.
+        """
+
+    @abstractmethod
+    def setpoint_mw(self) -> float:
+        """Power that was demanded."""
+
+    @abstractmethod
+    def power_mw(self) -> float:
+        """Power that the head measures; 0 while dark."""
+
+    @abstractmethod
+    def emission(self, on: bool) -> None:  # noqa: FBT001 - one meaning, one word
+        """Switch emission; returns when it is confirmed.
+
+        Raises
+        ------
+        InterlockError
+            The interlock is open.
+        DeviceError
+            Emission did not start; the laser was told to go dark first.
+        LaserStillOnError
+            Emission did not stop.
+        """
+
+    @abstractmethod
+    def is_emitting(self) -> bool:
+        """Whether the head says that it emits."""
+
+    @abstractmethod
+    def faults(self) -> list[str]:
+        """Faults in words; empty when all is well."""
+
+
+@runtime_checkable
+class Camera(Device, Protocol):
+    """A frame source that is triggered, one frame a trigger."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """Full sensor ``(height, width)``, in pixels."""
+
+    @property
+    @abstractmethod
+    def bit_depth(self) -> int:
+        """Bits a pixel, right-justified."""
+
+    @property
+    @abstractmethod
+    def pixel_um(self) -> float:
+        """Distance between pixels."""
+
+    @property
+    @abstractmethod
+    def exposure_limits_s(self) -> tuple[float, float]:
+        """Least and greatest exposure time."""
+
+    @property
+    @abstractmethod
+    def gain_limits_db(self) -> tuple[float, float]:
+        """Least and greatest gain."""
+
+    @property
+    @abstractmethod
+    def saturation_dn(self) -> int:
+        """Counts from which a pixel is saturated."""
+
+    @property
+    @abstractmethod
+    def frame_id_modulus(self) -> int | None:
+        """Where the frame counter starts again; None if it never does."""
+
+    @abstractmethod
+    def configure(
+        self,
+        *,
+        exposure_s: float,
+        gain_db: float = 0.0,
+        region: tuple[int, int, int, int] | None = None,
+    ) -> CameraSettings:
+        """Set exposure, gain and region; refused while armed.
+
+        Parameters
+        ----------
+        exposure_s
+            Exposure time.
+        gain_db
+            Gain.
+        region
+            Row, column, height and width, in pixels; None for the sensor.
+
+        Returns
+        -------
+        taken
+            What the camera really took.
+
+        Raises
+        ------
+        OutOfRangeError
+            A value does not fit; nothing was sent.
+        DeviceError
+            The camera is armed.
+        """
+
+    @abstractmethod
+    def arm(self, frames: int) -> None:
+        """Get ready for ``frames`` triggers; buffers are empty afterwards."""
+
+    @abstractmethod
+    def trigger(self) -> None:
+        """Start one exposure.
+
+        Raises
+        ------
+        FrameError
+            ``trigger_refused``: not armed, or more triggers than armed for.
+        """
+
+    @abstractmethod
+    def frame(self, timeout_s: float) -> Frame:
+        """Return the answer to the oldest trigger that has none yet.
+
+        A frame that began before its trigger is never returned.
+
+        Raises
+        ------
+        FrameError
+            ``timeout`` or any other class of rejection.
+        """
+
+    @abstractmethod
+    def disarm(self) -> None:
+        """Stop; may be called when not armed."""
+
+
+@runtime_checkable
+class Shutter(Device, Protocol):
+    """Something that blocks the beam. Closed after open, closed after close."""
+
+    @abstractmethod
+    def set_open(self, is_open: bool) -> None:  # noqa: FBT001 - one meaning
+        """Move, and return when the position was read back.
+
+        Raises
+        ------
+        DeviceError
+            It did not get there.
+        """
+
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Position, read back."""
+
+
+@runtime_checkable
+class Attenuator(Device, Protocol):
+    """Something that dims the beam. At its least after open and close."""
+
+    @property
+    @abstractmethod
+    def transmission_limits(self) -> tuple[float, float]:
+        """Least and greatest transmission, as fractions."""
+
+    @abstractmethod
+    def set_transmission(self, transmission: float) -> None:
+        """Set the transmitted fraction of the power.
+
+        Raises
+        ------
+        OutOfRangeError
+            Beyond the limits; nothing was sent.
+        """
+
+    @abstractmethod
+    def transmission(self) -> float:
+        """Transmitted fraction, read back."""
+
+
+@runtime_checkable
+class Meter(Device, Protocol):
+    """Something that measures one number, such as the optical power."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """Unit of the readings, such as ``mW``."""
+
+    @abstractmethod
+    def reading(self) -> Reading:
+        """Return the newest value and when it was measured.
+
+        Raises
+        ------
+        DeviceTimeoutError
+            The meter is silent.
+        """
+
+
+class Sequence(Protocol):
+    """Capability: play N patterns and return N frames in one go."""
+
+    @property
+    @abstractmethod
+    def longest(self) -> int:
+        """Greatest number of patterns that one call accepts."""
+
+    @abstractmethod
+    def play(self, levels: Levels, *, settle_s: float) -> Played:
+        """Show every pattern, wait, expose; with the camera's settings.
+
+        Stepping the same patterns through ``SLM.write``, ``Clock.sleep`` and
+        ``Camera.trigger`` gives the same frames.
+
+        Parameters
+        ----------
+        levels
+            ``(pattern, row, column)``.
+        settle_s
+            Time between a complete write and the start of its exposure.
+
+        Returns
+        -------
+        played
+            One row per pattern, in order.
+
+        Raises
+        ------
+        OutOfRangeError
+            Levels do not fit the panel, or there are too many patterns.
+        FrameError
+            A frame is missing or not the one expected: none is returned.
+        """
+
+
+class Oracle(Protocol):
+    """Capability of simulated benches: the true gradient, for reference only."""
+
+    @abstractmethod
+    def gradient(
+        self, levels: Levels, cotangent: NDArray[np.float64], *, power_mw: float
+    ) -> NDArray[np.float64]:
+        """Pull a gradient on the mean frame back to the gray levels.
+
+        Costs no exposure, moves no clock, draws no noise.
+
+        Parameters
+        ----------
+        levels
+            ``(pattern, row, column)`` of the panel, settled.
+        cotangent
+            Derivative of something with respect to each count of the frame,
+            ``(pattern, row, column)``, with the camera's present settings.
+        power_mw
+            Optical power.
+
+        Returns
+        -------
+        gradient
+            Derivative with respect to each gray level,
+            ``(pattern, row, column)``; the jump from the last level to 0 is
+            not part of it.
+        """
+
+
+class World(Protocol):
+    """The simulated light path that the devices of a simulated bench share."""
+
+    @property
+    @abstractmethod
+    def clock(self) -> Clock:
+        """The virtual clock of this bench."""
+
+    @property
+    @abstractmethod
+    def shots(self) -> int:
+        """Exposures made so far, whatever for."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint must hold to go on bit-identically."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up a state that :meth:`state` returned."""
+
+    @abstractmethod
+    def describe(self) -> Settings:
+        """Medium, grid, kernel and imperfections, for the record."""

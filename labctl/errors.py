@@ -1,0 +1,222 @@
+"""Every error that labctl raises on purpose, on one page.
+
+::
+
+    LabctlError
+    ├── InputError          exit 2   refused before a device opened
+    │   ├── ProtocolError            a protocol or bench file: every fault, line by line
+    │   ├── CalibrationError         missing, stale, failed, or of other hardware
+    │   └── BudgetError              the ledger would be overspent
+    ├── DeviceError         exit 3   a device failed
+    │   ├── OutOfRangeError          a value beyond what the device can do
+    │   ├── DeviceTimeoutError       no answer in time
+    │   └── FrameError               a frame that cannot be accepted; carries its class
+    ├── SafetyError         exit 4   a limit or an interlock stopped the run
+    │   ├── InterlockError
+    │   └── LaserStillOnError
+    ├── RecordError         exit 5   no room, locked, damaged
+    └── OutcomeError        exit 6   measured, and not good enough
+
+Messages have one form: *where: what=got, expected …. Do ….* Classes that carry
+fields build their message from them and keep them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class LabctlError(Exception):
+    """An error for the person at the bench; the message says what to do."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(LabctlError):
+    """Refused before any device was opened."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong in a document, and where.
+
+    Parameters
+    ----------
+    where
+        The document: a file's path, or ``--set``.
+    line
+        Line, counted from 1; None where the fault has no line.
+    column
+        Column, counted from 1; None where the fault has no column.
+    key
+        Dotted path of the key, such as ``training.batch``.
+    text
+        What was got, what was expected, what to do.
+    """
+
+    where: str
+    line: int | None
+    column: int | None
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        place = self.where
+        if self.line is not None:
+            place += f" line {self.line}"
+        if self.column is not None:
+            place += f" column {self.column}"
+        return f"{place}: {self.key}: {self.text}" if self.key else f"{place}: {self.text}"
+
+
+class ProtocolError(InputError):
+    """A protocol or bench file that cannot be used.
+
+    Parameters
+    ----------
+    faults
+        Every fault that was found, in the order of the document.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class CalibrationError(InputError):
+    """A calibration is missing, stale, failed, or belongs to other hardware."""
+
+
+class BudgetError(InputError):
+    """Booking the shots would overspend the budget.
+
+    Parameters
+    ----------
+    category
+        What the shots were for.
+    wanted
+        Shots that were asked for.
+    left
+        Shots that the budget still holds.
+    budget
+        The budget of the run.
+    """
+
+    def __init__(self, category: str, wanted: int, left: int, budget: int) -> None:
+        self.category, self.wanted, self.left, self.budget = (
+            category,
+            wanted,
+            left,
+            budget,
+        )
+        super().__init__(
+            f"ledger: {category}={wanted} shots, expected at most {left} "
+            f"(left of budget.shots={budget}). Raise budget.shots in the protocol, "
+            "or ask for less."
+        )
+
+
+class DeviceError(LabctlError):
+    """A device failed.
+
+    Parameters
+    ----------
+    device
+        Name of the device in the bench file.
+    action
+        What it was asked to do.
+    detail
+        What happened, and what to do.
+    """
+
+    exit_code = 3
+
+    def __init__(self, device: str, action: str, detail: str) -> None:
+        self.device, self.action, self.detail = device, action, detail
+        super().__init__(f"{device}: {action}: {detail}")
+
+
+class OutOfRangeError(DeviceError):
+    """A value beyond what the device can do; nothing was sent.
+
+    Parameters
+    ----------
+    device
+        Name of the device in the bench file.
+    quantity
+        Name of the value, with its unit, such as ``power_mw``.
+    got
+        The value that was refused.
+    low, high
+        The range that the device accepts.
+    source
+        Who sets the range: ``device``, ``bench file`` or ``calibration``.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        quantity: str,
+        got: object,
+        *,
+        low: object,
+        high: object,
+        source: str = "device",
+    ) -> None:
+        self.quantity, self.got, self.low, self.high = quantity, got, low, high
+        self.source = source
+        super().__init__(
+            device, "set", f"{quantity}={got}, expected {low} to {high} ({source})"
+        )
+
+
+class DeviceTimeoutError(DeviceError):
+    """A device did not answer in time."""
+
+
+class FrameError(DeviceError):
+    """A frame that cannot be accepted as the answer to its pattern.
+
+    Parameters
+    ----------
+    device
+        Name of the camera in the bench file.
+    kind
+        Class of the rejection: ``stale``, ``duplicate``, ``gap``, ``late``,
+        ``incomplete``, ``wrong_shape``, ``trigger_refused``, ``timeout``,
+        ``removed``.
+    detail
+        What was got and what was expected.
+    """
+
+    def __init__(self, device: str, kind: str, detail: str) -> None:
+        self.kind = kind
+        super().__init__(device, f"frame {kind}", detail)
+
+
+class SafetyError(LabctlError):
+    """A safety limit or an interlock stopped the run."""
+
+    exit_code = 4
+
+
+class InterlockError(SafetyError):
+    """The interlock is open; emission is refused."""
+
+
+class LaserStillOnError(SafetyError):
+    """The laser was told to go dark and still emits: turn its key by hand."""
+
+
+class RecordError(LabctlError):
+    """The record cannot be written, read or repaired."""
+
+    exit_code = 5
+
+
+class OutcomeError(LabctlError):
+    """Measured, and not good enough: a typed failure of a calibration or training."""
+
+    exit_code = 6

@@ -1,0 +1,390 @@
+"""Schema of protocol files: what to do, on any bench."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, TypeAdapter, model_validator
+
+from labctl.document import Schema
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+DataSetName = Literal["digits", "yin-yang", "spirals", "mnist-1d", "moons", "xor"]
+
+
+class DataEntry(Schema):
+    """Which data: a built-in set, or a file of one's own.
+
+    Parameters
+    ----------
+    set
+        Name of a built-in set.
+    file
+        Path of an ``.npz``, ``.h5`` or ``.csv`` file, relative to the protocol.
+    task
+        What the targets are; needed with ``file`` only.
+    train, validation, test
+        Samples of each split; None takes all that the set has.
+    """
+
+    set: DataSetName | None = None
+    file: str | None = None
+    task: Literal["classification", "regression"] | None = None
+    train: Count | None = None
+    validation: Count | None = None
+    test: Count | None = None
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "DataEntry":
+        if (self.set is None) == (self.file is None):
+            text = "expected either set (a built-in data set) or file"
+            raise ValueError(text)
+        if self.file is not None and self.task is None:
+            text = "task is missing, expected classification or regression with file"
+            raise ValueError(text)
+        return self
+
+
+class ReservoirOverride(Schema):
+    """What of the bench's reservoir section this protocol replaces."""
+
+    macropixels: tuple[Count, Count] | None = None
+    region: tuple[Whole, Whole, Count, Count] | None = None
+    bins: tuple[Count, Count] | None = None
+    exposure_s: Positive | None = None
+    gain_db: NotNegative | None = None
+    power_mw: Positive | None = None
+
+
+class DeviceLayer(Schema):
+    """The device as a layer.
+
+    Parameters
+    ----------
+    layer
+        ``device``.
+    encoding
+        ``additive`` (inputs and theta on the same macropixels), ``split``
+        (left part inputs, right part theta) or ``modes`` (inputs on all
+        macropixels, theta as coefficients of a basis added to them).
+    input_scale_rad
+        Phase of an input of 1.
+    theta_init
+        How theta starts.
+    theta_scale_rad
+        Width of the start: uniform in [0, width), or normal with that sigma.
+    split
+        Share of the columns given to the inputs, with ``split``.
+    basis, modes
+        Which functions and how many, with ``modes``.
+    """
+
+    layer: Literal["device"]
+    encoding: Literal["additive", "split", "modes"] = "additive"
+    input_scale_rad: Positive = 3.141592653589793
+    theta_init: Literal["uniform", "normal", "zeros"] = "uniform"
+    theta_scale_rad: Positive = 6.283185307179586
+    split: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    basis: Literal["zernike", "fourier", "hadamard"] = "fourier"
+    modes: Count = 32
+
+
+class LinearLayer(Schema):
+    """A digital linear layer; without ``outputs`` it has as many as the task."""
+
+    layer: Literal["linear"]
+    outputs: Count | None = None
+
+
+class StandardiseLayer(Schema):
+    """Subtract the mean and divide by the spread seen at the start; fixed then."""
+
+    layer: Literal["standardise"]
+
+
+class ActivationLayer(Schema):
+    """A digital activation."""
+
+    layer: Literal["activation"]
+    function: Literal["relu", "gelu", "tanh", "sigmoid", "sin"]
+
+
+Layer = Annotated[
+    DeviceLayer | LinearLayer | StandardiseLayer | ActivationLayer,
+    Field(discriminator="layer"),
+]
+
+
+class FitLoss(Schema):
+    """One term of the surrogate's fit.
+
+    Parameters
+    ----------
+    name
+        ``value`` and ``jvp`` for twins; ``mse``, ``cos``, ``dot``, ``gen`` on
+        relation (1) for any surrogate.
+    weight
+        Factor of the term.
+    a
+        Exponent of ``gen``.
+    """
+
+    name: Literal["value", "jvp", "mse", "cos", "dot", "gen"]
+    weight: Positive = 1.0
+    a: Annotated[float, Field(ge=0, le=2)] = 1.0
+
+
+class SurrogateEntry(Schema):
+    """The learned backward pass.
+
+    Parameters
+    ----------
+    name
+        Which model.
+    width, depth
+        Hidden size and layers (``dense``, ``log-lin-exp``, ``linear``,
+        ``twin-dense``).
+    rank
+        Terms of ``linear``.
+    modes
+        Field modes of ``twin-modes``.
+    ridge, forgetting
+        Of ``jacobian``.
+    loss
+        Terms of the fit; empty takes the model's own default.
+    fits_per_step, fit_batch, learning_rate
+        Digital effort after each device batch.
+    average
+        Decay of the averaged weights that answer; 0 for none.
+    replay
+        Greatest number of shots remembered.
+    """
+
+    name: Literal[
+        "jacobian", "dense", "log-lin-exp", "linear", "twin-dense", "twin-modes"
+    ]
+    width: Count = 128
+    depth: Count = 2
+    rank: Count = 64
+    modes: Count = 64
+    ridge: Positive = 1e-2
+    forgetting: Annotated[float, Field(gt=0, le=1)] = 0.999
+    loss: list[FitLoss] = []
+    fits_per_step: Whole = 40
+    fit_batch: Count = 128
+    learning_rate: Positive = 3e-3
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    replay: Count = 100_000
+
+
+class ProbeEntry(Schema):
+    """Where perturbations come from.
+
+    Parameters
+    ----------
+    dither_rad
+        Rms phase that every training exposure carries, first and last step.
+    paired_per_step, paired_rad
+        Extra exposures a step, each beside one of the batch, and their rms.
+    held_out_per_step, held_out_rad
+        The same, kept from every fit: they measure the held-out cosine.
+    window
+        Held-out probes that the live cosine looks back on.
+    noise_repeats
+        Patterns exposed twice before training, to measure the noise floor.
+    """
+
+    dither_rad: tuple[NotNegative, NotNegative] = (0.5, 0.2)
+    paired_per_step: Whole = 0
+    paired_rad: Positive = 0.3
+    held_out_per_step: Whole = 2
+    held_out_rad: Positive = 0.3
+    window: Annotated[int, Field(ge=100)] = 100
+    noise_repeats: Whole = 32
+
+
+class EstimatorEntry(Schema):
+    """What the backward pass hands to the optimiser.
+
+    Parameters
+    ----------
+    name
+        ``trust`` (the surrogate) or ``control-variate`` (the surrogate,
+        corrected by fresh probes of each sample).
+    probes
+        Probes a sample, with ``control-variate``.
+    gain
+        Weight c of the correction; ``optimal`` computes c*.
+    """
+
+    name: Literal["trust", "control-variate"] = "trust"
+    probes: Count = 1
+    gain: Annotated[float, Field(ge=0, le=1)] | Literal["optimal"] = "optimal"
+
+
+class TrainingEntry(Schema):
+    """How theta and the digital layers are trained.
+
+    Parameters
+    ----------
+    batch
+        Samples a step.
+    learning_rate_theta, learning_rate_digital
+        Adam's steps, in rad and in units of the digital weights.
+    schedule
+        Of both steps over the run.
+    weight_decay
+        Of the digital layers.
+    validate_every
+        Steps between validations; 0 for none. Each costs the validation split.
+    """
+
+    batch: Count = 64
+    learning_rate_theta: Positive = 0.03
+    learning_rate_digital: Positive = 0.01
+    schedule: Literal["constant", "cosine"] = "cosine"
+    weight_decay: NotNegative = 0.0
+    validate_every: Whole = 0
+
+
+class Budget(Schema):
+    """What the run may cost.
+
+    Parameters
+    ----------
+    shots
+        Exposures of every category but the final test and the reference lines.
+    """
+
+    shots: Count
+
+
+class Reference(Schema):
+    """Lines to compare the result with, measured after training.
+
+    Parameters
+    ----------
+    oracle
+        Train once more with the true gradient; simulated benches only.
+    """
+
+    oracle: bool = False
+
+
+class RecordEntry(Schema):
+    """What the record keeps.
+
+    Parameters
+    ----------
+    frames
+        ``full`` (the region read out), ``binned`` (outputs only).
+    compression
+        Of full frames.
+    checkpoint_every
+        Steps between checkpoints.
+    """
+
+    frames: Literal["full", "binned"] = "binned"
+    compression: Literal["none", "gzip"] = "none"
+    checkpoint_every: Count = 50
+
+
+class _Document(Schema):
+    schema_version: Literal[1]
+    title: str = ""
+    bench: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    reservoir: ReservoirOverride = ReservoirOverride()
+    record: RecordEntry = RecordEntry()
+
+
+class TrainProtocol(_Document):
+    """Train a model that has the device in it."""
+
+    kind: Literal["train"]
+    data: DataEntry
+    model: Annotated[list[Layer], Field(min_length=1)]
+    surrogate: SurrogateEntry
+    probes: ProbeEntry = ProbeEntry()
+    estimator: EstimatorEntry = EstimatorEntry()
+    training: TrainingEntry = TrainingEntry()
+    budget: Budget
+    reference: Reference = Reference()
+
+    @model_validator(mode="after")
+    def _has_a_device(self) -> "TrainProtocol":
+        if not any(layer.layer == "device" for layer in self.model):
+            text = "model has no device layer, expected at least one"
+            raise ValueError(text)
+        return self
+
+
+class EvaluateProtocol(_Document):
+    """Measure a trained model again.
+
+    Parameters
+    ----------
+    source
+        The record it was trained in, relative to the protocol.
+    repeats
+        How often the test split is measured.
+    """
+
+    kind: Literal["evaluate"]
+    source: str
+    repeats: Count = 1
+    budget: Budget | None = None
+
+
+class ScanPatterns(Schema):
+    """What the panel shows at each point of a scan.
+
+    Parameters
+    ----------
+    source
+        ``random`` phases, ``flat``, or inputs of a data set.
+    count
+        Patterns a point, the same at every point.
+    scale_rad
+        Width of the random phases, or phase of an input of 1.
+    data
+        The data set, with ``data``.
+    """
+
+    source: Literal["random", "flat", "data"] = "random"
+    count: Count = 8
+    scale_rad: Positive = 6.283185307179586
+    data: DataEntry | None = None
+
+
+class ScanProtocol(_Document):
+    """Sweep one setting and record the outputs.
+
+    Parameters
+    ----------
+    sweep
+        Dotted key: of this protocol (``reservoir.power_mw``), or of the bench
+        file of a simulated bench (``bench_file.world.options.medium.b``).
+    values
+        What it is set to, one point each.
+    patterns
+        What the panel shows.
+    repeats
+        Exposures of each pattern.
+    """
+
+    kind: Literal["scan"]
+    sweep: str
+    values: Annotated[list[JsonValue], Field(min_length=1)]
+    patterns: ScanPatterns = ScanPatterns()
+    repeats: Count = 1
+    budget: Budget | None = None
+
+
+Protocol = Annotated[
+    TrainProtocol | EvaluateProtocol | ScanProtocol, Field(discriminator="kind")
+]
+ADAPTER: TypeAdapter[TrainProtocol | EvaluateProtocol | ScanProtocol] = TypeAdapter(
+    Protocol
+)
