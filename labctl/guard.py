@@ -1,0 +1,677 @@
+"""The process that holds the laser and turns it off when the run dies.
+
+::
+
+    run                          pipes, one JSON object a line                guard
+    GuardedLaser.open     -->    {"id": 1, "call": "start", "args": {...}} --> builds
+                          <--    {"id": 1, "result": {...}}                    and opens
+    GuardedLaser.emission -->    {"id": 2, "call": "emission", "args": [true]}
+                          <--    {"id": 2, "error": {"type", "message", "fields"}}
+    GuardedLaser.beat     -->    {"call": "beat"}                              no answer
+
+The guard goes dark and ends when the pipe from the run closes (the run returned,
+raised, was killed), when its parent is another process than the one that started
+it, on a signal, and on an error of its own. A laser call that does not return in
+time, or a heartbeat that stops while the laser emits, makes it dark as well; it
+then refuses emission until the bench is opened again.
+
+It runs ``python -m labctl.guard`` in its own process group, so a Ctrl-C meant for
+the run does not reach it, and it imports neither torch nor h5py nor pydantic. Its
+timers use real time on every bench.
+"""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Final, NoReturn, final
+
+from typing_extensions import override
+
+from labctl import errors, registry
+from labctl.devices import Identity, Laser, Settings
+from labctl.errors import (
+    DeviceError,
+    DeviceTimeoutError,
+    InputError,
+    LabctlError,
+    SafetyError,
+)
+
+BEAT_LIMIT_S: Final = 5.0  # a bench may ask for less, never for more
+DARK_S: Final = 1.0  # patience with a call that makes dark: half of the 2 s promised
+TICK_S: Final = 0.1  # how often the timers are looked at
+MARGIN_S: Final = 5.0  # the guard's own deadline comes first, then its try at dark
+CALLS: Final = frozenset({"emission", "faults", "is_emitting", "power_mw"}) | {
+    "set_power_mw",
+    "setpoint_mw",
+    "settings",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long the guard waits for what, in real time.
+
+    Parameters
+    ----------
+    start_s
+        Until the driver is imported and the laser is open.
+    call_s
+        Until a laser call returns; heads that delay emission by law need 5 s.
+    heartbeat_s
+        Greatest silence of the run while the laser emits, at most 5 s; None
+        asks for no heartbeat.
+    """
+
+    start_s: float = 30.0
+    call_s: float = 10.0
+    heartbeat_s: float | None = None
+
+    def __post_init__(self) -> None:
+        beat = self.heartbeat_s
+        if beat is not None and not 0 < beat <= BEAT_LIMIT_S:
+            text = (
+                f"guard: heartbeat_s={beat}, expected more than 0 and at most "
+                f"{BEAT_LIMIT_S:g}. Lower it."
+            )
+            raise InputError(text)
+
+
+@final
+class GuardedLaser(Laser):
+    """A laser whose driver lives in the guard's process.
+
+    Parameters
+    ----------
+    name
+        Name in the bench file.
+    driver
+        Entry-point name of the laser's driver.
+    options
+        Its keyword arguments, as JSON has them.
+    beam
+        File that a simulated laser publishes its state in; None for a real one.
+    patience
+        How long to wait for what; None for the defaults.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        driver: str,
+        options: Mapping[str, Any],
+        *,
+        beam: Path | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._name = name
+        self._patience = patience or Patience()
+        self._start = {
+            "name": name,
+            "driver": driver,
+            "options": dict(options),
+            "beam": None if beam is None else str(beam),
+            "patience": asdict(self._patience),
+        }
+        self._link: _Link | None = None
+        self._facts: dict[str, Any] = {}
+
+    @property
+    @override
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def pid(self) -> int:
+        """Process id of the guard; open only."""
+        return self._linked("pid").process.pid
+
+    @override
+    def open(self) -> None:
+        if self._link is not None:
+            raise DeviceError(self._name, "open", "is open already. Close it first.")
+        link = _Link()
+        try:
+            facts = link.ask("start", [self._start], self._patience.start_s)
+        except BaseException as err:
+            link.end()
+            if isinstance(err, _GuardGoneError):
+                raise DeviceError(self._name, "open", str(err)) from None
+            raise
+        self._link, self._facts = link, facts
+
+    @override
+    def close(self) -> None:
+        link, self._link, self._facts = self._link, None, {}
+        if link is None:
+            return
+        try:
+            link.ask("close", [], self._patience.call_s)
+        except _GuardGoneError as err:
+            raise DeviceError(self._name, "close", self._rescue(err)) from None
+        finally:
+            link.end()
+
+    @override
+    def identity(self) -> Identity:
+        return Identity(**self._fact("identity"))
+
+    @override
+    def settings(self) -> Settings:
+        settings: Settings = self._call("settings")
+        return settings
+
+    @property
+    @override
+    def wavelength_nm(self) -> float:
+        return float(self._fact("wavelength_nm"))
+
+    @property
+    @override
+    def power_limits_mw(self) -> tuple[float, float]:
+        low, high = self._fact("power_limits_mw")
+        return float(low), float(high)
+
+    @property
+    @override
+    def repetition_rate_hz(self) -> float | None:
+        rate: float | None = self._fact("repetition_rate_hz")
+        return rate
+
+    @property
+    @override
+    def pulse_width_fs(self) -> float | None:
+        width: float | None = self._fact("pulse_width_fs")
+        return width
+
+    @override
+    def set_power_mw(self, power_mw: float) -> None:
+        self._call("set_power_mw", power_mw)
+
+    @override
+    def setpoint_mw(self) -> float:
+        return float(self._call("setpoint_mw"))
+
+    @override
+    def power_mw(self) -> float:
+        return float(self._call("power_mw"))
+
+    @override
+    def emission(self, on: bool) -> None:
+        self._call("emission", on)
+
+    @override
+    def is_emitting(self) -> bool:
+        return bool(self._call("is_emitting"))
+
+    @override
+    def faults(self) -> list[str]:
+        return [str(fault) for fault in self._call("faults")]
+
+    def beat(self) -> None:
+        """Tell the guard that the run is alive; any call does so as well."""
+        try:
+            self._linked("beat").send({"call": "beat"})
+        except _GuardGoneError as err:
+            self._lost("beat", err)
+
+    def _linked(self, action: str) -> "_Link":
+        if self._link is None:
+            raise DeviceError(self._name, action, "is not open. Open the bench first.")
+        return self._link
+
+    def _fact(self, name: str) -> Any:  # noqa: ANN401 - JSON, narrowed by the caller
+        self._linked(name)
+        return self._facts[name]
+
+    def _call(self, action: str, *args: float) -> Any:  # noqa: ANN401 - as _fact
+        try:
+            return self._linked(action).ask(action, list(args), self._patience.call_s)
+        except _GuardGoneError as err:
+            self._lost(action, err)
+
+    def _lost(self, action: str, story: Exception) -> NoReturn:
+        self._linked(action).end()
+        self._link, self._facts = None, {}
+        raise DeviceError(self._name, action, self._rescue(story)) from None
+
+    def _rescue(self, story: Exception) -> str:
+        # A laser is dark after open, so a new guard that opens it makes it dark.
+        link = _Link()
+        try:
+            link.ask("start", [self._start], self._patience.start_s)
+            link.ask("close", [], self._patience.call_s)
+        except (LabctlError, _GuardGoneError) as err:
+            return (
+                f"{story} Making the laser dark from a new guard failed: {err} "
+                "Turn the laser's key by hand."
+            )
+        finally:
+            link.end()
+        return f"{story} A new guard made the laser dark. Open the bench again."
+
+
+class _GuardGoneError(Exception):
+    """The guard ended or went silent; the text says all that is known."""
+
+
+@final
+class _Link:
+    """The run's end of the pipes, and the guard's process."""
+
+    def __init__(self) -> None:
+        # A file, not a pipe: nobody need read it for the guard to go on.
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - end() closes it
+        self.process = _spawn(self._stderr)
+        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._asked = 0
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        try:
+            _pipe(self.process.stdin).write(_line(message))
+        except OSError:  # closed pipe: EPIPE, on Windows EINVAL
+            raise _GuardGoneError(self._obituary()) from None
+
+    def ask(self, action: str, args: list[Any], patience_s: float) -> Any:  # noqa: ANN401 - JSON
+        self._asked += 1
+        self.send({"id": self._asked, "call": action, "args": args})
+        due = time.monotonic() + patience_s + MARGIN_S
+        while True:
+            answer = self._answer(due)
+            if answer["id"] == self._asked:  # else late, to a question given up
+                break
+        if "error" in answer:
+            raise _unpacked(answer["error"])
+        return answer["result"]
+
+    def end(self) -> None:
+        """Close the pipe, at which the guard goes dark; wait for it, then kill."""
+        if self._stderr.closed:
+            return
+        _pipe(self.process.stdin).close()
+        try:
+            self.process.wait(MARGIN_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join()
+        _pipe(self.process.stdout).close()
+        self._stderr.close()
+
+    def _answer(self, due: float) -> dict[str, Any]:
+        try:
+            line = self._answers.get(timeout=max(0.0, due - time.monotonic()))
+        except queue.Empty:
+            self.process.kill()
+            text = "the guard did not answer in time and was killed."
+            raise _GuardGoneError(text) from None
+        if not line:
+            raise _GuardGoneError(self._obituary())
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _read(self) -> None:
+        for line in _pipe(self.process.stdout):
+            self._answers.put(line)
+        self._answers.put(b"")
+
+    def _obituary(self) -> str:
+        try:
+            code: int | str = self.process.wait(MARGIN_S)
+        except subprocess.TimeoutExpired:
+            code = "none yet"
+        self._stderr.seek(0)
+        last_words = self._stderr.read()[-4000:].decode(errors="replace").strip()
+        return (
+            f"the guard ended (exit code {code}). It said: {last_words or 'nothing'}."
+        )
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:  # cannot be: Popen was asked for pipes
+        text = "guard: pipe=None, expected a stream"
+        raise TypeError(text)
+    return stream
+
+
+def _spawn(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    # Its own process group: Ctrl-C in the terminal is for the run, whose end then
+    # closes the pipe. start_new_session is ignored on Windows, the flag is 0 elsewhere.
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP
+    else:
+        flags = 0
+    return subprocess.Popen(
+        # -P: modules of the current folder must not stand in for installed ones.
+        [sys.executable, "-P", "-m", "labctl.guard"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        bufsize=0,
+        creationflags=flags,
+        start_new_session=True,
+    )
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def _plain(function: Callable[..., Any], args: list[Any]) -> Any:  # noqa: ANN401 - JSON
+    result = function(*args)
+    json.dumps(result)  # TypeError here, where it is the driver's fault
+    return result
+
+
+def _packed(error: LabctlError) -> dict[str, Any]:
+    known = next(
+        kind for kind in type(error).mro() if kind.__module__ == errors.__name__
+    )
+    fields = json.loads(json.dumps(vars(error), default=str))
+    return {"type": known.__name__, "message": str(error), "fields": fields}
+
+
+def _unpacked(error: Mapping[str, Any]) -> LabctlError:
+    kind: type[LabctlError] = getattr(errors, error["type"])
+    # Not through __init__, which builds the message that is here already.
+    made = kind.__new__(kind, error["message"])
+    made.args = (error["message"],)
+    vars(made).update(error["fields"])
+    return made
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A line from the run; empty at the end of the pipe."""
+
+    line: bytes
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A laser call that returned."""
+
+    future: Future[Any]
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """A reason to end that came from outside the pipe."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A laser call on its way."""
+
+    number: int
+    action: str
+    args: list[Any]
+    future: Future[Any]
+    due: float
+
+    def is_emission(self, *, on: bool) -> bool:
+        return self.action == "emission" and self.args == [on]
+
+
+@final
+class _Guard:
+    """The guard's end: one loop in the main thread, laser calls in another."""
+
+    def __init__(self, source: IO[bytes], sink: IO[bytes]) -> None:
+        self._source, self._sink = source, sink
+        self._events: queue.SimpleQueue[_Heard | _Done | _Stop] = queue.SimpleQueue()
+        self._lane = ThreadPoolExecutor(1)
+        self._laser: Laser | None = None
+        self._name = "laser"
+        self._patience = Patience()
+        self._parent = os.getppid()
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._pending: _Pending | None = None
+        self._heard_s = time.monotonic()
+        self._lit = False
+        self._refusal = ""
+        self._running = True
+
+    def run(self) -> int:
+        """Serve until the run is gone; 0 if the laser was left dark."""
+        # SimpleQueue.put is reentrant, as a signal handler needs it.
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._signalled)
+        threading.Thread(target=self._read, daemon=True).start()
+        try:
+            while self._running:
+                self._step()
+        finally:
+            dark = self._release()
+        return 0 if dark else 3
+
+    def _signalled(self, number: int, frame: object) -> None:
+        del frame
+        self._events.put(_Stop(signal.Signals(number).name))
+
+    def _read(self) -> None:
+        for line in self._source:
+            self._events.put(_Heard(line))
+        self._events.put(_Heard(b""))
+
+    def _step(self) -> None:
+        try:
+            event = self._events.get(timeout=TICK_S)
+        except queue.Empty:
+            self._watch()
+            return
+        if isinstance(event, _Stop):
+            _say(f"stopped by {event.reason}")
+            self._running = False
+        elif isinstance(event, _Done):
+            self._finish(event.future)
+        elif event.line:
+            self._heard_s = time.monotonic()
+            self._take(json.loads(event.line))
+        else:
+            self._running = False
+        self._watch()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["call"] == "beat":
+            return
+        # A run that was interrupted while it waited may ask again before the
+        # answer is there: one call at a time, in order.
+        self._waiting.append(message)
+        self._next()
+
+    def _next(self) -> None:
+        while self._pending is None and self._waiting:
+            message = self._waiting.popleft()
+            try:
+                self._begin(message["id"], message["call"], message["args"])
+            except LabctlError as err:
+                self._send({"id": message["id"], "error": _packed(err)})
+
+    def _begin(self, number: int, action: str, args: list[Any]) -> None:
+        patience_s = self._patience.call_s
+        function: Callable[..., Any]
+        if action == "start":
+            patience_s, function = args[0]["patience"]["start_s"], self._open
+        elif self._laser is None:
+            raise DeviceError(self._name, action, "is not open. Open the bench first.")
+        elif action == "close":
+            function = self._laser.close
+        elif action in CALLS:
+            self._refuse(action, args)
+            function = getattr(self._laser, action)
+        else:
+            raise DeviceError(self._name, action, "is no call of a laser.")
+        future = self._lane.submit(_plain, function, args)
+        due = time.monotonic() + patience_s
+        self._pending = _Pending(number, action, args, future, due)
+        if self._pending.is_emission(on=True):
+            self._lit = True  # from now on, not from the answer on
+        future.add_done_callback(lambda done: self._events.put(_Done(done)))
+
+    def _refuse(self, action: str, args: list[Any]) -> None:
+        if self._refusal and action == "emission" and args == [True]:
+            text = (
+                f"{self._name}: emission=on is refused: {self._refusal}. "
+                "Find out why, then open the bench again."
+            )
+            raise SafetyError(text)
+
+    def _open(self, order: dict[str, Any]) -> dict[str, Any]:
+        self._name = order["name"]
+        self._patience = Patience(**order["patience"])
+        arguments = {"name": self._name, "clock": None} | order["options"]
+        if order["beam"] is not None:
+            arguments["beam"] = Path(order["beam"])
+        laser: Laser = registry.build(
+            order["driver"], where="devices.laser", role=Laser, arguments=arguments
+        )
+        self._laser = laser
+        laser.open()
+        return {
+            "identity": asdict(laser.identity()),
+            "wavelength_nm": laser.wavelength_nm,
+            "power_limits_mw": laser.power_limits_mw,
+            "repetition_rate_hz": laser.repetition_rate_hz,
+            "pulse_width_fs": laser.pulse_width_fs,
+        }
+
+    def _finish(self, future: Future[Any]) -> None:
+        pending = self._pending
+        if pending is None or pending.future is not future:
+            self._dark("a call returned after it was given up")
+            return
+        self._pending = None
+        self._heard_s = time.monotonic()
+        error = future.exception()
+        if error is None:
+            if pending.action == "close" or pending.is_emission(on=False):
+                self._lit = False
+            self._send({"id": pending.number, "result": future.result()})
+        else:
+            self._send({"id": pending.number, "error": self._reported(pending, error)})
+        self._next()
+
+    def _reported(self, pending: _Pending, error: BaseException) -> dict[str, Any]:
+        if isinstance(error, LabctlError):
+            return _packed(error)
+        # The driver is at fault: what the laser does now is not known.
+        self._refusal = f"its driver failed with {type(error).__name__}"
+        dark = self._dark(self._refusal)
+        trace = "".join(traceback.format_exception(error))
+        text = f"its driver failed; {_state(dark=dark)}. Report this:\n{trace}"
+        return _packed(DeviceError(self._name, pending.action, text))
+
+    def _watch(self) -> None:
+        now = time.monotonic()
+        beat = self._patience.heartbeat_s
+        if os.getppid() != self._parent:
+            _say("the run is gone")
+            self._running = False
+        elif self._pending is not None:  # its deadline rules, the run waits for it
+            if now > self._pending.due:
+                self._give_up(self._pending)
+        elif self._lit and beat is not None and now - self._heard_s > beat:
+            self._refusal = f"the run was silent for more than heartbeat_s={beat:g}"
+            self._dark(self._refusal)
+
+    def _give_up(self, pending: _Pending) -> None:
+        self._pending = None
+        self._refusal = f"{pending.action} did not return in time"
+        self._lane = ThreadPoolExecutor(1)  # the old one is stuck
+        dark = self._dark(self._refusal)
+        text = (
+            f"no answer in time; {_state(dark=dark)}. Close the bench, check the laser."
+        )
+        error = _packed(DeviceTimeoutError(self._name, pending.action, text))
+        self._send({"id": pending.number, "error": error})
+        self._next()
+
+    def _dark(self, why: str) -> bool:
+        if self._laser is None:
+            return True
+        _say(f"dark: {why}")
+        dark = self._bounded(self._laser.emission, False)
+        if dark:
+            self._lit = False
+        return dark
+
+    def _release(self) -> bool:
+        """Dark, then closed, whatever the laser is busy with."""
+        if self._pending is not None and not self._pending.future.done():
+            wait([self._pending.future], DARK_S / 2)
+            if not self._pending.future.done():
+                self._lane = ThreadPoolExecutor(1)
+        if self._laser is None:
+            return True
+        dark = not self._lit or self._dark("the guard ends")
+        return self._bounded(self._laser.close) or dark
+
+    def _bounded(self, function: Callable[..., None], *args: object) -> bool:
+        future = self._lane.submit(function, *args)
+        wait([future], DARK_S)
+        if not future.done():
+            _say("no answer in time")
+            self._lane = ThreadPoolExecutor(1)
+            return False
+        error = future.exception()
+        if error is not None:
+            _say("".join(traceback.format_exception(error)))
+        return error is None
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._sink.write(_line(message))
+        except OSError:  # the run is gone; the end of its pipe says so as well
+            self._running = False
+
+
+def _state(*, dark: bool) -> str:
+    return (
+        "the laser is dark"
+        if dark
+        else "the laser could not be made dark: turn its key"
+    )
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _main() -> NoReturn:
+    # A driver or vendor library that prints or reads must not touch the pipes.
+    source = os.fdopen(os.dup(0), "rb", buffering=0)
+    sink = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    code = 1
+    try:
+        code = _Guard(source, sink).run()
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        # Not sys.exit: it would wait for threads that hang in a driver.
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _main()

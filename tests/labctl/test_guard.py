@@ -1,0 +1,369 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from labctl.errors import (
+    DeviceError,
+    DeviceTimeoutError,
+    InputError,
+    InterlockError,
+    OutOfRangeError,
+    SafetyError,
+)
+from labctl.guard import GuardedLaser, Patience
+
+Package = Callable[[str, str, Mapping[str, str]], Path]
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+
+# A laser whose light is a line in a file, so that it outlives its process.
+SOURCE = """
+import sys
+import threading
+from pathlib import Path
+
+from labctl.devices import Identity, Laser
+from labctl.errors import InterlockError, OutOfRangeError
+
+
+class FileLaser(Laser):
+    def __init__(self, *, name, clock, light, fault="", top_mw=10.0):
+        if top_mw <= 0:
+            raise ValueError(f"top_mw={top_mw}, expected more than 0")
+        self._name, self._light, self._fault = name, Path(light), fault
+        self._top, self._power, self._on = top_mw, 0.0, False
+
+    name = property(lambda self: self._name)
+    wavelength_nm = property(lambda self: 532.0)
+    power_limits_mw = property(lambda self: (0.0, self._top))
+    repetition_rate_hz = property(lambda self: None)
+    pulse_width_fs = property(lambda self: None)
+
+    def _show(self):
+        with self._light.open("a") as file:
+            file.write("on\\n" if self._on else "dark\\n")
+
+    def open(self):
+        print("a vendor library prints its banner")
+        if self._fault == "crash":
+            import os
+            sys.stderr.write("the vendor library lost its mind")
+            sys.stderr.flush()
+            os._exit(9)
+        self._on = False
+        self._show()
+
+    def close(self):
+        self._on = False
+        self._show()
+
+    def identity(self):
+        return Identity("acme", "file", "4711", "1")
+
+    def settings(self):
+        if self._fault == "hang":
+            threading.Event().wait()
+        if self._fault == "raise":
+            raise KeyError("settings")
+        if self._fault == "exotic":
+            return {"power": object()}
+        heavy = {"torch", "h5py", "pydantic", "matplotlib", "sklearn"}
+        return {"heavy": ",".join(sorted(heavy & set(sys.modules)))}
+
+    def set_power_mw(self, power_mw):
+        if not 0 <= power_mw <= self._top:
+            raise OutOfRangeError(
+                self._name, "power_mw", power_mw, low=0.0, high=self._top
+            )
+        self._power = power_mw
+
+    def setpoint_mw(self):
+        return self._power
+
+    def power_mw(self):
+        return self._power if self._on else 0.0
+
+    def emission(self, on):
+        if on and self._fault == "interlock":
+            raise InterlockError("laser: the interlock is open. Close the door.")
+        self._on = on
+        self._show()
+
+    def is_emitting(self):
+        return self._on
+
+    def faults(self):
+        return ["warm"] if self._fault == "warm" else []
+"""
+
+
+@pytest.fixture(autouse=True)
+def acme(package: Package) -> None:
+    package("acme_laser", SOURCE, {"acme.laser": "acme_laser:FileLaser"})
+
+
+@pytest.fixture
+def light(tmp_path: Path) -> Path:
+    return tmp_path / "light.txt"
+
+
+Make = Callable[..., GuardedLaser]
+
+
+@pytest.fixture
+def make(light: Path) -> Iterator[Make]:
+    made: list[GuardedLaser] = []
+
+    def laser(*, patience: Patience | None = None, **options: object) -> GuardedLaser:
+        options = {"light": str(light)} | options
+        made.append(GuardedLaser("laser", "acme.laser", options, patience=patience))
+        return made[-1]
+
+    yield laser
+    for each in made:
+        each.close()
+
+
+def _now(light: Path) -> str:
+    return light.read_text().splitlines()[-1]
+
+
+def _wait_dark(light: Path, within_s: float = 2.0) -> None:
+    # The subject is another process on real time, so this test has to watch it.
+    due = time.monotonic() + within_s
+    while _now(light) != "dark":
+        assert time.monotonic() < due, "not dark in time"
+
+
+def test_every_call_of_the_role_goes_through(make: Make, light: Path) -> None:
+    with make() as laser:
+        assert _now(light) == "dark"
+        assert laser.identity().serial == "4711"
+        assert laser.wavelength_nm == 532.0
+        assert laser.power_limits_mw == (0.0, 10.0)
+        assert laser.repetition_rate_hz is None
+        assert laser.pulse_width_fs is None
+        laser.set_power_mw(3.0)
+        assert laser.setpoint_mw() == 3.0
+        assert laser.power_mw() == 0.0
+        laser.emission(True)
+        assert laser.is_emitting()
+        assert laser.power_mw() == 3.0
+        assert laser.faults() == []
+        laser.beat()
+        assert _now(light) == "on"
+    assert _now(light) == "dark"
+
+
+def test_a_simulated_laser_is_handed_the_beam_file(
+    tmp_path: Path, package: Package
+) -> None:
+    source = SOURCE.replace("light, fault", "beam, fault").replace(
+        "Path(light)", "beam.resolve()"
+    )
+    package("acme_beam", source, {"acme.beam": "acme_beam:FileLaser"})
+    beam = tmp_path / "beam"
+    with GuardedLaser("laser", "acme.beam", {}, beam=beam):
+        assert _now(beam) == "dark"
+
+
+def test_the_guard_imports_nothing_heavy(make: Make) -> None:
+    with make() as laser:
+        assert laser.settings() == {"heavy": ""}
+
+
+def test_errors_come_back_as_what_they_were(make: Make, light: Path) -> None:
+    with make(fault="interlock") as laser:
+        with pytest.raises(OutOfRangeError, match="power_mw=11") as caught:
+            laser.set_power_mw(11)
+        assert (caught.value.got, caught.value.high) == (11, 10.0)
+        with pytest.raises(InterlockError, match="Close the door"):
+            laser.emission(True)
+    assert "on" not in light.read_text().split()
+
+
+def test_options_and_drivers_are_refused_before_a_device_is_touched(
+    make: Make, light: Path
+) -> None:
+    with pytest.raises(InputError, match=r"watts=1.*expected one of .*top_mw"):
+        make(watts=1).open()
+    with pytest.raises(InputError, match="top_mw=-1, expected more than 0"):
+        make(top_mw=-1).open()
+    with pytest.raises(InputError, match=r"driver=acme\.maser.*acme\.laser"):
+        GuardedLaser("laser", "acme.maser", {}).open()
+    assert not light.exists()
+
+
+def test_a_guard_that_dies_at_the_start_shows_its_last_words(make: Make) -> None:
+    with pytest.raises(DeviceError, match=r"(?s)exit code 9.*lost its mind"):
+        make(fault="crash").open()
+
+
+def test_calls_before_open_and_after_close_are_refused(make: Make) -> None:
+    laser = make()
+    with pytest.raises(DeviceError, match="is not open"):
+        laser.emission(True)
+    laser.open()
+    with pytest.raises(DeviceError, match="is open already"):
+        laser.open()
+    laser.close()
+    laser.close()
+    with pytest.raises(DeviceError, match="is not open"):
+        _ = laser.wavelength_nm
+
+
+def test_an_exception_in_the_run_makes_dark(make: Make, light: Path) -> None:
+    with pytest.raises(ZeroDivisionError), make() as laser:
+        laser.emission(True)
+        raise ZeroDivisionError
+    assert _now(light) == "dark"
+
+
+def test_a_hung_call_ends_dark_and_emission_is_refused_afterwards(
+    make: Make, light: Path
+) -> None:
+    with make(fault="hang", patience=Patience(call_s=0.2)) as laser:
+        laser.emission(True)
+        with pytest.raises(DeviceTimeoutError, match=r"settings: .*laser is dark"):
+            laser.settings()
+        assert _now(light) == "dark"
+        with pytest.raises(SafetyError, match="settings did not return in time"):
+            laser.emission(True)
+    assert _now(light) == "dark"
+
+
+@pytest.mark.parametrize("fault", ["raise", "exotic"])
+def test_a_driver_that_breaks_its_word_ends_dark(
+    make: Make, light: Path, fault: str
+) -> None:
+    with make(fault=fault) as laser:
+        laser.emission(True)
+        with pytest.raises(DeviceError, match=r"driver failed; the laser is dark"):
+            laser.settings()
+        assert _now(light) == "dark"
+
+
+def test_a_silent_run_ends_dark_and_emission_is_refused_afterwards(
+    make: Make, light: Path
+) -> None:
+    with make(patience=Patience(heartbeat_s=0.2)) as laser:
+        laser.emission(True)
+        _wait_dark(light)
+        with pytest.raises(SafetyError, match=r"silent for more than heartbeat_s=0\.2"):
+            laser.emission(True)
+        assert not laser.is_emitting()
+
+
+def test_beats_keep_the_light_on(make: Make, light: Path) -> None:
+    with make(patience=Patience(heartbeat_s=1.0)) as laser:
+        laser.emission(True)
+        due = time.monotonic() + 1.3
+        while time.monotonic() < due:
+            laser.beat()
+        assert laser.is_emitting()
+        assert light.read_text().split() == ["dark", "on"]
+
+
+def test_a_dark_laser_needs_no_beat(make: Make) -> None:
+    with make(patience=Patience(heartbeat_s=0.1)) as laser:
+        laser.emission(True)
+        laser.emission(False)
+        due = time.monotonic() + 0.4
+        while time.monotonic() < due:
+            pass
+        laser.emission(True)
+
+
+def test_a_heartbeat_slower_than_five_seconds_is_refused() -> None:
+    with pytest.raises(InputError, match=r"heartbeat_s=6, expected .* at most 5"):
+        Patience(heartbeat_s=6)
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_to_the_guard_makes_dark_first(
+    make: Make, light: Path, name: str
+) -> None:
+    laser = make()
+    laser.open()
+    laser.emission(True)
+    os.kill(laser.pid, getattr(signal, name))
+    _wait_dark(light)
+    with pytest.raises(DeviceError, match=rf"(?s)stopped by {name}.*new guard made"):
+        laser.is_emitting()
+
+
+@POSIX
+def test_a_killed_guard_is_replaced_by_one_that_makes_dark(
+    make: Make, light: Path
+) -> None:
+    laser = make()
+    laser.open()
+    laser.emission(True)
+    os.kill(laser.pid, signal.SIGKILL)
+    with pytest.raises(DeviceError, match=r"exit code -9.*made the laser dark"):
+        laser.set_power_mw(1.0)
+    assert _now(light) == "dark"
+    laser.close()
+
+
+RUN = """
+import json, sys
+from labctl.guard import GuardedLaser
+
+laser = GuardedLaser("laser", "acme.laser", json.loads(sys.argv[1]))
+laser.open()
+laser.emission(True)
+print("lit", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def run(light: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has a lit laser and waits."""
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and text
+        [sys.executable, "-c", RUN, json.dumps({"light": str(light)})],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == b"lit"
+        assert _now(light) == "on"
+        yield process
+        process.kill()
+
+
+def test_a_killed_run_leaves_the_laser_dark(
+    run: subprocess.Popen[bytes], light: Path
+) -> None:
+    run.kill()
+    _wait_dark(light)
+
+
+@POSIX
+def test_ctrl_c_reaches_the_run_and_not_its_guard(
+    run: subprocess.Popen[bytes], light: Path
+) -> None:
+    before = light.read_text()
+    os.killpg(run.pid, signal.SIGINT)
+    _wait_dark(light)
+    # The guard lived to make dark and to close, which it does one after the other.
+    assert run.wait(5) != 0
+    _wait_lines(light, before.count("\n") + 2)
+
+
+def _wait_lines(light: Path, lines: int) -> None:
+    due = time.monotonic() + 2.0
+    while light.read_text().count("\n") < lines:
+        assert time.monotonic() < due, "the guard did not finish"

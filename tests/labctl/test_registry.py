@@ -1,0 +1,119 @@
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from labctl import registry
+from labctl.devices import SLM
+from labctl.errors import InputError
+
+Package = Callable[[str, str, Mapping[str, str]], Path]
+
+SOURCE = """
+class Lamp:
+    def __init__(self, *, name, colour, watts=1.0):
+        if watts <= 0:
+            raise ValueError(f"watts={watts}, expected more than 0")
+        self.name = name
+
+def anything(**options):
+    return options
+
+NUMBER = 7
+"""
+
+
+@pytest.fixture(autouse=True)
+def acme(package: Package) -> None:
+    package(
+        "acme_lamp",
+        SOURCE,
+        {
+            "acme.lamp": "acme_lamp:Lamp",
+            "acme.any": "acme_lamp:anything",
+            "acme.number": "acme_lamp:NUMBER",
+            "acme.absent": "acme_lamp:Absent",
+            "acme.sdk": "acme_sdk_that_is_absent.camera:Camera",
+            "bolt.sdk": "acme_sdk_that_is_absent.camera:Camera",
+        },
+    )
+
+
+def test_a_package_outside_this_repository_is_installed_by_its_entry_point() -> None:
+    assert registry.installed()["acme.lamp"].value == "acme_lamp:Lamp"
+    lamp = registry.build(
+        "acme.lamp", where="devices.lamp", arguments={"name": "a", "colour": "red"}
+    )
+    assert lamp.name == "a"
+
+
+def test_our_own_drivers_come_by_the_same_door() -> None:
+    assert {"sim.world", "sim.slm", "sim.laser", "sim.camera"} <= set(
+        registry.installed()
+    )
+
+
+def test_an_unknown_driver_lists_what_is_installed_and_the_nearest_name() -> None:
+    with pytest.raises(InputError, match=r"acme\.lamp, .*sim\.slm.* mean acme\.lamp\?"):
+        registry.load("acme.lmap")
+
+
+def test_two_packages_with_one_name_are_refused(package: Package) -> None:
+    package("acme_twin", SOURCE, {"acme.lamp": "acme_twin:Lamp"})
+    with pytest.raises(InputError, match="got 2: acme_lamp, acme_twin"):
+        registry.load("acme.lamp")
+    registry.load("acme.any")
+
+
+def test_a_missing_vendor_library_is_named_with_the_way_to_install_it() -> None:
+    with pytest.raises(
+        InputError, match="module acme_sdk_that_is_absent is missing"
+    ) as e:
+        registry.load("acme.sdk")
+    assert "pip install 'acme_lamp[acme]'" in str(e.value)
+    with pytest.raises(InputError, match="Install what acme_lamp asks for"):
+        registry.load("bolt.sdk")
+
+
+def test_an_entry_point_to_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="importing acme_lamp:Absent failed"):
+        registry.load("acme.absent")
+    with pytest.raises(InputError, match="is int, expected a class or function"):
+        registry.load("acme.number")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"name": "a", "color": "red"},
+            r"devices\.lamp\.options: color='red', expected one of name, colour, watts "
+            r"\(acme\.lamp\)\. Did you mean colour\?",
+        ),
+        ({"name": "a"}, "colour missing, acme.lamp expects it"),
+        (
+            {"name": "a", "colour": "red", "watts": -1},
+            r"acme\.lamp refused its options: watts=-1, expected more than 0",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_are_named(
+    arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        registry.build("acme.lamp", where="devices.lamp", arguments=arguments)
+
+
+def test_a_driver_that_takes_anything_gets_everything() -> None:
+    made = registry.build("acme.any", where="devices.any", arguments={"a": 1})
+    assert made == {"a": 1}
+
+
+def test_a_driver_of_another_role_is_refused() -> None:
+    with pytest.raises(InputError, match=r"of the role SLM: .*write missing"):
+        registry.build(
+            "acme.lamp",
+            where="devices.slm",
+            role=SLM,
+            arguments={"name": "slm", "colour": "red"},
+        )
