@@ -1,0 +1,1 @@
+"""Wave optics in pure torch: no files, no devices, no clock and no noise."""
