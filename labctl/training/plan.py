@@ -1,0 +1,149 @@
+"""What a budget of exposures pays for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a training course costs.
+
+    Parameters
+    ----------
+    train, validation
+        Samples of the splits.
+    batch
+        Samples a step.
+    device_layers
+        Device layers of the model: exposures a sample.
+    noise_repeats
+        Patterns exposed twice before training.
+    probes_per_step
+        Paired and held-out probes a step.
+    probes_per_sample
+        Probes that the estimator takes for every sample and device layer.
+    validate_every
+        Steps between validations; 0 for none.
+    """
+
+    train: int
+    validation: int
+    batch: int
+    device_layers: int = 1
+    noise_repeats: int = 0
+    probes_per_step: int = 0
+    probes_per_sample: int = 0
+    validate_every: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the training split; the rest waits for another epoch."""
+        return self.train // self.batch
+
+    def counts(self, steps: int) -> dict[str, int]:
+        """Return the exposures of a course of so many steps, by category.
+
+        Parameters
+        ----------
+        steps
+            Optimiser steps.
+        """
+        exposures = self.batch * self.device_layers
+        validations = steps // self.validate_every if self.validate_every else 0
+        return {
+            "repeat": 2 * self.noise_repeats,
+            "warm-up": self.train * self.device_layers,
+            "train": steps * exposures,
+            "probe": steps
+            * (self.probes_per_step + exposures * self.probes_per_sample),
+            "evaluate": validations * self.validation * self.device_layers,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A course that the budget pays for.
+
+    Parameters
+    ----------
+    steps
+        Optimiser steps.
+    epochs
+        Passes over the training split that these make.
+    counts
+        Exposures by category. ``evaluate`` holds the validations; the final test
+        and the reference lines lie outside the budget.
+    total
+        Exposures in all.
+    """
+
+    steps: int
+    epochs: float
+    counts: Mapping[str, int]
+    total: int
+
+
+@dataclass(frozen=True)
+class TooSmall:
+    """The budget does not pay for one epoch.
+
+    Parameters
+    ----------
+    budget
+        Exposures that there are.
+    needed
+        Exposures that one epoch needs, with everything before it.
+    """
+
+    budget: int
+    needed: int
+
+    @override
+    def __str__(self) -> str:
+        return (
+            f"budget: shots={self.budget}, expected at least {self.needed} for one "
+            "epoch with its noise repeats, warm-up pass and probes. Raise "
+            "budget.shots, or use fewer training samples."
+        )
+
+
+def plan(budget: int, course: Course) -> Plan | TooSmall:
+    """Find the longest course that a budget pays for.
+
+    Parameters
+    ----------
+    budget
+        Exposures of every kind but final tests and reference lines.
+    course
+        What it consists of.
+
+    Returns
+    -------
+    plan
+        The course, or why there is none.
+
+    Raises
+    ------
+    ValueError
+        A batch is greater than the training split.
+    """
+    if course.steps_per_epoch < 1:
+        text = (
+            f"training: batch={course.batch}, expected at most {course.train} "
+            "(training samples). Lower training.batch."
+        )
+        raise ValueError(text)
+
+    def total(steps: int) -> int:
+        return sum(course.counts(steps).values())
+
+    needed = total(course.steps_per_epoch)
+    if budget < needed:
+        return TooSmall(budget, needed)
+    low, high = course.steps_per_epoch, budget // course.batch + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if total(middle) <= budget else (low, middle)
+    return Plan(low, low / course.steps_per_epoch, course.counts(low), total(low))

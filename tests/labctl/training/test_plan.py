@@ -1,0 +1,70 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labctl.training.plan import Course, Plan, TooSmall, plan
+
+
+def test_counts_every_category_of_a_course() -> None:
+    course = Course(
+        train=100,
+        validation=30,
+        batch=20,
+        device_layers=2,
+        noise_repeats=8,
+        probes_per_step=3,
+        probes_per_sample=1,
+        validate_every=4,
+    )
+    assert course.counts(10) == {
+        "repeat": 16,
+        "warm-up": 200,
+        "train": 400,
+        "probe": 10 * (3 + 40),
+        "evaluate": 2 * 60,
+    }
+
+
+def test_a_budget_of_exactly_one_epoch_is_planned() -> None:
+    course = Course(train=105, validation=0, batch=10)
+    found = plan(105 + 100, course)
+    assert isinstance(found, Plan)
+    assert (found.steps, found.epochs, found.total) == (10, 1.0, 205)
+
+
+def test_a_budget_one_shot_short_of_an_epoch_says_what_is_needed() -> None:
+    found = plan(204, Course(train=105, validation=0, batch=10))
+    assert found == TooSmall(204, 205)
+    assert "shots=204, expected at least 205" in str(found)
+
+
+def test_a_batch_beyond_the_training_split_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch=11, expected at most 10"):
+        plan(1000, Course(train=10, validation=0, batch=11))
+
+
+@given(
+    budget=st.integers(0, 20_000),
+    train=st.integers(1, 400),
+    batch=st.integers(1, 64),
+    layers=st.integers(1, 3),
+    probes=st.integers(0, 5),
+    every=st.integers(0, 20),
+)
+def test_plans_spend_no_more_than_the_budget_and_no_step_less(
+    budget: int, train: int, batch: int, layers: int, probes: int, every: int
+) -> None:
+    course = Course(
+        train=max(train, batch),
+        validation=37,
+        batch=batch,
+        device_layers=layers,
+        probes_per_step=probes,
+        validate_every=every,
+    )
+    found = plan(budget, course)
+    if isinstance(found, TooSmall):
+        assert budget < found.needed
+        return
+    assert found.total == sum(found.counts.values()) <= budget
+    assert sum(course.counts(found.steps + 1).values()) > budget
