@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,7 +161,7 @@ def load(
         dataset = _from_file(Path(file), task)
     else:
         dataset = _built_in(str(set), task)
-    wanted = dict(zip(_SPLITS, (train, validation, test), strict=True))
+    wanted = {"train": train, "validation": validation, "test": test}
     return _cut(dataset, wanted)
 
 
@@ -260,9 +260,9 @@ def _digits(count: int) -> Split:
     # scikit-learn takes seconds to import: only for whom it is needed.
     from sklearn.datasets import load_digits  # noqa: PLC0415 - start-up time
 
-    bunch = load_digits()
-    x = np.asarray(bunch.data, dtype=np.float64) / 16.0
-    return Split(x[:count], np.asarray(bunch.target[:count], dtype=np.int64))
+    x, y = load_digits(return_X_y=True)
+    x = np.asarray(x, dtype=np.float64) / 16.0
+    return Split(x[:count], np.asarray(y[:count], dtype=np.int64))
 
 
 def _balanced(
@@ -356,7 +356,7 @@ def _mnist_1d(count: int) -> Split:
             'set. Do pip install "labctl[mnist1d]".'
         )
         raise InputError(text) from err
-    options = get_dataset_args()
+    options: Any = get_dataset_args()
     options.num_samples = count
     with _global_generators_kept():
         made = make_dataset(options)
@@ -620,9 +620,9 @@ _TARGET_AXES: dict[Task, set[int]] = {"classification": {1}, "regression": {1, 2
 
 
 def _place(raw: _Raw, name: str, bad: NDArray[np.bool_]) -> tuple[str, tuple[int, ...]]:
-    first = tuple(int(index) for index in np.argwhere(bad)[0])
+    first = [int(index) for index in np.argwhere(bad)[0]]
     column = first[1] if len(first) > 1 else None
-    return raw.place(name, first[0], column), first
+    return raw.place(name, first[0], column), tuple(first)
 
 
 def _finite(raw: _Raw, name: str, array: NDArray[np.generic]) -> NDArray[np.float64]:

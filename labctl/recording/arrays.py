@@ -46,28 +46,21 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray[np.generi
 
 
 def _array(path: Path, file: h5py.File, name: str) -> NDArray[np.generic]:
-    found = _refusal(file, name)
-    if found is not None:
-        text = (
-            f"{path}: {name} is {found}, expected a dataset of numbers stored in this "
-            "file. Write the values themselves into the file."
-        )
-        raise InputError(text)
-    return np.asarray(file[name][()])
-
-
-def _refusal(file: h5py.File, name: str) -> str | None:
-    """Say why a dataset must not be read; None if it may."""
     # The link itself first: to look behind it would already open another file.
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        return "a soft or external link"
+        raise InputError(_refusal(path, name, "a soft or external link"))
     item = file[name]
     if not isinstance(item, h5py.Dataset):
-        return "a group"
-    if item.is_virtual:
-        return "a virtual dataset"
-    if item.external:
-        return "in external storage"
+        raise InputError(_refusal(path, name, "no dataset"))
+    if item.is_virtual or item.external:
+        raise InputError(_refusal(path, name, "virtual or in external storage"))
     if item.dtype.kind not in "biuf":
-        return f"of type {item.dtype}"
-    return None
+        raise InputError(_refusal(path, name, f"of type {item.dtype}"))
+    return np.asarray(item[()])
+
+
+def _refusal(path: Path, name: str, found: str) -> str:
+    return (
+        f"{path}: {name} is {found}, expected a dataset of numbers stored in this "
+        "file. Write the values themselves into the file."
+    )

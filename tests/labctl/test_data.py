@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -440,6 +440,7 @@ def test_refuses_a_table_in_another_encoding(tmp_path: Path) -> None:
         data.load(file=path, task="classification")
 
 
+@settings(deadline=None, max_examples=60)  # a busy disk is no fault
 @given(
     rows=st.lists(
         st.tuples(

@@ -57,9 +57,9 @@ def text(file: h5py.File, folder: Path) -> None:
     [
         (external_link, "a soft or external link"),
         (soft_link, "a soft or external link"),
-        (external_storage, "in external storage"),
-        (virtual, "a virtual dataset"),
-        (group, "a group"),
+        (external_storage, "virtual or in external storage"),
+        (virtual, "virtual or in external storage"),
+        (group, "no dataset"),
         (text, "of type object"),
     ],
 )
