@@ -1,0 +1,191 @@
+"""Room on the disk: estimate, refuse, keep a reserve, name what went wrong."""
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from labctl.errors import InputError, RecordError
+from labctl.recording.layout import Layout
+
+if sys.platform == "linux":
+    import os
+
+RESERVE_BYTES = 8 * 2**20
+# Rows of commits, events and the HDF5 index, measured at about 60 bytes a shot.
+_SHOT_OVERHEAD_BYTES = 64
+# Groups, attributes and the first chunk of every column.
+_EMPTY_BYTES = 2**20
+_SLACK = 1.05
+_NO_ROOM = {27: "the file is at its size limit", 28: "no space", 122: "quota"}
+
+
+def estimate_bytes(
+    layout: Layout,
+    shots: int,
+    steps: int,
+    probes: int,
+    checkpoints: int,
+    checkpoint_bytes: int,
+) -> int:
+    """Return how large a record becomes, frames counted as not compressed.
+
+    Parameters
+    ----------
+    layout
+        What is recorded.
+    shots, steps, probes, checkpoints
+        How many of each; every other table is taken to have a row a shot.
+    checkpoint_bytes
+        Size of one checkpoint.
+
+    Returns
+    -------
+    nbytes
+        An upper estimate, with 5 % of slack.
+    """
+    counts = {"shots": shots, "steps": steps, "probes": probes}
+    total = _EMPTY_BYTES + shots * _SHOT_OVERHEAD_BYTES
+    for table, column in layout.columns():
+        total += counts.get(table.counter, shots) * column.row_bytes
+    for rows in layout.rows[:1]:
+        nbytes = sum(np.dtype(kind).itemsize for _, kind in rows.fields)
+        total += checkpoints * nbytes
+    total += checkpoints * checkpoint_bytes
+    return int(total * _SLACK)
+
+
+def check_room(path: str | PathLike[str], nbytes: int) -> None:
+    """Refuse a run whose record would not fit.
+
+    Parameters
+    ----------
+    path
+        The record, which need not exist.
+    nbytes
+        Its estimated size.
+
+    Raises
+    ------
+    InputError
+        The disk has less room than that and the reserve.
+    """
+    folder = Path(path).absolute().parent
+    while not folder.is_dir():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free - RESERVE_BYTES
+    if nbytes > free:
+        text = (
+            f"{path}: size={nbytes / 2**20:.1f} MiB (estimated), expected at most "
+            f"{max(0, free) / 2**20:.1f} MiB (free on this disk, less the reserve). "
+            "Choose another disk with --out, make room, or record.frames: binned."
+        )
+        raise InputError(text)
+
+
+def check_target(path: str | PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse a path that no record can be written to; nothing is created.
+
+    Parameters
+    ----------
+    path
+        Where the record shall be.
+    overwrite
+        A record that is there may be replaced.
+
+    Raises
+    ------
+    InputError
+        The folder is missing, or something is in the way.
+    """
+    target = Path(path)
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        text = (
+            f"{target}: folder={folder}, expected one that exists. "
+            "Make it, or choose another with --out."
+        )
+        raise InputError(text)
+    if target.is_dir():
+        text = f"{target}: a folder, expected a file name. Add one, such as run.h5."
+        raise InputError(text)
+    if target.exists() and not overwrite:
+        text = (
+            f"{target}: exists, expected a new file. "
+            "Choose another with --out, or replace it with --overwrite."
+        )
+        raise InputError(text)
+
+
+class Reserve:
+    """Room that is given back when the disk is full, so that closing succeeds.
+
+    Parameters
+    ----------
+    path
+        The file that takes the room; replaced when it is there.
+    nbytes
+        How much.
+    """
+
+    def __init__(self, path: Path, nbytes: int = RESERVE_BYTES) -> None:
+        self._path = path
+        with path.open("wb") as file:
+            if sys.platform == "linux":
+                os.posix_fallocate(file.fileno(), 0, nbytes)
+            else:  # no call that allocates: only written bytes are surely there
+                file.write(bytes(nbytes))
+
+    def release(self) -> None:
+        """Give the room back; may be called twice."""
+        self._path.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(where: Path, reserve: Reserve | None = None) -> Iterator[None]:
+    """Turn HDF5's errors into ours, and give the reserve back.
+
+    HDF5 reports a full disk as a RuntimeError that names errno in its text only.
+
+    Parameters
+    ----------
+    where
+        The record.
+    reserve
+        Released on error, so that what follows has room.
+
+    Yields
+    ------
+    None
+        While the file is being worked on.
+
+    Raises
+    ------
+    RecordError
+        Writing failed.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError) as err:
+        if reserve is not None:
+            reserve.release()
+        raise RecordError(_explain(where, err)) from err
+
+
+def _explain(where: Path, err: Exception) -> str:
+    found = re.search(r"errno = (\d+)", str(err))
+    number = int(found[1]) if found else getattr(err, "errno", None)
+    if number in _NO_ROOM:
+        return (
+            f"{where}: writing failed: {_NO_ROOM[number]} (errno {number}), "
+            "expected room. Make room; what was committed is in the record."
+        )
+    return (
+        f"{where}: writing failed: {err}, expected a disk that works. "
+        "Check it; what was committed is in the record."
+    )

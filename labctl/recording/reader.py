@@ -1,0 +1,556 @@
+"""A record, opened for reading: running, closed or left by a crash.
+
+Rows beyond the last commit do not exist: every length comes from the last valid
+row of ``commits``, never from the shape of a dataset. A record may come from
+anywhere, so nothing in it is followed out of the file and nothing is unpickled.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.errors import InputError, RecordError
+from labctl.recording import layout, tree
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened.
+
+    Parameters
+    ----------
+    time_s
+        Seconds since 1970.
+    level
+        ``info``, ``warning`` or ``error``.
+    source
+        Who says it.
+    text
+        What happened.
+    """
+
+    time_s: float
+    level: str
+    source: str
+    text: str
+
+
+@dataclass(frozen=True)
+class CheckpointEntry:
+    """Where a checkpoint lies.
+
+    Parameters
+    ----------
+    step
+        Step that it goes on from.
+    kind
+        What for.
+    offset, nbytes
+        Place in the blob.
+    crc32
+        Checksum of its bytes.
+    time_s
+        When it was written, seconds since 1970.
+    """
+
+    step: int
+    kind: str
+    offset: int
+    nbytes: int
+    crc32: int
+    time_s: float
+
+
+class Record:
+    """One record. Made by :meth:`open`, closed by a ``with`` block.
+
+    What it shows is the state at the moment of opening; open again to see more
+    of a running record.
+
+    Parameters
+    ----------
+    path
+        The record.
+    file
+        The open HDF5 file.
+    """
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self._path, self._file = path, file
+        self._entry = tree.group(file, "entry")
+        version = self._scalar("layout_version")
+        if not isinstance(version, int) or not 1 <= version <= layout.VERSION:
+            text = (
+                f"{path}: layout_version={version}, expected 1 to {layout.VERSION}. "
+                "Read it with a newer labctl."
+            )
+            raise InputError(text)
+        self._counts = _committed(tree.dataset(self._entry, layout.COMMITS))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a record for reading.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Returns
+        -------
+        record
+            As of the last commit.
+
+        Raises
+        ------
+        InputError
+            No such file, no record, a newer layout, or one that leads out of
+            the file.
+        """
+        source = Path(path)
+        file = _open(source)
+        try:
+            tree.check_self_contained(file)
+            _check_creator(source, file)
+            return cls(source, file)
+        except BaseException:
+            file.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def title(self) -> str:
+        """Title of the protocol."""
+        return self.text("title")
+
+    @property
+    def kind(self) -> str:
+        """Kind of the protocol: ``train``, ``evaluate`` or ``scan``."""
+        return self.text("kind")
+
+    @property
+    def status(self) -> str:
+        """One of ``layout.STATUSES``."""
+        return self.text("status")
+
+    @property
+    def start_time(self) -> str:
+        """Start, ISO 8601."""
+        return self.text("start_time")
+
+    @property
+    def end_time(self) -> str:
+        """End, ISO 8601; empty while it runs."""
+        return self.text("end_time")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the light was simulated."""
+        return bool(self._scalar("simulated"))
+
+    @property
+    def notice(self) -> str:
+        """What a reader must know first; empty when nothing."""
+        return self.text("notice")
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Summary of the run; empty before there is one."""
+        return self._json("result")
+
+    @property
+    def protocol_text(self) -> str:
+        """Protocol as it was given."""
+        return self.text("protocol/data")
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Protocol with every default."""
+        return self._json("protocol/resolved")
+
+    @property
+    def bench_name(self) -> str:
+        """Name of the bench."""
+        return self.text("bench/name")
+
+    @property
+    def bench_text(self) -> str:
+        """Bench file as it was given."""
+        return self.text("bench/data")
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """Every seed by name."""
+        return self._json("environment/seeds")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Interpreter, packages, source and computer, by name."""
+        found = self._fields("environment")
+        for name in ("packages", "argv", "seeds"):
+            found[name] = json.loads(str(found[name]))
+        return found
+
+    @property
+    def reservoir(self) -> dict[str, Any]:
+        """The operating point, by name."""
+        return self._fields("reservoir")
+
+    @property
+    def instrument(self) -> dict[str, dict[str, Any]]:
+        """Fields of each device by role; ``settings`` as a dict."""
+        devices = {}
+        for role in tree.names(tree.group(self._entry, "instrument")):
+            fields = self._fields(f"instrument/{role}")
+            fields["settings"] = json.loads(str(fields["settings"]))
+            devices[role] = fields
+        return devices
+
+    @property
+    def calibrations(self) -> dict[str, dict[str, Any]]:
+        """Values and arrays of each calibration that was applied, by kind."""
+        found = {}
+        group = tree.group(self._entry, "calibration")
+        for name in tree.names(group):
+            kind = _text(tree.group(group, name).attrs["kind"])
+            fields = self._fields(f"calibration/{name}")
+            fields["figure_of_merit"] = json.loads(str(fields["figure_of_merit"]))
+            found[kind] = fields
+        return found
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Committed rows by counter, such as ``shots`` and ``steps``."""
+        return dict(self._counts)
+
+    @property
+    def tables(self) -> dict[str, tuple[str, ...]]:
+        """Names of the columns of each table."""
+        return {
+            name: tree.columns(tree.group(self._entry, name))
+            for name in tree.names(self._entry)
+            if name in _COUNTERS
+        }
+
+    def text(self, path: str) -> str:
+        """Return a text under ``/entry``.
+
+        Parameters
+        ----------
+        path
+            Such as ``protocol/sha256``.
+
+        Returns
+        -------
+        text
+            The text.
+
+        Raises
+        ------
+        InputError
+            There is none at that path.
+        """
+        value = self._scalar(path)
+        if isinstance(value, str):
+            return value
+        message = f"{self._path}: {path}={value!r}, expected text."
+        raise InputError(message)
+
+    def column(self, table: str, name: str, rows: slice = slice(None)) -> NDArray[Any]:
+        """Read one column, committed rows only.
+
+        Parameters
+        ----------
+        table
+            Name of the table.
+        name
+            Name of the column.
+        rows
+            Which of the committed rows.
+
+        Returns
+        -------
+        values
+            One row each; text as ``str``.
+
+        Raises
+        ------
+        InputError
+            The record has no such table or column.
+        RecordError
+            The file has fewer rows than were committed.
+        """
+        if name not in self.tables.get(table, ()):
+            text = (
+                f"{self._path}: {table}/{name} is not there, expected one of "
+                f"{', '.join(self.tables.get(table, tuple(self.tables)))}."
+            )
+            raise InputError(text)
+        count = self._counts[_COUNTERS[table]]
+        dataset = tree.dataset(self._entry, f"{table}/{name}")
+        return _decoded(self._cut(dataset, count, rows))
+
+    def axis(self, table: str, name: str) -> NDArray[np.int32]:
+        """Read a fixed axis of a table, such as ``x`` of ``shots``.
+
+        Raises
+        ------
+        InputError
+            The record has no such axis.
+        """
+        return np.asarray(tree.dataset(self._entry, f"{table}/{name}")[()])
+
+    def table(self, name: str) -> dict[str, NDArray[Any]]:
+        """Read every column of a table, committed rows only.
+
+        Parameters
+        ----------
+        name
+            Name of the table; frames of many shots take their room in memory.
+
+        Returns
+        -------
+        columns
+            Equally long arrays by name.
+
+        Raises
+        ------
+        InputError
+            The record has no such table.
+        """
+        if name not in self.tables:
+            text = (
+                f"{self._path}: {name} is not there, expected one of "
+                f"{', '.join(self.tables)}."
+            )
+            raise InputError(text)
+        return {column: self.column(name, column) for column in self.tables[name]}
+
+    def ledger(self) -> dict[str, int]:
+        """Count the shots of each category, and those that were refunded.
+
+        Returns
+        -------
+        ledger
+            Accepted shots by category, and ``refunded``.
+        """
+        categories = self.column("shots_meta", "category")
+        accepted = self.column("shots_meta", "quality") == "ok"
+        counts = Counter(str(name) for name in categories[accepted])
+        return {**counts, "refunded": int(np.sum(~accepted))}
+
+    def events(self) -> list[Event]:
+        """Everything that happened, in order; continued texts joined."""
+        events: list[Event] = []
+        for time_s, level, source, text in self._rows(layout.EVENTS.path, "events"):
+            if level == "more" and events:
+                last = events.pop()
+                text = last.text + text
+                events.append(Event(last.time_s, last.level, last.source, text))
+            else:
+                events.append(Event(time_s, level, source, text))
+        return events
+
+    def writers(self) -> list[dict[str, Any]]:
+        """Return the processes that wrote the record, in order."""
+        names = [name for name, _ in layout.WRITERS.fields]
+        rows = self._rows(layout.WRITERS.path, "writers")
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def checkpoints(self) -> list[CheckpointEntry]:
+        """Where each committed checkpoint lies, in order."""
+        rows = self._rows(layout.CHECKPOINT_INDEX.path, "ckpts")
+        return [CheckpointEntry(*row) for row in rows]
+
+    def checkpoint(self, index: int = -1) -> tuple[int, str, dict[str, Any]]:
+        """Read a checkpoint.
+
+        Parameters
+        ----------
+        index
+            Which, in order; the last, -1, falls back to the one before as long
+            as the checksum is wrong.
+
+        Returns
+        -------
+        step
+            Step that it goes on from: tells which one was taken.
+        kind
+            What for.
+        state
+            What was handed to the recorder; tensors on the processor.
+
+        Raises
+        ------
+        InputError
+            The record holds no such checkpoint.
+        RecordError
+            Its bytes are damaged.
+        """
+        # Only who writes or reads a checkpoint waits for torch to load.
+        from labctl.recording import checkpoint  # noqa: PLC0415 - start-up time
+
+        entries = self.checkpoints()
+        if not -len(entries) <= index < len(entries):
+            text = (
+                f"{self._path}: checkpoint={index}, expected one of "
+                f"{len(entries)} in this record."
+            )
+            raise InputError(text)
+        wanted = entries[::-1] if index == -1 else [entries[index]]
+        for entry in wanted:
+            blob = self._blob(entry)
+            if checkpoint.checksum(blob) == entry.crc32:
+                return entry.step, entry.kind, checkpoint.unpack(blob)
+        text = (
+            f"{self._path}: checkpoint={index} is damaged (checksum), expected the "
+            "bytes that were written. Take another one, or restore the file."
+        )
+        raise RecordError(text)
+
+    def _blob(self, entry: CheckpointEntry) -> bytes:
+        place = slice(entry.offset, entry.offset + entry.nbytes)
+        blob = tree.dataset(self._entry, layout.BLOB_PATH)
+        return self._cut(blob, self._counts[layout.BLOB.name], place).tobytes()
+
+    def _scalar(self, path: str) -> str | int | float:
+        return _plain(tree.dataset(self._entry, path)[()])
+
+    def _json(self, path: str) -> dict[str, Any]:
+        value = json.loads(self.text(path))
+        if not isinstance(value, dict):
+            message = f"{self._path}: {path}, expected a JSON object."
+            raise InputError(message)
+        return value
+
+    def _fields(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        group = tree.group(self._entry, path)
+        for name in tree.names(group):
+            # The soft link from the camera to its frames is no field of it.
+            if isinstance(group.get(name, getlink=True), h5py.HardLink):
+                dataset = tree.dataset(group, name)
+                content = dataset[()]
+                found[name] = content if dataset.shape else _plain(content)
+        return found
+
+    def _rows(self, path: str, counter: str) -> list[tuple[Any, ...]]:
+        dataset = tree.dataset(self._entry, path)
+        rows = self._cut(dataset, self._counts[counter], slice(None))
+        return [tuple(_plain(value) for value in row) for row in rows.tolist()]
+
+    def _cut(self, dataset: h5py.Dataset, count: int, rows: slice) -> NDArray[Any]:
+        if dataset.shape[0] < count:
+            text = (
+                f"{self._path}: {dataset.name} has {dataset.shape[0]} rows, expected "
+                f"the {count} that were committed. Restore the file from a copy."
+            )
+            raise RecordError(text)
+        start, stop, step = rows.indices(count)
+        return np.asarray(dataset[start : max(start, stop) : step])
+
+
+# Every table of every layout, with its counter.
+_COUNTERS: Mapping[str, str] = {
+    table.name: table.counter
+    for plan in (
+        layout.train_layout(layout.ShotSpec(1, 1)),
+        layout.evaluate_layout(layout.ShotSpec(1, 1), n_predictions=1, n_targets=1),
+        layout.scan_layout(layout.ShotSpec(1, 1)),
+    )
+    for table in plan.tables
+}
+
+
+def _open(path: Path) -> h5py.File:
+    if not path.is_file():
+        text = f"{path}: not there, expected a record. Check the name."
+        raise InputError(text)
+    if not h5py.is_hdf5(path):
+        text = f"{path}: no HDF5 file, expected a record. Name another file."
+        raise InputError(text)
+    try:
+        return h5py.File(path, "r")
+    except OSError:
+        # Flagged as being written: by a live recorder, or by one that was killed.
+        return _open_live(path)
+
+
+def _open_live(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r", swmr=True, libver="v110")
+    except OSError as err:
+        text = (
+            f"{path}: cannot be opened ({err}), expected a record. "
+            "Restore the file from a copy."
+        )
+        raise InputError(text) from err
+
+
+def _check_creator(path: Path, file: h5py.File) -> None:
+    if _text(file.attrs.get("creator", "")) != "labctl":
+        text = (
+            f"{path}: HDF5, but no record, expected one that labctl wrote. "
+            "Name another file."
+        )
+        raise InputError(text)
+
+
+def _committed(commits: h5py.Dataset) -> dict[str, int]:
+    rows = commits[()]
+    names = [name for name in rows.dtype.names if name != "time_s"]
+    # A row is written whole, and no torn one was ever seen; still the last one
+    # counts only when its time is there and no counter goes back.
+    for number in range(len(rows) - 1, -1, -1):
+        row, before = rows[number], rows[max(0, number - 1)]
+        if row["time_s"] > 0 and all(row[name] >= before[name] for name in names):
+            return {name: int(row[name]) for name in names}
+    return dict.fromkeys(names, 0)
+
+
+def _plain(value: object) -> str | int | float:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, int | float):
+        return value
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.rstrip(b"\0").decode("utf-8", "replace")
+    return str(value)
+
+
+def _decoded(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "utf-8")
+    return array

@@ -1,0 +1,499 @@
+"""The recorder: writes one record, live, so that a kill loses nothing committed.
+
+The file is HDF5 of format v110 with paged space, written under SWMR (single
+writer, multiple readers). Everything is declared before the switch to SWMR,
+because HDF5 raises nothing when something is created after it and the file is
+damaged then; so a :class:`Recorder` holds a closed list of datasets. Rows become
+true by a row in ``commits``, written after the data and before anyone is told.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import ArrayLike, NDArray
+
+from labctl.errors import InputError, RecordError, SafetyError
+from labctl.recording import columns, declare, disk, environment, layout, tree
+from labctl.recording.header import Header, compose
+from labctl.recording.layout import Layout, Rows
+
+_EVENT_TEXT_BYTES = 200
+_OPEN_STATUSES = ("running", "paused")
+
+
+class Recorder:
+    """Writes one record. Made by :meth:`create`, closed by a ``with`` block.
+
+    One process and one thread write. On leaving the block by an exception the
+    status becomes ``failed``, ``stopped`` (safety) or ``interrupted``, otherwise
+    ``complete``, unless :meth:`set_status` said more before.
+
+    Parameters
+    ----------
+    path
+        The record.
+    file
+        The open HDF5 file, everything declared, SWMR on.
+    plan
+        What it holds.
+    lock
+        Held until the record is closed.
+    reserve
+        Released when the record is closed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        file: h5py.File,
+        plan: Layout,
+        lock: FileLock,
+        reserve: disk.Reserve,
+    ) -> None:
+        self._path, self._layout = path, plan
+        self._file, self._is_open = file, True
+        self._lock, self._reserve = lock, reserve
+        self._counts = dict.fromkeys(plan.counters, 0)
+        self._commits = 0
+        self._status = "running"
+        # The closed list: every dataset that may change from now on.
+        entry = tree.group(file, "entry")
+        names = [f"{table.name}/{column.name}" for table, column in plan.columns()]
+        names += [rows.path for rows in plan.rows]
+        names += [layout.BLOB_PATH, "status", "end_time", "result"]
+        self._closed_list = {name: tree.dataset(entry, name) for name in names}
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        layout: Layout,
+        header: Header,
+        overwrite: bool = False,
+    ) -> Self:
+        """Make a new record, ready for rows, readable from now on.
+
+        Parameters
+        ----------
+        path
+            The file; its folder must exist.
+        layout
+            What it holds.
+        header
+            What is known of the run.
+        overwrite
+            Replace a record that is there.
+
+        Returns
+        -------
+        recorder
+            Open; the caller closes it.
+
+        Raises
+        ------
+        InputError
+            The path cannot be written, is taken, or another process writes it;
+            nothing was created.
+        RecordError
+            The disk failed.
+        ValueError
+            Header and layout do not fit.
+        """
+        target = Path(path)
+        disk.check_target(target, overwrite=overwrite)
+        if header.kind != layout.kind:
+            text = f"record: kind={header.kind}, expected {layout.kind} (layout)."
+            raise ValueError(text)
+        machine = environment.capture()
+        written = compose(header, machine)
+        lock = _take(target)
+        try:
+            reserve = _replace(target)
+            with disk.disk_errors(target, reserve):
+                file = declare.create(target, layout, written, machine.version)
+            recorder = cls(target, file, layout, lock, reserve)
+            recorder._start(machine)
+        except BaseException:
+            target.with_name(target.name + ".reserve").unlink(missing_ok=True)
+            lock.release()
+            raise
+        return recorder
+
+    @property
+    def path(self) -> Path:
+        """The record."""
+        return self._path
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Rows appended so far, by counter; committed or not."""
+        return dict(self._counts)
+
+    def append(self, table: str, **values: ArrayLike) -> slice:
+        """Append rows to a table and to those that grow with it.
+
+        Parameters
+        ----------
+        table
+            Name of the table.
+        **values
+            Every column that the recorder does not fill itself, equally long.
+
+        Returns
+        -------
+        rows
+            Numbers of the new rows.
+
+        Raises
+        ------
+        ValueError
+            A column is missing, unknown, or of wrong shape or type; nothing
+            was written.
+        RecordError
+            The disk failed, or the record is closed.
+        """
+        tables = self._layout.together(table)
+        counter = tables[0].counter
+        start = self._counts[counter]
+        arrays = columns.arrays(tables, values, start)
+        stop = start + len(next(iter(arrays.values())))
+        with self._working():
+            for name, array in arrays.items():
+                _extend(self._closed_list[name], start, array)
+        self._counts[counter] = stop
+        return slice(start, stop)
+
+    def append_shots(self, **values: ArrayLike) -> slice:
+        """Append shots: ``shots`` and ``shots_meta`` in one call.
+
+        Parameters
+        ----------
+        **values
+            Every column of both but ``shot``.
+
+        Returns
+        -------
+        rows
+            Numbers of the shots.
+
+        Raises
+        ------
+        ValueError
+            A column is missing, unknown, or of wrong shape or type.
+        RecordError
+            The disk failed, or the record is closed.
+        """
+        return self.append("shots", **values)
+
+    def event(self, level: str, source: str, text: str) -> None:
+        """Note that something happened.
+
+        Parameters
+        ----------
+        level
+            ``info``, ``warning`` or ``error``.
+        source
+            Who says it, at most 32 bytes.
+        text
+            What happened; long texts continue in rows of level ``more``.
+
+        Raises
+        ------
+        ValueError
+            Level or source is too long.
+        RecordError
+            The disk failed, or the record is closed.
+        """
+        now = time.time()
+        parts = columns.parts(text, _EVENT_TEXT_BYTES)
+        for number, part in enumerate(parts):
+            row = (now, "more" if number else level, source, part)
+            self._append_row(layout.EVENTS, row)
+
+    def checkpoint(self, step: int, kind: str, state: Mapping[str, Any]) -> None:
+        """Append a checkpoint; the next commit makes it true.
+
+        Parameters
+        ----------
+        step
+            Step that it goes on from.
+        kind
+            What for, at most 16 bytes.
+        state
+            Nested dicts, lists and tuples of tensors, arrays and plain values.
+
+        Raises
+        ------
+        TypeError
+            Something in the state has no checkpoint form.
+        RecordError
+            The disk failed, or the record is closed.
+        """
+        # Only who writes or reads a checkpoint waits for torch to load.
+        from labctl.recording import checkpoint  # noqa: PLC0415 - start-up time
+
+        packed = np.frombuffer(checkpoint.pack(state), dtype=np.uint8)
+        offset = self._counts[layout.BLOB.name]
+        crc = checkpoint.checksum(packed.tobytes())
+        with self._working():
+            _extend(self._closed_list[layout.BLOB_PATH], offset, packed)
+        self._counts[layout.BLOB.name] = offset + packed.size
+        row = (step, kind, offset, packed.size, crc, time.time())
+        self._append_row(layout.CHECKPOINT_INDEX, row)
+
+    def commit(self, *, fsync: bool = False) -> None:
+        """Make everything appended so far true; return when a kill cannot undo it.
+
+        Parameters
+        ----------
+        fsync
+            Also wait for the disk, against loss of power.
+
+        Raises
+        ------
+        RecordError
+            The disk failed, or the record is closed.
+        """
+        with self._working():
+            self._flush(fsync=fsync)  # first the data,
+            counts = tuple(self._counts[name] for name in self._layout.counters)
+            rows = self._layout.rows[-1]
+            row = columns.row(rows, (time.time(), *counts))
+            _extend(self._closed_list[rows.path], self._commits, row)
+            self._flush(fsync=fsync)  # then the row that makes it true
+        self._commits += 1
+
+    def set_status(self, text: str) -> None:
+        """Rewrite the status.
+
+        Parameters
+        ----------
+        text
+            One of ``layout.STATUSES``.
+
+        Raises
+        ------
+        ValueError
+            It is none of them.
+        RecordError
+            The disk failed, or the record is closed.
+        """
+        if text not in layout.STATUSES:
+            options = ", ".join(layout.STATUSES)
+            message = f"record: status={text}, expected one of {options}."
+            raise ValueError(message)
+        self._rewrite("status", text)
+        self._status = text
+
+    def set_result(self, result: Mapping[str, Any]) -> None:
+        """Rewrite the result.
+
+        Parameters
+        ----------
+        result
+            Plain values, finite numbers.
+
+        Raises
+        ------
+        RecordError
+            As JSON it is longer than its place or holds numbers that are not
+            finite, or the disk failed, or the record is closed.
+        """
+        try:
+            text = json.dumps(dict(result), allow_nan=False)
+        except ValueError as err:
+            message = (
+                f"{self._path}: result: {err}, expected finite numbers. "
+                "Give null for what could not be measured."
+            )
+            raise RecordError(message) from err
+        if len(text) > layout.RESULT_BYTES:
+            message = (
+                f"{self._path}: result={len(text)} bytes, expected at most "
+                f"{layout.RESULT_BYTES}. Keep details in a table."
+            )
+            raise RecordError(message)
+        self._rewrite("result", text)
+
+    def set_end_time(self) -> None:
+        """Write the end: now.
+
+        Raises
+        ------
+        RecordError
+            The disk failed, or the record is closed.
+        """
+        self._rewrite("end_time", datetime.now(UTC).isoformat())
+        last = self._counts["writers"] - 1
+        with self._working():
+            writers = self._closed_list[layout.WRITERS.path]
+            row = writers[last]
+            row["end_s"] = time.time()
+            writers[last] = row
+            self._file.flush()
+
+    def close(self) -> None:
+        """Commit what is appended, write the end, close, give up the lock.
+
+        May be called twice.
+
+        Raises
+        ------
+        RecordError
+            The disk failed; the file may still look like a running one.
+        """
+        if not self._is_open:
+            return
+        try:
+            self._cut()
+            self.commit()
+            self.set_end_time()
+            with self._working():
+                self._file.close()
+        finally:
+            self._is_open = False
+            self._reserve.release()
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._is_open:
+            return
+        try:
+            if self._status in _OPEN_STATUSES:
+                self._cut()
+                self.set_status(_outcome(error))
+            self.close()
+        except RecordError as closing:
+            if error is None:
+                raise
+            error.add_note(f"and then: {closing}")
+        finally:
+            self.close()
+
+    def _start(self, machine: environment.Environment) -> None:
+        row = (
+            time.time(),
+            np.nan,
+            machine.hostname[:64],
+            os.getpid(),
+            machine.git_commit,
+            "create",
+        )
+        self._append_row(layout.WRITERS, row)
+        self.commit()
+
+    def _working(self) -> AbstractContextManager[None]:
+        if not self._is_open:
+            text = f"{self._path}: closed, expected open. Append before closing."
+            raise RecordError(text)
+        return disk.disk_errors(self._path, self._reserve)
+
+    def _flush(self, *, fsync: bool) -> None:
+        self._file.flush()
+        if fsync:
+            os.fsync(self._file.id.get_vfd_handle())
+
+    def _append_row(self, rows: Rows, values: tuple[object, ...]) -> None:
+        row = columns.row(rows, values)
+        start = self._counts[rows.counter]
+        with self._working():
+            _extend(self._closed_list[rows.path], start, row)
+        self._counts[rows.counter] = start + 1
+
+    def _rewrite(self, name: str, text: str) -> None:
+        with self._working():
+            place = self._closed_list[name]
+            place[()] = np.array(text.encode(), dtype=place.dtype)
+            self._file.flush()
+
+    def _cut(self) -> None:
+        # After a failed append some columns are longer than others, and on a
+        # full disk their chunks would be tried again at every flush.
+        with self._working():
+            for table, column in self._layout.columns():
+                dataset = self._closed_list[f"{table.name}/{column.name}"]
+                _shrink(dataset, self._counts[table.counter])
+            for rows in self._layout.rows[:-1]:
+                _shrink(self._closed_list[rows.path], self._counts[rows.counter])
+            _shrink(self._closed_list[layout.BLOB_PATH], self._counts[layout.BLOB.name])
+            _shrink(self._closed_list[layout.COMMITS], self._commits)
+
+
+def _outcome(error: BaseException | None) -> str:
+    if error is None:
+        return "complete"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return "stopped" if isinstance(error, SafetyError) else "failed"
+
+
+def _take(path: Path) -> FileLock:
+    # thread_local=False: whoever closes the record gives the lock up.
+    lock = FileLock(path.with_name(path.name + ".lock"), thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as err:
+        text = (
+            f"{path}: locked by another process, expected a record that nobody "
+            "writes. Wait for it to end, or choose another file with --out."
+        )
+        raise InputError(text) from err
+    except OSError as err:
+        text = (
+            f"{path}: cannot be written ({err.strerror}), expected a folder with "
+            "leave to write. Choose another with --out."
+        )
+        raise InputError(text) from err
+    return lock
+
+
+def _replace(path: Path) -> disk.Reserve:
+    if path.exists():
+        if not h5py.is_hdf5(path):
+            text = (
+                f"{path}: no record, expected one where --overwrite is given. "
+                "Choose another file with --out."
+            )
+            raise InputError(text)
+        path.unlink()
+    name = path.with_name(path.name + ".reserve")
+    try:
+        return disk.Reserve(name)
+    except OSError as err:
+        name.unlink(missing_ok=True)
+        text = (
+            f"{path}: no room for the reserve of {disk.RESERVE_BYTES // 2**20} MiB "
+            f"({err.strerror}). Make room, or choose another disk with --out."
+        )
+        raise InputError(text) from err
+
+
+def _extend(dataset: h5py.Dataset, start: int, array: NDArray[Any]) -> None:
+    stop = start + len(array)
+    dataset.resize(stop, axis=0)
+    if stop > start:
+        dataset[start:stop] = array
+
+
+def _shrink(dataset: h5py.Dataset, length: int) -> None:
+    if dataset.shape[0] > length:
+        dataset.resize(length, axis=0)
