@@ -1,0 +1,1 @@
+"""Learned backward passes: phase and cotangent in, gradient of the phase out."""

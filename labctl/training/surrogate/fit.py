@@ -1,0 +1,362 @@
+"""Fit a surrogate to what the device answered, step by step, and keep its average.
+
+Values (phase, y) feed the ``value`` term, probe groups the others. A probe serves
+any number of cotangents, because the camera returns the whole response: every fit
+step pairs the probes with cotangents of the run and with random ones.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any, Final, TypedDict
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from labctl.training import loss as losses
+from labctl.training.surrogate.model import Surrogate, Twin
+from labctl.training.surrogate.replay import Ring, RingState
+from labctl.training.surrogate.settings import FitTerm, SurrogateSettings
+
+COTANGENTS: Final = 4
+"""Cotangents that each drawn probe group meets in a fit step."""
+
+
+class FitterState(TypedDict):
+    """Everything that a fitter remembers.
+
+    Attributes
+    ----------
+    surrogate, averaged
+        State of the two models; the second is empty without an average.
+    adam
+        State of the optimiser; empty for a model in closed form.
+    steps
+        Fit steps taken.
+    values, probes, cotangents
+        State of the three memories.
+    generator
+        State of the source of randomness.
+    """
+
+    surrogate: dict[str, Tensor]
+    averaged: dict[str, Tensor]
+    adam: dict[str, Any]
+    steps: int
+    values: RingState
+    probes: RingState
+    cotangents: RingState
+    generator: Tensor
+
+
+class Fitter:
+    """A surrogate, what it has seen, and the optimiser that fits it.
+
+    Parameters
+    ----------
+    surrogate
+        The model; it is changed in place.
+    settings
+        Terms, effort and memory of the fit.
+    generator
+        Source of the batches and of random cotangents.
+    recency
+        Preference for young shots, see :meth:`Ring.draw`.
+
+    Raises
+    ------
+    ValueError
+        A term of the loss does not suit the model.
+    """
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        settings: SurrogateSettings,
+        generator: Generator,
+        *,
+        recency: float = 0.0,
+    ) -> None:
+        self.surrogate = surrogate
+        self.settings = settings
+        self.generator = generator
+        self.terms = settings.loss or surrogate.default_losses
+        self.steps = 0
+        self._recency = recency
+        self._values = Ring(settings.replay)
+        self._probes = Ring(settings.replay)
+        self._cotangents = Ring(settings.replay)
+        self._relations = {
+            term: losses.relation(term.name, term.a)
+            for term in self.terms
+            if term.name not in {"value", "jvp"}
+        }
+        parameters = list(surrogate.parameters())
+        _check_terms(surrogate, self.terms, fitted=bool(parameters))
+        self._adam = (
+            torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
+            if parameters
+            else None
+        )
+        self._averaged = (
+            copy.deepcopy(surrogate) if parameters and settings.average else None
+        )
+
+    @property
+    def answering(self) -> Surrogate:
+        """The model that answers: with averaged weights, where an average is kept."""
+        return self.surrogate if self._averaged is None else self._averaged
+
+    @property
+    def ready(self) -> bool:
+        """Whether a fit step would have anything to learn from."""
+        return any(self._has_data(term) for term in self.terms)
+
+    def _has_data(self, term: FitTerm) -> bool:
+        return len(self._values if term.name == "value" else self._probes) > 0
+
+    def observe_values(
+        self, phase: Float[Tensor, "batch pixel"], y: Float[Tensor, "batch output"]
+    ) -> None:
+        """Remember shots; the first ones set the scale of the outputs.
+
+        Parameters
+        ----------
+        phase
+            What the panel showed, in rad.
+        y
+            What the device answered.
+        """
+        phase, y = self._cast(phase), self._cast(y)
+        self.surrogate.calibrate(y)
+        self._share_scale()
+        self._values.append(phase, y)
+
+    def observe_probes(
+        self,
+        phase: Float[Tensor, "group pixel"],
+        d_alpha: Float[Tensor, "group probe pixel"],
+        d_f: Float[Tensor, "group probe output"],
+    ) -> None:
+        """Remember probes; a model in closed form takes them in at once.
+
+        Parameters
+        ----------
+        phase
+            Operating point of each group, in rad.
+        d_alpha
+            Perturbations as shown, in rad.
+        d_f
+            Responses, in the units of the device.
+        """
+        phase, d_alpha, d_f = self._cast(phase), self._cast(d_alpha), self._cast(d_f)
+        self.surrogate.calibrate_differences(d_f.flatten(0, 1))
+        self._share_scale()
+        self._probes.append(phase, d_alpha, d_f)
+        self.surrogate.absorb(d_alpha.flatten(0, 1), d_f.flatten(0, 1))
+
+    def observe_cotangents(self, cotangent: Float[Tensor, "batch output"]) -> None:
+        """Remember cotangents of the run: relation (1) is then fitted along them.
+
+        Parameters
+        ----------
+        cotangent
+            Gradients of the run's loss with respect to the outputs; zero rows are
+            left out, for they have no direction.
+        """
+        cotangent = self._cast(cotangent)
+        self._cotangents.append(cotangent[cotangent.abs().amax(dim=1) > 0])
+
+    def _cast(self, values: Tensor) -> Tensor:
+        return values.detach().to(self.surrogate.y_scale.dtype)
+
+    def _share_scale(self) -> None:
+        if self._averaged is not None:
+            pairs = zip(self._averaged.buffers(), self.surrogate.buffers(), strict=True)
+            for mine, source in pairs:
+                mine.copy_(source)
+
+    def step(self, count: int) -> float:
+        """Take fit steps; a model in closed form is only measured.
+
+        Terms whose data have not come yet wait.
+
+        Parameters
+        ----------
+        count
+            Steps.
+
+        Returns
+        -------
+        loss
+            Mean of the fit loss over the steps; nan where nothing was to be
+            learned from.
+        """
+        if count == 0 or not self.ready:
+            return float("nan")
+        if self._adam is None:
+            with torch.no_grad():
+                return float(self._loss())
+        total = torch.zeros((), dtype=torch.float64)
+        for _ in range(count):
+            self._adam.zero_grad()
+            loss = self._loss()
+            torch.autograd.backward(loss)
+            self._adam.step()
+            self.steps += 1
+            self._average()
+            total += loss.detach()
+        return float(total) / count
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        if self._averaged is None:
+            return
+        # The start is forgotten quickly: the mean of all steps first, then a window.
+        decay = min(self.settings.average, self.steps / (self.steps + 9))
+        pairs = zip(
+            self._averaged.parameters(), self.surrogate.parameters(), strict=True
+        )
+        for mine, source in pairs:
+            mine.lerp_(source, 1 - decay)
+
+    def _loss(self) -> Float[Tensor, ""]:
+        active = [term for term in self.terms if self._has_data(term)]
+        parts = [term.weight * self._term(term) for term in active]
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+
+    def _term(self, term: FitTerm) -> Float[Tensor, ""]:
+        if term.name == "value":
+            return self._value(_twin(self.surrogate))
+        if term.name == "jvp":
+            return self._jvp(_twin(self.surrogate))
+        return self._relation(self._relations[term])
+
+    def _value(self, twin: Twin) -> Float[Tensor, ""]:
+        phase, y = self._values.draw(
+            self.settings.fit_batch, self.generator, recency=self._recency
+        )
+        target = (y - twin.y_mean) / twin.y_scale
+        return (twin.predict(phase) - target).square().mean()
+
+    def _jvp(self, twin: Twin) -> Float[Tensor, ""]:
+        phase, d_alpha, d_f = self._groups(cotangents=1)
+        groups, probes, _ = d_alpha.shape
+        shown = (phase[:, None] + d_alpha).flatten(0, 1)
+        scaled = twin.predict(torch.cat([shown, phase]))
+        moved = scaled[: groups * probes].view(groups, probes, -1)
+        target = d_f / twin.y_scale
+        error = moved - scaled[groups * probes :, None] - target
+        mean_square: Tensor = error.square().mean() / _power(target)
+        return mean_square
+
+    def _relation(self, loss: Callable[[Tensor, Tensor], Tensor]) -> Float[Tensor, ""]:
+        phase, d_alpha, d_f = self._groups(cotangents=COTANGENTS)
+        groups, probes, _ = d_alpha.shape
+        unit = self._units(groups * COTANGENTS)
+        gradient = self.surrogate.unit_vjp(
+            unit, phase.repeat_interleave(COTANGENTS, dim=0)
+        )
+        s = gradient.view(groups, COTANGENTS, -1) @ d_alpha.transpose(1, 2)
+        target = (d_f / self.surrogate.y_scale).transpose(1, 2)
+        t = unit.view(groups, COTANGENTS, -1) @ target
+        # In units of the target, so that mse weighs the same beside other terms.
+        size = (_power(t) * COTANGENTS * probes).sqrt()
+        return loss(s.flatten(1) / size, t.flatten(1) / size)
+
+    def _groups(self, *, cotangents: int) -> tuple[Tensor, ...]:
+        rows = max(1, self.settings.fit_batch // cotangents)
+        return self._probes.draw(rows, self.generator, recency=self._recency)
+
+    def _units(self, count: int) -> Float[Tensor, "row output"]:
+        """Draw cotangents of norm one, in scaled outputs: half of them the run's."""
+        known = count // 2 if len(self._cotangents) else 0
+        scale = self.surrogate.y_scale
+        rows = torch.randn(
+            count - known, len(scale), generator=self.generator, dtype=scale.dtype
+        )
+        if known:
+            (run,) = self._cotangents.draw(known, self.generator, recency=self._recency)
+            run = run * scale
+            # Alternating, so that a group meets both kinds.
+            rows = torch.stack([rows[:known], run / run.abs().amax(1, True)], 1)
+            rows = rows.flatten(0, 1)
+        units: Tensor = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        return units
+
+    def state_dict(self) -> FitterState:
+        """Copy everything that :meth:`load_state_dict` needs.
+
+        Returns
+        -------
+        state
+            Tensors and plain numbers, nested.
+        """
+        state: FitterState = {
+            "surrogate": self.surrogate.state_dict(),
+            "averaged": {} if self._averaged is None else self._averaged.state_dict(),
+            "adam": {} if self._adam is None else self._adam.state_dict(),
+            "steps": self.steps,
+            "values": self._values.state_dict(),
+            "probes": self._probes.state_dict(),
+            "cotangents": self._cotangents.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+        return copy.deepcopy(state)
+
+    def load_state_dict(self, state: FitterState) -> None:
+        """Go back to a state; every later step is then the same, bit by bit.
+
+        Parameters
+        ----------
+        state
+            As from :meth:`state_dict` of a fitter with the same settings.
+        """
+        self.surrogate.load_state_dict(state["surrogate"])
+        if self._averaged is not None:
+            self._averaged.load_state_dict(state["averaged"])
+        if self._adam is not None:
+            self._adam.load_state_dict(copy.deepcopy(state["adam"]))
+        self.steps = state["steps"]
+        self._values.load_state_dict(state["values"])
+        self._probes.load_state_dict(state["probes"])
+        self._cotangents.load_state_dict(state["cotangents"])
+        self.generator.set_state(state["generator"])
+
+
+def _power(values: Tensor) -> Tensor:
+    power = values.detach().square().mean()
+    return torch.where(power > 0, power, torch.ones_like(power))
+
+
+def _twin(surrogate: Surrogate) -> Twin:
+    if not isinstance(surrogate, Twin):
+        kind = type(surrogate).__name__
+        text = (
+            f"surrogate: loss value or jvp with model={kind}, expected a twin. "
+            "Take mse, cos, dot or gen, or a twin model."
+        )
+        raise TypeError(text)
+    return surrogate
+
+
+def _check_terms(
+    surrogate: Surrogate, terms: tuple[FitTerm, ...], *, fitted: bool
+) -> None:
+    if not terms:
+        text = "surrogate: loss=[], expected at least one term. Name a fit loss."
+        raise ValueError(text)
+    twin_only = [term.name for term in terms if term.name in {"value", "jvp"}]
+    if twin_only and not isinstance(surrogate, Twin):
+        kind = type(surrogate).__name__
+        text = (
+            f"surrogate: loss={twin_only} with model={kind}, expected terms of "
+            "relation (1). Take mse, cos, dot or gen, or a twin model."
+        )
+        raise ValueError(text)
+    if not fitted and any(term.name != "mse" for term in terms):
+        text = (
+            f"surrogate: loss={[term.name for term in terms]} with a model in closed "
+            "form, expected none. Leave loss out."
+        )
+        raise ValueError(text)

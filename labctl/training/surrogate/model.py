@@ -1,0 +1,265 @@
+"""What every surrogate of the backward pass is: phase and cotangent in, gradient out.
+
+A surrogate answers for the vector-Jacobian product (VJP) ``grad_alpha = grad_y . J``
+of a device ``y = f(alpha)``. A twin is a surrogate that predicts y itself and
+answers with its own derivative.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from typing_extensions import override
+
+from labctl.training.surrogate.settings import FitTerm, Ports
+
+
+class Surrogate(nn.Module, ABC):
+    """A learned backward pass, positively homogeneous in the cotangent.
+
+    Outputs are measured in units of ``y_scale`` around ``y_mean``, which are set
+    once from the first data, so that models work with numbers of order one whatever
+    the device counts in.
+
+    Parameters
+    ----------
+    ports
+        Sizes of the device.
+    """
+
+    default_losses: ClassVar[tuple[FitTerm, ...]]
+    y_mean: Float[Tensor, " output"]
+    y_scale: Float[Tensor, " output"]
+    mean_known: Bool[Tensor, ""]
+    scale_known: Bool[Tensor, ""]
+
+    def __init__(self, ports: Ports) -> None:
+        super().__init__()
+        self.ports = ports
+        self.register_buffer("y_mean", torch.zeros(ports.outputs))
+        self.register_buffer("y_scale", torch.ones(ports.outputs))
+        self.register_buffer("mean_known", torch.tensor(data=False))
+        self.register_buffer("scale_known", torch.tensor(data=False))
+
+    @property
+    def pixels(self) -> int:
+        """Inputs: macropixels of the panel."""
+        return self.ports.pixels
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the device."""
+        return self.ports.outputs
+
+    @torch.no_grad()
+    def calibrate(self, y: Float[Tensor, "batch output"]) -> None:
+        """Set mean and scale of the outputs, once; later calls change nothing.
+
+        Parameters
+        ----------
+        y
+            Outputs of the device, at least two rows. An output that does not vary
+            at all keeps the scale 1.
+
+        Raises
+        ------
+        ValueError
+            There are fewer than two rows, or a value is not finite.
+        """
+        if self.mean_known:
+            return
+        _check_finite(y, "y", rows=2)
+        self.y_mean.copy_(y.mean(dim=0))
+        self.mean_known.fill_(value=True)
+        self._set_scale(y.std(dim=0))
+
+    @torch.no_grad()
+    def calibrate_differences(self, d_f: Float[Tensor, "probe output"]) -> None:
+        """Set the scale of the outputs from responses to probes, where none is set.
+
+        Parameters
+        ----------
+        d_f
+            Changes of the outputs.
+
+        Raises
+        ------
+        ValueError
+            There is no row, or a value is not finite.
+        """
+        _check_finite(d_f, "d_f", rows=1)
+        self._set_scale(d_f.square().mean(dim=0).sqrt())
+
+    def _set_scale(self, spread: Float[Tensor, " output"]) -> None:
+        if self.scale_known:
+            return
+        self.y_scale.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
+        self.scale_known.fill_(value=True)
+
+    def vjp(
+        self,
+        cotangent: Float[Tensor, "batch output"],
+        phase: Float[Tensor, "batch pixel"],
+    ) -> Float[Tensor, "batch pixel"]:
+        """Answer for ``grad_y . J``.
+
+        The model sees the cotangent's direction only and the answer is rescaled:
+        k times the cotangent gives k times the answer for every k >= 0, and a zero
+        cotangent gives zero.
+
+        Parameters
+        ----------
+        cotangent
+            Gradient of a loss with respect to the outputs.
+        phase
+            Operating point, in rad.
+
+        Returns
+        -------
+        gradient
+            Gradient of the loss with respect to the phase, per rad.
+        """
+        scaled = cotangent * self.y_scale
+        # Largest component first: the squares of a norm underflow long before it.
+        peak = scaled.abs().amax(dim=1, keepdim=True)
+        flat = scaled / torch.where(peak > 0, peak, torch.ones_like(peak))
+        norm = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
+        unit = flat / torch.where(norm > 0, norm, torch.ones_like(norm))
+        answer: Tensor = self.unit_vjp(unit, phase) * (norm * peak)
+        return answer
+
+    @abstractmethod
+    def unit_vjp(
+        self,
+        cotangent: Float[Tensor, "batch output"],
+        phase: Float[Tensor, "batch pixel"],
+    ) -> Float[Tensor, "batch pixel"]:
+        """Answer for cotangents of norm one, for outputs in units of ``y_scale``.
+
+        Parameters
+        ----------
+        cotangent
+            Directions, of norm one or zero.
+        phase
+            Operating point, in rad.
+
+        Returns
+        -------
+        gradient
+            Gradient with respect to the phase; it carries the graph of the
+            parameters where gradients are enabled.
+        """
+
+    def absorb(
+        self,
+        d_alpha: Float[Tensor, "probe pixel"],
+        d_f: Float[Tensor, "probe output"],
+    ) -> None:
+        """Take probes in at once, for models in closed form; others learn by fits.
+
+        Parameters
+        ----------
+        d_alpha
+            Perturbations, in rad.
+        d_f
+            Responses, in the units of the device.
+        """
+
+
+class Twin(Surrogate):
+    """A differentiable model of the device itself; its derivative answers."""
+
+    @abstractmethod
+    def predict(
+        self, phase: Float[Tensor, "batch pixel"]
+    ) -> Float[Tensor, "batch output"]:
+        """Predict the outputs, in units of ``y_scale`` around ``y_mean``.
+
+        Parameters
+        ----------
+        phase
+            What the panel shows, in rad.
+
+        Returns
+        -------
+        scaled
+            Outputs, of order one.
+        """
+
+    @override
+    def forward(
+        self, phase: Float[Tensor, "batch pixel"]
+    ) -> Float[Tensor, "batch output"]:
+        """Predict the outputs in the units of the device.
+
+        Parameters
+        ----------
+        phase
+            What the panel shows, in rad.
+
+        Returns
+        -------
+        y
+            Outputs.
+        """
+        return self.y_mean + self.y_scale * self.predict(phase)
+
+    def jvp(
+        self,
+        phase: Float[Tensor, "batch pixel"],
+        direction: Float[Tensor, "batch pixel"],
+    ) -> Float[Tensor, "batch output"]:
+        """Directional derivative of the outputs.
+
+        Parameters
+        ----------
+        phase
+            Operating point, in rad.
+        direction
+            Direction in which the phase moves.
+
+        Returns
+        -------
+        slope
+            Change of the outputs per unit of the direction.
+        """
+        with forward_ad.dual_level():
+            # torch leaves these two without types.
+            dual = forward_ad.make_dual(phase, direction)  # type: ignore[no-untyped-call]
+            moved = self.predict(dual)
+            tangent = forward_ad.unpack_dual(moved).tangent  # type: ignore[no-untyped-call]
+        slope = torch.zeros_like(self.y_scale) if tangent is None else tangent
+        return (self.y_scale * slope).expand(len(phase), -1)
+
+    @override
+    def unit_vjp(
+        self,
+        cotangent: Float[Tensor, "batch output"],
+        phase: Float[Tensor, "batch pixel"],
+    ) -> Float[Tensor, "batch pixel"]:
+        keep = torch.is_grad_enabled()
+        with torch.enable_grad():
+            leaf = phase.detach().requires_grad_()
+            scaled = self.predict(leaf)
+            (gradient,) = torch.autograd.grad(
+                scaled, leaf, cotangent, create_graph=keep
+            )
+        return gradient
+
+
+def _check_finite(values: Tensor, name: str, *, rows: int) -> None:
+    if len(values) < rows:
+        text = (
+            f"surrogate: {name} has rows={len(values)}, expected at least {rows}. "
+            "Observe a batch before the fit."
+        )
+        raise ValueError(text)
+    if not torch.isfinite(values).all():
+        text = (
+            f"surrogate: {name} has values that are not finite, expected numbers. "
+            "Leave failed shots out."
+        )
+        raise ValueError(text)
