@@ -1,0 +1,247 @@
+"""A model tried on a tree: what does not fit, in plain sentences."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from labctl.document.tree import Node
+from labctl.document.words import (
+    KeyPath,
+    dotted,
+    listed,
+    nearest,
+    shown,
+    stem,
+    unit_of,
+)
+from labctl.errors import Fault
+
+T = TypeVar("T")
+
+
+def check(adapter: TypeAdapter[T], root: Node) -> tuple[list[T], list[Fault]]:
+    """Try a model on a tree.
+
+    Parameters
+    ----------
+    adapter
+        The model.
+    root
+        The tree.
+
+    Returns
+    -------
+    values, faults
+        One value and no fault; or no value and why.
+    """
+    # As JSON, because there strictness means: no number from text, no whole
+    # number from true, but lists for tuples and text for dates.
+    text = json.dumps(root.plain(), allow_nan=False)
+    try:
+        return [adapter.validate_json(text, strict=True)], []
+    except ValidationError as err:
+        teller = _Teller(root, adapter.json_schema())
+        newer = teller.newer()
+        return [], newer or [teller.tell(e) for e in err.errors(include_url=False)]
+
+
+class _Teller:
+    """Tells what pydantic found in sentences, with places and suggestions."""
+
+    def __init__(self, root: Node, schema: dict[str, Any]) -> None:
+        self._root = root
+        self._schema = schema
+        self._known = dict(_leaves(schema, schema))
+
+    def newer(self) -> list[Fault]:
+        """Tell that the format is a later one: then nothing else means anything."""
+        known = self._known.get("schema_version", {}).get("const")
+        node = self._root.child("schema_version")
+        got = node.value if node is not None else None
+        if node is None or not isinstance(got, int) or known is None or got <= known:
+            return []
+        text = (
+            f"got {got}, expected {known}. It was written for a newer labctl: update."
+        )
+        return [node.mark.fault("schema_version", text)]
+
+    def tell(self, error: ErrorDetails) -> Fault:
+        """Tell one error."""
+        path, above, here = _follow(error["loc"], self._schema)
+        kind = error["type"]
+        if kind == "extra_forbidden":
+            return self._say(path, self._unknown(path, above), at_key=True)
+        if kind in {"union_tag_not_found", "union_tag_invalid"}:
+            path = (*path, here["discriminator"]["propertyName"])
+            tags = {"enum": list(here["discriminator"]["mapping"])}
+            return self._say(path, self._bad(path, tags))
+        if kind == "missing":
+            text = f"is missing, expected {_expected(here, self._schema)}."
+            return self._say(path, text)
+        if kind in {"value_error", "assertion_error"}:
+            text = str(error["ctx"]["error"]) if "ctx" in error else error["msg"]
+            return self._say(path, text if text.endswith(".") else f"{text}.")
+        return self._say(path, self._bad(path, here))
+
+    def _say(self, path: KeyPath, text: str, *, at_key: bool = False) -> Fault:
+        return self._root.place(path, at_key=at_key).fault(dotted(path), text)
+
+    def _bad(self, path: KeyPath, schema: dict[str, Any]) -> str:
+        node: Node | None = self._root
+        for item in path:
+            node = node.child(item) if node is not None else None
+        expected = _expected(schema, self._schema)
+        if node is None:
+            return f"is missing, expected {expected}."
+        got = node.plain()
+        text = f"got {shown(got)}, expected {expected}."
+        words = [word for word in schema.get("enum", ()) if isinstance(word, str)]
+        return text + (nearest(got, words) if isinstance(got, str) else "")
+
+    def _unknown(self, path: KeyPath, section: dict[str, Any]) -> str:
+        name = str(path[-1])
+        names = section.get("properties", {})
+        twin = next((key for key in names if stem(key) == stem(name)), None)
+        if twin is not None:
+            unit = unit_of(twin)
+            return f"is not known, expected {twin}{f' in {unit}' if unit else ''}."
+        elsewhere = sorted(key for key in self._known if key.split(".")[-1] == name)
+        if elsewhere:
+            return f"is not known here. Did you mean {' or '.join(elsewhere[:3])}?"
+        near = nearest(name, names)
+        return f"is not known{near and '.'}{near or f', expected {listed(names)}.'}"
+
+
+def _follow(
+    loc: Sequence[str | int], schema: dict[str, Any]
+) -> tuple[KeyPath, dict[str, Any], dict[str, Any]]:
+    """Walk the schema along pydantic's location; leave out names of union members.
+
+    Returns
+    -------
+    path, above, here
+        Path in the document; schema of the section above and of the place.
+    """
+    path: list[str | int] = []
+    above, here = schema, _opened(schema, schema)
+    for item in loc:
+        if "discriminator" in here:
+            here = _opened({"$ref": here["discriminator"]["mapping"][item]}, schema)
+            continue
+        if "anyOf" in here:
+            continue
+        above, here = here, _opened(_inside(here, item), schema)
+        path.append(item)
+    return tuple(path), above, here
+
+
+def _inside(here: dict[str, Any], item: str | int) -> dict[str, Any]:
+    if isinstance(item, int):
+        several = here.get("prefixItems", ())
+        inner: Any = several[item] if item < len(several) else here.get("items")
+    else:
+        inner = here.get("properties", {}).get(item, here.get("additionalProperties"))
+    return inner if isinstance(inner, dict) else {}
+
+
+def _opened(here: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Follow references, and leave out that a value may be nothing."""
+    while True:
+        some = [one for one in here.get("anyOf", ()) if one.get("type") != "null"]
+        if "$ref" in here:
+            here = schema["$defs"][here["$ref"].rpartition("/")[2]]
+        elif len(some) == 1:
+            here = some[0]
+        else:
+            return here
+
+
+def _leaves(
+    here: dict[str, Any], schema: dict[str, Any], above: str = ""
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give every key that a document may have, with its schema."""
+    here = _opened(here, schema)
+    for member in here.get("discriminator", {}).get("mapping", {}).values():
+        yield from _leaves({"$ref": member}, schema, above)
+    if isinstance(here.get("items"), dict):
+        yield from _leaves(here["items"], schema, f"{above}0.")
+    for name, value in here.get("properties", {}).items():
+        yield f"{above}{name}", value
+        yield from _leaves(value, schema, f"{above}{name}.")
+
+
+_TYPES: Final = {
+    "string": "text",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "object": "a section",
+    "null": "nothing",
+}
+
+
+_BOUNDS: Final = {
+    "exclusiveMinimum": "above",
+    "minimum": "at least",
+    "exclusiveMaximum": "below",
+    "maximum": "at most",
+}
+# Every whole number keeps this one; naming it would only confuse.
+_BEYOND_64_BITS: Final = 2**63
+
+
+def _expected(here: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Say in words what a place takes."""
+    here = _opened(here, schema)
+    if "anyOf" in here:
+        return ", or ".join(_expected(one, schema) for one in here["anyOf"])
+    if here.get("type") == "array":
+        return _expected_list(here, schema)
+    if "properties" in here or "discriminator" in here:
+        return f"a section with {_keys(here)}"
+    if "enum" in here or "const" in here:
+        return listed(here.get("enum", [here.get("const")]))
+    return _expected_text(here) or _TYPES.get(here.get("type", ""), "a value") + _range(
+        here
+    )
+
+
+def _expected_text(here: dict[str, Any]) -> str:
+    if "pattern" in here:
+        return f"text like {here['pattern']}"
+    if here.get("format") == "date-time":
+        return "a date and time such as 2031-04-02T10:00:00Z"
+    return ""
+
+
+def _expected_list(here: dict[str, Any], schema: dict[str, Any]) -> str:
+    several = here.get("prefixItems")
+    if several:
+        kinds = [_expected(one, schema) for one in several]
+        if len(set(kinds)) == 1:
+            return f"a list of {len(kinds)}, each {kinds[0]}"
+        return f"a list of {len(kinds)}: {'; '.join(kinds)}"
+    least = here.get("minItems", 0)
+    size = f"at least {least}" if least else "any length"
+    return f"a list of {size}, each {_expected(here.get('items', {}), schema)}"
+
+
+def _range(here: dict[str, Any]) -> str:
+    if "minimum" in here and "maximum" in here:
+        return f" from {here['minimum']:g} to {here['maximum']:g}"
+    bounds = [
+        f"{word} {here[name]:g}"
+        for name, word in _BOUNDS.items()
+        if here.get(name) not in {None, _BEYOND_64_BITS}
+    ]
+    return f" {' and '.join(bounds)}" if bounds else ""
+
+
+def _keys(here: dict[str, Any]) -> str:
+    if "discriminator" in here:
+        tag = here["discriminator"]
+        return f"{tag['propertyName']}: {listed(tag['mapping'])}"
+    return ", ".join(here.get("required", ()) or here["properties"])

@@ -1,0 +1,418 @@
+"""Text to a tree of nodes that know their places, within limits on everything."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionStartEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+from ruamel.yaml.reader import ReaderError
+
+from labctl.document.words import KeyPath, Scalar, Tree, dotted, printable, short, shown
+from labctl.errors import Fault, ProtocolError
+
+# A document that a person writes stays far below these. Together they bound the
+# time: the slowest text of this size that we found takes 3 s to scan.
+LARGEST_BYTES: Final = 1 << 20
+MOST_NODES: Final = 20_000
+DEEPEST: Final = 24
+MOST_ALIASES: Final = 16
+LONGEST_NUMBER: Final = 64
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a piece of a document stands.
+
+    Parameters
+    ----------
+    where
+        The document, or the override that it comes from.
+    line, column
+        Counted from 1; None in an override.
+    """
+
+    where: str
+    line: int | None = None
+    column: int | None = None
+
+    def fault(self, key: str, text: str) -> Fault:
+        """Say what is wrong here.
+
+        Parameters
+        ----------
+        key
+            Dotted path of the key.
+        text
+            What was got, what was expected, what to do.
+
+        Returns
+        -------
+        fault
+            Ready for a :class:`~labctl.errors.ProtocolError`.
+        """
+        return Fault(self.where, self.line, self.column, key, text)
+
+
+@dataclass
+class Node:
+    """A value of a document and where it stands.
+
+    Parameters
+    ----------
+    value
+        A scalar, or nodes by key, or nodes in order.
+    mark
+        Where the value starts.
+    keys
+        Where each key of a map stands.
+    """
+
+    value: "Scalar | dict[str, Node] | list[Node]"
+    mark: Mark
+    keys: dict[str, Mark] = field(default_factory=dict)
+
+    def plain(self) -> Tree:
+        """Give the same without places."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def child(self, item: str | int) -> "Node | None":
+        """Return what is under a key or an index, if anything."""
+        if isinstance(self.value, dict):
+            return self.value.get(str(item))
+        if isinstance(self.value, list):
+            index = _index(item)
+            if index is not None and index < len(self.value):
+                return self.value[index]
+        return None
+
+    def place(self, path: Sequence[str | int], *, at_key: bool = False) -> Mark:
+        """Find where a path stands, or the nearest that is there above it.
+
+        Parameters
+        ----------
+        path
+            Keys and indices from here.
+        at_key
+            Whether the key is meant, not its value.
+
+        Returns
+        -------
+        mark
+            The place.
+        """
+        node = self
+        for depth, item in enumerate(path):
+            child = node.child(item)
+            if child is None:
+                break
+            if at_key and depth == len(path) - 1 and str(item) in node.keys:
+                return node.keys[str(item)]
+            node = child
+        return node.mark
+
+
+TOO_LARGE: Final = f"larger than {LARGEST_BYTES} bytes, expected a short document."
+# The core schema of YAML 1.2.2, section 10.3.2.
+_NULL: Final = re.compile(r"~|null|Null|NULL|")
+_BOOL: Final = re.compile(r"true|True|TRUE|false|False|FALSE")
+_INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+class _Builder:
+    """Turns the events of one document into nodes, within the limits."""
+
+    def __init__(self, text: str, where: str) -> None:
+        self.where = where
+        self.faults: list[Fault] = []
+        self._events = self._read(text)
+        self._anchors: dict[str, Node] = {}
+        self._nodes = 0
+        self._aliases = 0
+
+    def root(self) -> Node:
+        """Build the one document that the text may hold."""
+        root: Node | None = None
+        for event in self._events:
+            if not isinstance(event, DocumentStartEvent):
+                continue
+            mark = self._mark(event)
+            if root is not None:
+                raise self._stop(
+                    mark, "a second document, expected one. Split the file."
+                )
+            if event.version not in {None, (1, 2)}:
+                said = f"YAML {'.'.join(map(str, event.version))}, expected 1.2."
+                raise self._stop(mark, f"{said} Remove the %YAML line.")
+            root = self._node(next(self._events), ())
+        if root is None or root.value is None:
+            raise self._stop(Mark(self.where), "is empty, expected a map of keys.")
+        return root
+
+    def _read(self, text: str) -> Iterator[Event]:
+        if len(text) > LARGEST_BYTES:
+            raise self._stop(Mark(self.where), TOO_LARGE)
+        try:
+            yield from YAML(typ="safe", pure=True).parse(text)
+        except MarkedYAMLError as err:
+            at = err.problem_mark or err.context_mark
+            mark = Mark(self.where, at.line + 1, at.column + 1)
+            raise self._stop(mark, _syntax(err)) from err
+        except ReaderError as err:
+            before = text[: err.position]
+            line = before.count("\n")
+            mark = Mark(self.where, line + 1, len(before) - before.rfind("\n"))
+            said = f"character U+{ord(text[err.position]):04X} is not allowed in YAML."
+            raise self._stop(mark, f"{said} Remove it.") from err
+        except (YAMLError, ValueError, OverflowError) as err:
+            said = (
+                "an escape or directive that YAML does not know, expected plain text."
+            )
+            raise self._stop(Mark(self.where), said) from err
+
+    def _mark(self, event: Event) -> Mark:
+        start = event.start_mark
+        return Mark(self.where, start.line + 1, start.column + 1)
+
+    def _stop(self, mark: Mark, text: str) -> ProtocolError:
+        return ProtocolError([*self.faults, mark.fault("", text)])
+
+    def _count(self, mark: Mark, nodes: int, depth: int) -> None:
+        self._nodes += nodes
+        if self._nodes > MOST_NODES:
+            text = f"more than {MOST_NODES} values, expected a short document."
+            raise self._stop(mark, f"{text} Put data into a file of its own.")
+        if depth > DEEPEST:
+            text = f"more than {DEEPEST} levels deep, expected fewer. Make it flatter."
+            raise self._stop(mark, text)
+
+    def _node(self, event: Event, path: KeyPath) -> Node:
+        mark = self._mark(event)
+        self._count(mark, 1, len(path))
+        if isinstance(event, AliasEvent):
+            return self._alias(event, mark, path)
+        if not isinstance(event, ScalarEvent | CollectionStartEvent):
+            raise self._stop(mark, "is no value, expected one.")
+        if event.tag is not None:
+            text = f"tag {event.tag}, expected a plain value. Remove the tag."
+            self.faults.append(mark.fault(dotted(path), printable(text)))
+        node = Node(None, mark)
+        if isinstance(event, MappingStartEvent):
+            self._map(node, path)
+        elif isinstance(event, SequenceStartEvent):
+            node.value = self._list(path)
+        elif isinstance(event, ScalarEvent):
+            node.value = self._scalar(event, mark, path)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _alias(self, event: AliasEvent, mark: Mark, path: KeyPath) -> Node:
+        self._aliases += 1
+        if self._aliases > MOST_ALIASES:
+            text = f"more than {MOST_ALIASES} aliases, expected fewer. Write them out."
+            raise self._stop(mark, text)
+        if event.anchor not in self._anchors:
+            text = f"alias *{event.anchor} has no anchor above it. Write the value out."
+            raise self._stop(mark, printable(text))
+        return self._copy(self._anchors[event.anchor], mark, len(path))
+
+    def _copy(self, node: Node, mark: Mark, depth: int) -> Node:
+        # Overrides change nodes in place, so an alias must not share them.
+        self._count(mark, 1, depth)
+        value = node.value
+        if isinstance(value, dict):
+            value = {k: self._copy(v, mark, depth + 1) for k, v in value.items()}
+        elif isinstance(value, list):
+            value = [self._copy(v, mark, depth + 1) for v in value]
+        return Node(value, mark, dict(node.keys))
+
+    def _list(self, path: KeyPath) -> list[Node]:
+        items: list[Node] = []
+        while not isinstance(event := next(self._events), SequenceEndEvent):
+            items.append(self._node(event, (*path, len(items))))
+        return items
+
+    def _map(self, node: Node, path: KeyPath) -> None:
+        items: dict[str, Node] = {}
+        while not isinstance(event := next(self._events), MappingEndEvent):
+            mark = self._mark(event)
+            if not isinstance(event, ScalarEvent) or not event.value:
+                text = "a key that is no word, expected key: value."
+                raise self._stop(mark, text)
+            key = event.value
+            here = (*path, key)
+            value = self._node(next(self._events), here)
+            if key in items:
+                text = f"is there twice, first on line {node.keys[key].line}. Keep one."
+                self.faults.append(mark.fault(dotted(here), text))
+                continue
+            items[key], node.keys[key] = value, mark
+        node.value = items
+
+    def _scalar(self, event: ScalarEvent, mark: Mark, path: KeyPath) -> Scalar:
+        value = _resolved(event.value) if event.implicit[0] else event.value
+        if isinstance(value, _Refusal):
+            self.faults.append(mark.fault(dotted(path), value.text))
+            return None
+        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+            text = (
+                "half a surrogate pair, expected whole characters. Remove the escape."
+            )
+            self.faults.append(mark.fault(dotted(path), text))
+            return None
+        return value
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    text: str
+
+
+def _resolved(word: str) -> Scalar | _Refusal:
+    """Give an unquoted word its type."""
+    if _NULL.fullmatch(word):
+        return None
+    if _BOOL.fullmatch(word):
+        return word.lower() == "true"
+    if _NOT_FINITE.fullmatch(word):
+        return _Refusal(f"got {word}, expected a finite number.")
+    if _INT.fullmatch(word) or _FLOAT.fullmatch(word):
+        return _number(word)
+    return word
+
+
+def _number(word: str) -> int | float | _Refusal:
+    if len(word) > LONGEST_NUMBER:
+        return _Refusal(
+            f"got a number of {len(word)} characters, expected at most "
+            f"{LONGEST_NUMBER}. Quote it if it is text."
+        )
+    if _INT.fullmatch(word):
+        base = {"0o": 8, "0x": 16}.get(word[:2], 10)
+        whole = int(word, base)
+        if not -(2**63) <= whole < 2**63:
+            return _Refusal(f"got {word}, expected a whole number within 64 bits.")
+        return whole
+    value = float(word)
+    if math.isinf(value):
+        return _Refusal(f"got {word}, expected a number below 1.8e308.")
+    return value
+
+
+def _syntax(err: MarkedYAMLError) -> str:
+    problem = str(err.problem)
+    if "'\\t'" in problem:
+        return "a tab, expected blanks. Indent with blanks."
+    context = f" ({err.context})" if err.context else ""
+    return printable(f"is not YAML: {problem}{context}. Check indents and quotes.")
+
+
+def build(text: str, where: str) -> tuple[Node, list[Fault]]:
+    """Turn a text into nodes.
+
+    Raises
+    ------
+    ProtocolError
+        There is no tree: what stops it, and what was found before.
+    """
+    builder = _Builder(text, where)
+    root = builder.root()
+    if not isinstance(root.value, dict):
+        text = (
+            f"got {shown(root.plain())}, expected a map of keys, such as kind: train."
+        )
+        raise ProtocolError([*builder.faults, root.mark.fault("", text)])
+    return root, builder.faults
+
+
+def apply(root: Node, change: str) -> list[Fault]:
+    """Change a tree; what cannot be done is a fault."""
+    mark = Mark(f"--set {short(printable(change))}")
+    key, equals, text = change.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        return [mark.fault("", "is no change, expected key.path=value.")]
+    try:
+        builder = _Builder(text, mark.where)
+        value = builder.root() if text.strip() else Node(None, mark)
+    except ProtocolError as err:
+        return [replace(fault, line=None, column=None) for fault in err.faults]
+    _move(value, mark)
+    parent = root
+    for depth, item in enumerate(path[:-1]):
+        if isinstance(parent.value, dict) and _is_open(parent.child(item)):
+            parent.value[item] = Node({}, mark)
+            parent.keys.setdefault(item, mark)
+        child = parent.child(item)
+        if child is None:
+            return [_no_place(mark, path[: depth + 1], parent)]
+        parent = child
+    return _put(parent, path, value, mark)
+
+
+def _is_open(node: Node | None) -> bool:
+    return node is None or node.value is None
+
+
+def _put(parent: Node, path: list[str], value: Node, mark: Mark) -> list[Fault]:
+    if isinstance(parent.value, dict):
+        parent.value[path[-1]] = value
+        parent.keys[path[-1]] = mark
+        return []
+    index = _index(path[-1])
+    if (
+        isinstance(parent.value, list)
+        and index is not None
+        and index < len(parent.value)
+    ):
+        parent.value[index] = value
+        return []
+    return [_no_place(mark, path, parent)]
+
+
+def _no_place(mark: Mark, path: list[str], parent: Node) -> Fault:
+    if isinstance(parent.value, list):
+        last = len(parent.value) - 1
+        text = f"is not in the list, expected an item from 0 to {last}."
+    else:
+        above = dotted(path[:-1])
+        text = f"has no place: {above} is {shown(parent.plain())}, expected a section."
+    return mark.fault(dotted(path), text)
+
+
+def _move(node: Node, mark: Mark) -> None:
+    node.mark = mark
+    node.keys = dict.fromkeys(node.keys, mark)
+    if isinstance(node.value, dict):
+        for child in node.value.values():
+            _move(child, mark)
+    elif isinstance(node.value, list):
+        for child in node.value:
+            _move(child, mark)
+
+
+def _index(item: str | int) -> int | None:
+    if isinstance(item, int):
+        return item
+    # Six digits are more than any list holds, and int() of thousands is slow.
+    return int(item) if re.fullmatch(r"[0-9]{1,6}", item) else None
