@@ -134,6 +134,11 @@ class GuardedLaser(Laser):
         return self._name
 
     @property
+    def is_open(self) -> bool:
+        """Whether a guard holds the laser, as far as the run knows."""
+        return self._link is not None
+
+    @property
     def pid(self) -> int:
         """Process id of the guard; open only."""
         return self._linked("pid").process.pid
