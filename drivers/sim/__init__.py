@@ -1,0 +1,1 @@
+"""The simulated bench: devices that share one light path."""

@@ -1,0 +1,192 @@
+"""The beam: the state of a simulated laser, in a small memory-mapped file.
+
+The laser lives in the guard's process and outlives the run; the light path, in
+the run's process, reads here whether it is lit. 64 bytes, little-endian.
+"""
+
+import mmap
+import struct
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, final
+
+from typing_extensions import override
+
+_MAGIC = b"LABBEAM1"
+_LAYOUT = struct.Struct("<8sIIddd")
+_SIZE = 64
+_COUNTER = struct.Struct("<I")
+_COUNTER_AT = 8
+_EMISSION, _SHUTTER = 1, 2
+# A writer is done within a microsecond; a reader that meets an odd counter so
+# often looks at a file whose writer died half-way.
+_READS = 10_000
+
+
+class BeamError(Exception):
+    """The beam file is missing, foreign, or was left half-written."""
+
+
+@dataclass(frozen=True)
+class BeamState:
+    """What the laser published last.
+
+    Parameters
+    ----------
+    emission
+        Whether it emits.
+    shutter_open
+        Whether the shutter lets the light through.
+    power_setpoint_mw
+        Power demanded.
+    since_s
+        Time of the last change of emission, in seconds since 1970.
+    power_mw
+        Power that leaves now.
+    """
+
+    emission: bool
+    shutter_open: bool
+    power_setpoint_mw: float
+    since_s: float
+    power_mw: float
+
+
+@final
+class Beam(AbstractContextManager["Beam"]):
+    """The mapped file; made by :meth:`create` or :meth:`open`."""
+
+    def __init__(self, path: Path, view: mmap.mmap) -> None:
+        self._path, self._view = path, view
+        self._sequence = 0
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Make the file, dark; one that is there is taken over in place.
+
+        Parameters
+        ----------
+        path
+            Where; its folder exists.
+
+        Returns
+        -------
+        beam
+            For writing.
+        """
+        # In place: a reader may have the old file mapped, and on Windows a
+        # mapped file can be neither replaced nor made shorter.
+        if not path.exists() or path.stat().st_size != _SIZE:
+            path.write_bytes(bytes(_SIZE))
+        beam = cls(path, cls._map(path, mmap.ACCESS_WRITE))
+        beam.write(
+            BeamState(
+                emission=False,
+                shutter_open=False,
+                power_setpoint_mw=0.0,
+                since_s=0.0,
+                power_mw=0.0,
+            )
+        )
+        return beam
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the file for reading.
+
+        Parameters
+        ----------
+        path
+            Where.
+
+        Returns
+        -------
+        beam
+            For reading.
+
+        Raises
+        ------
+        BeamError
+            There is none, or it is another kind of file.
+        """
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            text = f"{path}: no beam file, expected one. Open the laser first."
+            raise BeamError(text) from error
+        if size != _SIZE:
+            text = f"{path}: {size} bytes, expected a beam file of {_SIZE}"
+            raise BeamError(text)
+        return cls(path, cls._map(path, mmap.ACCESS_READ))
+
+    @staticmethod
+    def _map(path: Path, access: int) -> mmap.mmap:
+        mode = "rb" if access == mmap.ACCESS_READ else "r+b"
+        with path.open(mode) as file:
+            return mmap.mmap(file.fileno(), _SIZE, access=access)
+
+    def write(self, state: BeamState) -> None:
+        """Publish a state; a reader sees it whole or not yet."""
+        flags = _EMISSION * state.emission | _SHUTTER * state.shutter_open
+        # Odd while the fields change, even when they agree again.
+        self._sequence = (self._sequence + 1) % 2**32 | 1
+        _COUNTER.pack_into(self._view, _COUNTER_AT, self._sequence)
+        _LAYOUT.pack_into(
+            self._view,
+            0,
+            _MAGIC,
+            self._sequence,
+            flags,
+            state.power_setpoint_mw,
+            state.since_s,
+            state.power_mw,
+        )
+        self._sequence = (self._sequence + 1) % 2**32
+        _COUNTER.pack_into(self._view, _COUNTER_AT, self._sequence)
+
+    def read(self) -> BeamState:
+        """Read the state that was published last.
+
+        Returns
+        -------
+        state
+            Whole, never a mixture of two.
+
+        Raises
+        ------
+        BeamError
+            The file is foreign, or its writer died while writing.
+        """
+        for _ in range(_READS):
+            before = _COUNTER.unpack_from(self._view, _COUNTER_AT)[0]
+            magic, _, flags, setpoint, since, power = _LAYOUT.unpack_from(self._view)
+            after = _COUNTER.unpack_from(self._view, _COUNTER_AT)[0]
+            if before != after or before % 2:
+                continue
+            if magic != _MAGIC:
+                text = f"{self._path}: magic {magic!r}, expected {_MAGIC!r}"
+                raise BeamError(text)
+            return BeamState(
+                emission=bool(flags & _EMISSION),
+                shutter_open=bool(flags & _SHUTTER),
+                power_setpoint_mw=setpoint,
+                since_s=since,
+                power_mw=power,
+            )
+        text = f"{self._path}: half-written. Open the laser again."
+        raise BeamError(text)
+
+    def close(self) -> None:
+        """Release the file; it stays on the disk. May be called twice."""
+        self._view.close()
+
+    @override
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

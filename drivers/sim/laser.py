@@ -1,0 +1,180 @@
+"""The simulated laser: runs in the guard's process, without torch."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+from typing_extensions import override
+
+from drivers.sim.beam import Beam, BeamState
+from labctl.devices import Clock, Identity, Laser, Settings
+from labctl.errors import DeviceError, OutOfRangeError
+
+
+@final
+class SimLaser(Laser):
+    """A continuous laser that publishes what it does in a beam file.
+
+    Parameters
+    ----------
+    beam
+        Path of the beam file; made on open.
+    name
+        Name in the bench file.
+    clock
+        Time of changes of emission; None takes the computer's.
+    wavelength_nm
+        Vacuum wavelength.
+    power_limits_mw
+        Least and greatest power.
+    serial
+        Serial number that it reports.
+
+    Raises
+    ------
+    ValueError
+        An option is impossible.
+    """
+
+    def __init__(
+        self,
+        *,
+        beam: Path | str,
+        name: str = "laser",
+        clock: Clock | None = None,
+        wavelength_nm: float = 780.0,
+        power_limits_mw: Sequence[float] = (0.0, 10.0),
+        serial: str = "SIM-LASER-1",
+    ) -> None:
+        if (
+            len(power_limits_mw) != 2
+            or not 0 <= power_limits_mw[0] < power_limits_mw[1]
+        ):
+            text = (
+                f"{name}.power_limits_mw={list(power_limits_mw)}, expected two "
+                "rising numbers from 0"
+            )
+            raise ValueError(text)
+        if not wavelength_nm > 0:
+            text = f"{name}.wavelength_nm={wavelength_nm}, expected more than 0"
+            raise ValueError(text)
+        self._path = Path(beam)
+        self._name, self._serial = name, serial
+        self._wavelength_nm = wavelength_nm
+        self._limits = (float(power_limits_mw[0]), float(power_limits_mw[1]))
+        self._time = time.time if clock is None else clock.now
+        self._beam: Beam | None = None
+        self._setpoint_mw, self._since_s, self._on = 0.0, 0.0, False
+
+    @property
+    @override
+    def name(self) -> str:
+        return self._name
+
+    @property
+    @override
+    def wavelength_nm(self) -> float:
+        return self._wavelength_nm
+
+    @property
+    @override
+    def power_limits_mw(self) -> tuple[float, float]:
+        return self._limits
+
+    @property
+    @override
+    def repetition_rate_hz(self) -> float | None:
+        return None
+
+    @property
+    @override
+    def pulse_width_fs(self) -> float | None:
+        return None
+
+    @override
+    def open(self) -> None:
+        if self._beam is not None:
+            raise DeviceError(self._name, "open", "already open. Close it first.")
+        try:
+            self._beam = Beam.create(self._path)
+        except OSError as error:
+            raise DeviceError(self._name, "open", f"beam file: {error}") from error
+        self._darken()
+
+    def _darken(self) -> None:
+        self._setpoint_mw, self._on, self._since_s = 0.0, False, self._time()
+        self._publish()
+
+    def _publish(self) -> None:
+        self._link("publish").write(
+            BeamState(
+                emission=self._on,
+                # There is no shutter: the path is open.
+                shutter_open=True,
+                power_setpoint_mw=self._setpoint_mw,
+                since_s=self._since_s,
+                power_mw=self._setpoint_mw if self._on else 0.0,
+            )
+        )
+
+    def _link(self, action: str) -> Beam:
+        if self._beam is None:
+            raise DeviceError(self._name, action, "not open. Open it first.")
+        return self._beam
+
+    @override
+    def close(self) -> None:
+        if self._beam is None:
+            return
+        self._darken()
+        self._beam.close()
+        self._beam = None
+
+    @override
+    def identity(self) -> Identity:
+        self._link("identity")
+        return Identity("labctl", "simulated laser", self._serial, "1")
+
+    @override
+    def settings(self) -> Settings:
+        return {
+            "wavelength_nm": self._wavelength_nm,
+            "power_limits_mw": list(self._limits),
+            "setpoint_mw": self._setpoint_mw,
+            "emission": self._on,
+        }
+
+    @override
+    def set_power_mw(self, power_mw: float) -> None:
+        self._link("set power")
+        low, high = self._limits
+        if not low <= power_mw <= high:
+            raise OutOfRangeError(self._name, "power_mw", power_mw, low=low, high=high)
+        self._setpoint_mw = float(power_mw)
+        self._publish()
+
+    @override
+    def setpoint_mw(self) -> float:
+        self._link("read setpoint")
+        return self._setpoint_mw
+
+    @override
+    def power_mw(self) -> float:
+        return self._link("read power").read().power_mw
+
+    @override
+    def emission(self, on: bool) -> None:
+        self._link("emission")
+        if on != self._on:
+            self._on, self._since_s = on, self._time()
+        self._publish()
+
+    @override
+    def is_emitting(self) -> bool:
+        return self._link("read emission").read().emission
+
+    @override
+    def faults(self) -> list[str]:
+        self._link("read faults")
+        return []

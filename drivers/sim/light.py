@@ -1,0 +1,235 @@
+"""The light path without noise: panel levels in, light on the sensor out."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from drivers.sim.noise import Stream, generator
+from drivers.sim.options import Options
+from labctl.optics.lens import far_field, intensity
+from labctl.optics.medium import SaturableKerr
+from labctl.optics.panel import PhaseCurve, blur, modulate
+from labctl.optics.propagation import Plan, chunk_size, plan, propagate
+
+LEVELS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Illumination:
+    """How each field is lit.
+
+    Parameters
+    ----------
+    power
+        Power over nominal power.
+    tilt_px
+        Direction of the beam along rows and columns, in camera pixels; None
+        for straight ahead.
+    ripple_rad
+        Common phase of the panel; None for none.
+    """
+
+    power: Float[Tensor, " field"]
+    tilt_px: Float[Tensor, "field axis"] | None = None
+    ripple_rad: Float[Tensor, " field"] | None = None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: as fast on these sizes, and bit for bit the same."""
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class LightPath:
+    """Panel, beam, medium and lens of one specimen.
+
+    Parameters
+    ----------
+    options
+        What is simulated.
+
+    Raises
+    ------
+    ValueError
+        The curve of the panel would fall somewhere.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.shape = options.grid
+        self.dtype = (
+            torch.complex128 if options.precision == "complex128" else torch.complex64
+        )
+        self.real = torch.float64 if self.dtype == torch.complex128 else torch.float32
+        self.chunk = chunk_size(self.shape)
+        self.curve = phase_curve(options)
+        self.sigma_px = options.panel.crosstalk_macropixels * options.macropixel_px
+        self.zero_order = options.panel.zero_order
+        self.beam = gaussian(self.shape, options.light.radius).to(self.real)
+        self.plan = medium_plan(options, options.medium.steps, self.dtype)
+        self._total = float(self.beam.double().square().sum())
+
+    def entrance(
+        self, levels: Float[Tensor, "field row column"], lit: Illumination
+    ) -> Tensor:
+        """Fields at the entrance of the medium.
+
+        Parameters
+        ----------
+        levels
+            Gray levels, fractions included.
+        lit
+            How each field is lit.
+
+        Returns
+        -------
+        field
+            Complex, ``(field, row, column)``.
+        """
+        phase = blur(self.curve(levels / LEVELS), self.sigma_px)
+        if lit.ripple_rad is not None:
+            phase = phase + lit.ripple_rad[:, None, None]
+        amplitude = self.beam * lit.power.sqrt()[:, None, None]
+        field = modulate(phase, self.zero_order) * amplitude
+        if lit.tilt_px is None:
+            return field
+        rows, columns = (
+            self._ramp(lit.tilt_px[:, axis], side)
+            for axis, side in enumerate(self.shape)
+        )
+        return field * rows[:, :, None] * columns[:, None, :]
+
+    def _ramp(self, periods: Float[Tensor, " field"], side: int) -> Tensor:
+        at = torch.arange(side, dtype=self.real) / side - 0.5
+        phase = 2 * math.pi * periods[:, None] * at
+        return torch.polar(torch.ones_like(phase), phase)
+
+    def fraction(
+        self, levels: Float[Tensor, "field row column"], lit: Illumination
+    ) -> Float[Tensor, "field row column"]:
+        """Light on each pixel of the sensor, at most one chunk of fields.
+
+        Parameters
+        ----------
+        levels
+            Gray levels, fractions included.
+        lit
+            How each field is lit.
+
+        Returns
+        -------
+        fraction
+            In units of all the light on the panel at nominal power.
+        """
+        at_sensor = far_field(propagate(self.entrance(levels, lit), self.plan))
+        return intensity(at_sensor) / self._total
+
+
+def gaussian(shape: tuple[int, int], radius: float) -> Float[Tensor, "row column"]:
+    """Amplitude of the beam, 1 in the middle.
+
+    Parameters
+    ----------
+    shape
+        Grid ``(height, width)``.
+    radius
+        Of exp(-2) in intensity, as a fraction of the shorter side.
+
+    Returns
+    -------
+    amplitude
+        In float64.
+    """
+    rows, columns = (
+        torch.arange(side, dtype=torch.float64) - (side - 1) / 2 for side in shape
+    )
+    r2 = rows[:, None] ** 2 + columns[None] ** 2
+    return torch.exp(-r2 / (radius * min(shape)) ** 2)
+
+
+def phase_curve(options: Options) -> PhaseCurve:
+    """Phase curve of this specimen's panel.
+
+    Parameters
+    ----------
+    options
+        What is simulated.
+
+    Returns
+    -------
+    curve
+        With its own smooth error.
+    """
+    panel = options.panel
+    bow, skew = generator(options.device_seed, Stream.CURVE).standard_normal(2)
+    u = np.arange(LEVELS) / LEVELS
+    bend = bow * u * (1 - u) + skew * u * (1 - u) * (1 - 2 * u)
+    scale = panel.lut_error / float(np.sqrt(np.mean(bend**2)))
+    span = 1 + panel.lut_overshoot
+    return PhaseCurve(
+        2 * math.pi * span, float(bow * scale) / span, float(skew * scale) / span
+    )
+
+
+def medium_plan(options: Options, steps: int, dtype: torch.dtype) -> Plan:
+    """Medium of this specimen, in any number of steps.
+
+    Parameters
+    ----------
+    options
+        What is simulated.
+    steps
+        Steps; another number than the options' shows how converged those are.
+    dtype
+        Precision.
+
+    Returns
+    -------
+    plan
+        For :func:`labctl.optics.propagation.propagate`.
+    """
+    made = options.medium
+    medium = SaturableKerr(
+        b=made.b,
+        saturation=math.inf if made.saturation is None else made.saturation,
+        fresnel=made.fresnel,
+        steps=steps,
+        loss=made.loss,
+        edge=made.edge,
+    )
+    places = [(j + 0.5) / made.screens for j in range(made.screens)]
+    screens = dict(zip(places, _screens(options), strict=True))
+    return plan(
+        medium, options.grid, options.macropixel_px, screens=screens, dtype=dtype
+    )
+
+
+def _screens(options: Options) -> list[Tensor]:
+    made = options.medium
+    if made.screens == 0:
+        return []
+    rows, columns = options.grid
+    source = generator(options.device_seed, Stream.SCREENS)
+    white = source.standard_normal((made.screens, rows, columns))
+    # A Gaussian spectrum gives a Gaussian correlation of this length.
+    length = made.screen_macropixels * options.macropixel_px
+    f2 = np.fft.fftfreq(rows)[:, None] ** 2 + np.fft.fftfreq(columns)[None] ** 2
+    smooth = np.fft.ifft2(
+        np.fft.fft2(white) * np.exp(-((np.pi * length) ** 2) * f2 / 2)
+    )
+    screens = smooth.real - smooth.real.mean(axis=(1, 2), keepdims=True)
+    screens *= made.screen_rad / screens.std(axis=(1, 2), keepdims=True)
+    return list(torch.from_numpy(screens))

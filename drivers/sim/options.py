@@ -1,0 +1,349 @@
+"""Options of the simulated light path: every imperfection with its size.
+
+Each section is one dataclass; every effect has a neutral value that switches it
+off, and ``ideal`` switches off all at once. Marks say where a default comes
+from: [S] a published source, [G] a guess until a lab measures it.
+"""
+
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Literal, TypeVar
+
+T = TypeVar("T")
+
+
+def _number(default: T, low: float = 0.0, high: float = math.inf) -> T:
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+def _whole(default: int, low: int = 1, high: int = 2**62) -> int:
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class MediumOptions:
+    """The nonlinear medium: saturable Kerr with weak thin screens.
+
+    Parameters
+    ----------
+    b
+        Nonlinear phase at I = 1 without saturation, in rad; hot vapour reaches
+        about 10 [S]; 0 is free space.
+    saturation
+        Intensity at which the response has halved, in units of the peak at
+        nominal power; null for none. Vapour: 0.75 [S].
+    fresnel
+        Diffraction across one macropixel.
+    steps
+        Steps of the split-step scheme.
+    loss
+        Absorption of the intensity, alpha L. Vapour: 0.2 [S]; here 0.
+    edge
+        Absorption at the window's edge, as an exponent of the amplitude.
+    screens
+        Thin random phase screens, evenly through the medium; ``steps`` must be
+        a multiple of twice their number.
+    screen_rad
+        Phase of each screen, rms [G].
+    screen_macropixels
+        Correlation length of a screen, in macropixels [G].
+    """
+
+    b: float = _number(3.0, -1e3, 1e3)
+    saturation: float | None = _number(1.0, 1e-6)
+    fresnel: float = _number(0.1)
+    steps: int = _whole(16)
+    loss: float = _number(0.0)
+    edge: float = _number(2.0)
+    screens: int = _whole(4, 0)
+    screen_rad: float = _number(0.1)
+    screen_macropixels: float = _number(1.0, 0.1)
+
+
+@dataclass(frozen=True)
+class LightOptions:
+    """The beam on the panel.
+
+    Parameters
+    ----------
+    radius
+        Radius at which the intensity has fallen to exp(-2), as a fraction of
+        the window's shorter side.
+    power_noise
+        Noise of the power from shot to shot, relative, rms [G].
+    pointing_px
+        Jitter of the beam's direction from shot to shot along each axis, in
+        camera pixels, rms [G].
+    """
+
+    radius: float = _number(0.52, 0.05)
+    power_noise: float = _number(0.003, 0.0, 0.1)
+    pointing_px: float = _number(0.05, 0.0, 10.0)
+
+
+@dataclass(frozen=True)
+class PanelOptions:
+    """The liquid-crystal panel.
+
+    Parameters
+    ----------
+    lut_error
+        Smooth error of the phase over the levels, rms, as a fraction of 2 pi
+        [G].
+    lut_overshoot
+        Span of the levels beyond 2 pi, as a fraction [G].
+    crosstalk_macropixels
+        Gaussian blur of the phase, sigma in macropixels; the model is [S], the
+        size [G].
+    zero_order
+        Share of the power that is not modulated [G].
+    flicker_rad
+        Amplitude of the common phase ripple; that there is one is [S], its size
+        [G].
+    flicker_hz
+        Its frequency [G].
+    fast_s, slow_s
+        Time constants of the response to a vanishing and to a full step of
+        level: a quarter of 1/130 s and of 1/32 s [S, our reading].
+    write_s
+        Time that a write takes [G].
+    """
+
+    lut_error: float = _number(0.02, 0.0, 0.05)
+    lut_overshoot: float = _number(0.03, -0.5, 0.5)
+    crosstalk_macropixels: float = _number(0.25, 0.0, 2.0)
+    zero_order: float = _number(0.03, 0.0, 0.9)
+    flicker_rad: float = _number(0.05, 0.0, 1.0)
+    flicker_hz: float = _number(120.0)
+    fast_s: float = _number(1 / 520)
+    slow_s: float = _number(1 / 128)
+    write_s: float = _number(0.002)
+
+
+@dataclass(frozen=True)
+class SensorOptions:
+    """The camera's sensor, in the manner of a 16-bit scientific CMOS.
+
+    Parameters
+    ----------
+    photons_per_s
+        Photons that would reach the whole sensor a second at nominal power
+        through a medium without loss: the strength of the filter before it [G].
+    quantum_efficiency
+        Electrons a photon [G].
+    prnu
+        Fixed spread of the pixels' sensitivity, rms, relative [G].
+    dsnu_e
+        Fixed spread of the pixels' dark level, rms [G].
+    dark_e_per_s
+        Dark current of a pixel [G].
+    shot_noise
+        Whether light comes in quanta.
+    read_noise_e
+        Noise of a pixel at no light, rms [G].
+    well_e
+        Full well: 15,000 electrons [S].
+    gain_dn_per_e
+        Counts an electron at 0 dB [G].
+    offset_dn
+        Counts in the dark [G].
+    readout_s
+        Time from the end of an exposure to the arrival of its frame [G].
+    """
+
+    photons_per_s: float = _number(2.5e6)
+    quantum_efficiency: float = _number(0.8, 0.01, 1.0)
+    prnu: float = _number(0.003, 0.0, 0.2)
+    dsnu_e: float = _number(0.2, 0.0, 100.0)
+    dark_e_per_s: float = _number(0.5)
+    shot_noise: bool = True
+    read_noise_e: float = _number(0.7)
+    well_e: float = _number(15_000.0, 1.0)
+    gain_dn_per_e: float = _number(4.0, 1e-3)
+    offset_dn: float = _number(100.0)
+    readout_s: float = _number(0.001)
+
+
+@dataclass(frozen=True)
+class MeterOptions:
+    """The power meter beside the beam.
+
+    Parameters
+    ----------
+    noise
+        Relative noise of a reading, rms [G].
+    """
+
+    noise: float = _number(0.001, 0.0, 0.1)
+
+
+@dataclass(frozen=True)
+class Options:
+    """All of a simulated light path.
+
+    Parameters
+    ----------
+    grid
+        Rows and columns: of the panel, of the fields, and of the sensor.
+    macropixel_px
+        Side of a macropixel in grid points: the length that ``medium.fresnel``
+        and the widths in macropixels are of.
+    nominal_mw
+        Power at which I = 1 in the middle of the beam.
+    device_seed
+        Makes this bench another specimen: its screens, curve and sensor.
+    precision
+        Precision of the fields.
+    ideal
+        Every imperfection of light, panel, sensor and meter off, whatever their
+        sections say.
+    medium, light, panel, sensor, meter
+        The parts.
+    """
+
+    grid: tuple[int, int] = (64, 64)
+    macropixel_px: int = _whole(4)
+    nominal_mw: float = _number(5.0, 1e-6)
+    device_seed: int = _whole(1, 0)
+    precision: Literal["complex64", "complex128"] = "complex64"
+    ideal: bool = False
+    medium: MediumOptions = MediumOptions()
+    light: LightOptions = LightOptions()
+    panel: PanelOptions = PanelOptions()
+    sensor: SensorOptions = SensorOptions()
+    meter: MeterOptions = MeterOptions()
+
+    def __post_init__(self) -> None:
+        # Multiples of 4 start every field at the same place of a vector
+        # register: only then is a field computed alone bit for bit the same as
+        # in the middle of a batch.
+        if any(side < 8 or side % 4 for side in self.grid):
+            text = f"grid={list(self.grid)}, expected multiples of 4 from 8"
+            raise ValueError(text)
+        screens, steps = self.medium.screens, self.medium.steps
+        if screens and steps % (2 * screens):
+            text = (
+                f"medium.steps={steps}, expected a multiple of twice "
+                f"medium.screens={screens}"
+            )
+            raise ValueError(text)
+
+    def effective(self) -> "Options":
+        """Return what is really simulated: with ``ideal``, all that is neutral."""
+        if not self.ideal:
+            return self
+        return replace(
+            self,
+            light=replace(self.light, power_noise=0.0, pointing_px=0.0),
+            panel=replace(
+                self.panel,
+                lut_error=0.0,
+                lut_overshoot=0.0,
+                crosstalk_macropixels=0.0,
+                zero_order=0.0,
+                flicker_rad=0.0,
+                fast_s=0.0,
+                slow_s=0.0,
+            ),
+            sensor=replace(
+                self.sensor,
+                prnu=0.0,
+                dsnu_e=0.0,
+                dark_e_per_s=0.0,
+                shot_noise=False,
+                read_noise_e=0.0,
+                offset_dn=0.0,
+            ),
+            meter=replace(self.meter, noise=0.0),
+        )
+
+
+def parse(kind: type[T], options: Mapping[str, object], where: str = "world") -> T:
+    """Make options from a bench file's keys; nothing is guessed.
+
+    Parameters
+    ----------
+    kind
+        The dataclass wanted.
+    options
+        Keys and values as a bench file gives them.
+    where
+        Where they stand, for the messages.
+
+    Returns
+    -------
+    options
+        Checked.
+
+    Raises
+    ------
+    TypeError
+        A key is unknown or a value has the wrong type.
+    ValueError
+        A value is impossible.
+    """
+    hints = typing.get_type_hints(kind)
+    known = {part.name: part for part in fields(kind)}  # type: ignore[arg-type]  # T is a dataclass
+    taken: dict[str, object] = {}
+    for key, got in options.items():
+        if key not in known:
+            text = f"{where}.{key} is not known, expected one of {sorted(known)}"
+            raise TypeError(text)
+        taken[key] = _checked(hints[key], got, f"{where}.{key}", known[key].metadata)
+    try:
+        return kind(**taken)
+    except ValueError as error:
+        text = f"{where}.{error}"
+        raise ValueError(text) from error
+
+
+def _checked(
+    hint: object, got: object, where: str, bounds: Mapping[str, float]
+) -> object:
+    if isinstance(hint, type) and is_dataclass(hint):
+        if not isinstance(got, Mapping):
+            raise TypeError(_wrong(where, got, "keys and values"))
+        return parse(hint, got, where)
+    if typing.get_origin(hint) is tuple:
+        return _shape(got, where)
+    if typing.get_origin(hint) is Literal:
+        if got not in typing.get_args(hint):
+            raise ValueError(_wrong(where, got, f"one of {typing.get_args(hint)}"))
+        return got
+    return _scalar(hint, got, where, bounds)
+
+
+def _scalar(
+    hint: object, got: object, where: str, bounds: Mapping[str, float]
+) -> float | bool | None:
+    if hint is bool:
+        if not isinstance(got, bool):
+            raise TypeError(_wrong(where, got, "true or false"))
+        return got
+    if got is None and typing.get_origin(hint) is types.UnionType:
+        return None
+    whole = hint is int
+    wanted = "a whole number" if whole else "a number"
+    if isinstance(got, bool) or not isinstance(got, int if whole else (int, float)):
+        raise TypeError(_wrong(where, got, wanted))
+    low, high = bounds["low"], bounds["high"]
+    if not (low <= got <= high and math.isfinite(got)):
+        raise ValueError(_wrong(where, got, f"{wanted} from {low:g} to {high:g}"))
+    return got if whole else float(got)
+
+
+def _shape(got: object, where: str) -> tuple[int, int]:
+    if (
+        not isinstance(got, list | tuple)
+        or len(got) != 2
+        or any(isinstance(side, bool) or not isinstance(side, int) for side in got)
+    ):
+        raise TypeError(_wrong(where, got, "two whole numbers, rows and columns"))
+    return (got[0], got[1])
+
+
+def _wrong(where: str, got: object, expected: str) -> str:
+    return f"{where}={got!r}, expected {expected}"

@@ -1,0 +1,152 @@
+"""The camera's sensor: light in, counts out, with its noise.
+
+The order is that of the EMVA 1288 reference simulator: dark and light electrons,
+read noise, full well, gain, offset, rounding, converter. Rounding is the
+quantiser; no dither is added to it, which would count its noise twice.
+"""
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from drivers.sim.noise import Stream, generator
+from drivers.sim.options import Options
+from labctl.devices import CameraSettings
+
+BIT_DEPTH = 16
+_TOP_DN = 2**BIT_DEPTH - 1
+# Above this mean a normal distribution is close enough to Poisson's, and cheap.
+_BRIGHT_E = 20.0
+
+
+class Sensor:
+    """The sensor of one specimen.
+
+    Parameters
+    ----------
+    options
+        What is simulated.
+    seed
+        Of the noise.
+    """
+
+    def __init__(self, options: Options, seed: int) -> None:
+        self._made, self._seed = options.sensor, seed
+        device = options.device_seed
+        spread = generator(device, Stream.SENSITIVITY).standard_normal(options.grid)
+        self._sensitivity = 1 + options.sensor.prnu * spread
+        level = generator(device, Stream.DARK_LEVEL).standard_normal(options.grid)
+        self._dark_level_e = options.sensor.dsnu_e * level
+
+    def saturation_dn(self, gain_db: float) -> int:
+        """Return the counts at which full well or converter clip, whichever is first.
+
+        Parameters
+        ----------
+        gain_db
+            Gain.
+
+        Returns
+        -------
+        saturation
+            In counts.
+        """
+        well = self._made.well_e * self._gain(gain_db) + self._made.offset_dn
+        return int(min(well, _TOP_DN))
+
+    def _gain(self, gain_db: float) -> float:
+        return float(self._made.gain_dn_per_e * 10 ** (gain_db / 20))
+
+    def _crop(
+        self, full: NDArray[np.float64], settings: CameraSettings
+    ) -> NDArray[np.float64]:
+        row, column, height, width = settings.region
+        return full[row : row + height, column : column + width]
+
+    def electrons_per_fraction(self, settings: CameraSettings) -> NDArray[np.float64]:
+        """Electrons of each pixel in the region for all the light at nominal power.
+
+        Parameters
+        ----------
+        settings
+            Exposure and region.
+
+        Returns
+        -------
+        electrons
+            ``(row, column)``.
+        """
+        light = (
+            self._made.photons_per_s
+            * self._made.quantum_efficiency
+            * settings.exposure_s
+        )
+        return light * self._crop(self._sensitivity, settings)
+
+    def mean_counts(self, fraction: Tensor, settings: CameraSettings) -> Tensor:
+        """Return counts without noise and without rounding; differentiable.
+
+        Parameters
+        ----------
+        fraction
+            Light on the whole sensor, ``(field, row, column)``.
+        settings
+            Exposure, gain and region.
+
+        Returns
+        -------
+        counts
+            Of the region, ``(field, row, column)``.
+        """
+        row, column, height, width = settings.region
+        seen = fraction[:, row : row + height, column : column + width]
+        factor = torch.from_numpy(self.electrons_per_fraction(settings)).to(seen.dtype)
+        level = self._crop(self._dark_level_e, settings)
+        dark = torch.from_numpy(level).to(seen.dtype)
+        electrons = seen * factor + dark + self._made.dark_e_per_s * settings.exposure_s
+        counts = electrons.clamp(max=self._made.well_e) * self._gain(settings.gain_db)
+        return (counts + self._made.offset_dn).clamp(min=0, max=_TOP_DN)
+
+    def counts(
+        self, light_e: NDArray[np.float64], settings: CameraSettings, shot: int
+    ) -> NDArray[np.uint16]:
+        """One frame.
+
+        Parameters
+        ----------
+        light_e
+            Mean electrons that the light makes in the region.
+        settings
+            Exposure, gain and region.
+        shot
+            Number of the exposure: names the noise.
+
+        Returns
+        -------
+        counts
+            ``(row, column)``, uint16.
+        """
+        made = self._made
+        source = generator(self._seed, Stream.SENSOR, shot)
+        mean = light_e + made.dark_e_per_s * settings.exposure_s
+        electrons = _arrivals(mean, source) if made.shot_noise else mean
+        if made.read_noise_e > 0:
+            electrons = electrons + made.read_noise_e * source.standard_normal(
+                mean.shape, dtype=np.float32
+            )
+        electrons = electrons + self._crop(self._dark_level_e, settings)
+        counts = np.minimum(electrons, made.well_e) * self._gain(settings.gain_db)
+        return np.clip(np.rint(counts + made.offset_dn), 0, _TOP_DN).astype(np.uint16)
+
+
+def _arrivals(mean: NDArray[np.float64], source: Generator) -> NDArray[np.float64]:
+    dim = mean < _BRIGHT_E
+    if dim.all():
+        return source.poisson(mean).astype(np.float64)
+    # Normal numbers for all pixels, so that how many are drawn does not depend
+    # on how many are bright.
+    electrons = mean + np.sqrt(mean) * source.standard_normal(mean.shape)
+    electrons[dim] = source.poisson(mean[dim])
+    return electrons

@@ -1,0 +1,153 @@
+"""The simulated panel: takes gray levels and hands them to the light path."""
+
+import math
+from typing import final
+
+import numpy as np
+from typing_extensions import override
+
+from drivers.sim.light import LEVELS
+from drivers.sim.world import World
+from labctl.devices import SLM, Clock, Identity, Levels, Settings, Written
+from labctl.errors import DeviceError, OutOfRangeError
+
+
+@final
+class SimSLM(SLM):
+    """An 8-bit phase panel, one pixel for each point of the light path's grid.
+
+    Parameters
+    ----------
+    world
+        The light path.
+    clock
+        That of the light path.
+    name
+        Name in the bench file.
+    pitch_um
+        Distance between pixels.
+    serial
+        Serial number that it reports.
+
+    Raises
+    ------
+    ValueError
+        The clock is another one than the light path's, or the pitch is
+        impossible.
+    """
+
+    def __init__(
+        self,
+        *,
+        world: World,
+        clock: Clock,
+        name: str = "slm",
+        pitch_um: float = 8.0,
+        serial: str = "SIM-SLM-1",
+    ) -> None:
+        if clock is not world.clock:
+            text = f"{name}.clock is another clock, expected that of its world"
+            raise ValueError(text)
+        if not pitch_um > 0:
+            text = f"{name}.pitch_um={pitch_um}, expected more than 0"
+            raise ValueError(text)
+        self.world = world
+        self._name, self._pitch_um, self._serial = name, float(pitch_um), serial
+        self._open = False
+
+    @property
+    @override
+    def name(self) -> str:
+        return self._name
+
+    @property
+    @override
+    def shape(self) -> tuple[int, int]:
+        return self.world.shape
+
+    @property
+    @override
+    def bit_depth(self) -> int:
+        return (LEVELS - 1).bit_length()
+
+    @property
+    @override
+    def pitch_um(self) -> float:
+        return self._pitch_um
+
+    @property
+    @override
+    def settle_s(self) -> float:
+        # A full step is within half a level of its goal after so long.
+        return self.world.options.panel.slow_s * math.log(2 * (LEVELS - 1))
+
+    @override
+    def open(self) -> None:
+        if self._open:
+            raise DeviceError(self._name, "open", "already open. Close it first.")
+        self._open = True
+        self._flatten()
+        self.world.restart_patterns()
+
+    def _flatten(self) -> None:
+        self.world.show(np.zeros(self.shape, dtype=np.uint8))
+
+    @override
+    def close(self) -> None:
+        if not self._open:
+            return
+        self._flatten()
+        self._open = False
+
+    @override
+    def identity(self) -> Identity:
+        self._check_open("identity")
+        return Identity("labctl", "simulated panel", self._serial, "1")
+
+    @override
+    def settings(self) -> Settings:
+        return {
+            "shape": list(self.shape),
+            "bit_depth": self.bit_depth,
+            "pitch_um": self._pitch_um,
+            "settle_s": self.settle_s,
+        }
+
+    def _check_open(self, action: str) -> None:
+        if not self._open:
+            raise DeviceError(self._name, action, "not open. Open it first.")
+
+    def check(self, levels: Levels, *, stacked: bool = False) -> None:
+        """Refuse levels that the panel cannot show.
+
+        Parameters
+        ----------
+        levels
+            One pattern, or several.
+        stacked
+            Whether there is a leading axis of patterns.
+
+        Raises
+        ------
+        OutOfRangeError
+            Shape or dtype does not fit.
+        """
+        shape = levels.shape[1:] if stacked else levels.shape
+        if levels.ndim != 2 + stacked or tuple(shape) != self.shape:
+            raise OutOfRangeError(
+                self._name,
+                "shape",
+                tuple(levels.shape),
+                low=self.shape,
+                high=self.shape,
+            )
+        if levels.dtype != np.uint8:
+            raise OutOfRangeError(
+                self._name, "dtype", levels.dtype, low="uint8", high="uint8"
+            )
+
+    @override
+    def write(self, levels: Levels) -> Written:
+        self._check_open("write")
+        self.check(levels)
+        return self.world.show(levels.astype(np.uint8, copy=False))

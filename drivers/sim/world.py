@@ -1,0 +1,410 @@
+"""The simulated bench: light path, dynamics and noise that its devices share.
+
+A shot is a pure function of seed, shot number, virtual time and the state of the
+panel; how shots are grouped into batches changes no bit of any frame.
+"""
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import override
+
+from drivers.sim import noise
+from drivers.sim.beam import Beam, BeamError
+from drivers.sim.clock import VirtualClock
+from drivers.sim.crystal import Crystal
+from drivers.sim.light import LEVELS, Illumination, LightPath, medium_plan, one_thread
+from drivers.sim.options import Options, parse
+from drivers.sim.sensor import Sensor
+from labctl import devices
+from labctl.errors import DeviceError
+from labctl.optics.convergence import critical_ratio, nyquist_share, step_gate
+from labctl.optics.lens import far_field, intensity
+from labctl.optics.propagation import propagate
+
+Picture = tuple[NDArray[np.float64], float]
+
+# Nodes and weights of Gauss and Legendre on [0, 1]: the mean of a moving
+# picture over an exposure, to 6e-3 even if it starts at the latch.
+_MOVING = (
+    (0.5 - math.sqrt(0.15), 5 / 18),
+    (0.5, 8 / 18),
+    (0.5 + math.sqrt(0.15), 5 / 18),
+)
+_STILL = ((0.5, 1.0),)
+_CHECKED = 4
+_NAME = "world"
+
+
+@dataclass(eq=False)
+class Shot:
+    """One exposure, before anybody looks at its frame.
+
+    Parameters
+    ----------
+    number
+        Counts the exposures of this bench, from 0.
+    settings
+        Of the camera.
+    start_s, end_s
+        The exposure.
+    power_mw
+        Power on the panel; 0 in the dark.
+    tilt_px
+        Direction of the beam along rows and columns.
+    ripple_rad
+        Common phase of the panel, its mean over the exposure.
+    pictures
+        Levels of the panel, and their share of the exposure.
+    """
+
+    number: int
+    settings: devices.CameraSettings
+    start_s: float
+    end_s: float
+    power_mw: float
+    tilt_px: tuple[float, float]
+    ripple_rad: float
+    pictures: tuple[Picture, ...]
+
+
+@final
+class World(devices.World):
+    """The light path of one simulated bench.
+
+    Parameters
+    ----------
+    seed
+        Of all noise.
+    beam
+        Path of the beam file, which the laser makes.
+    clock_start_s
+        What the virtual clock shows first.
+    **parts
+        Keys of :class:`drivers.sim.options.Options`.
+
+    Raises
+    ------
+    TypeError
+        A key is unknown or a value has the wrong type.
+    ValueError
+        A value is impossible.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        beam: Path | str,
+        clock_start_s: float = 0.0,
+        **parts: object,
+    ) -> None:
+        self.options = parse(Options, parts).effective()
+        self.light = LightPath(self.options)
+        self.sensor = Sensor(self.options, seed)
+        self._clock = VirtualClock(clock_start_s)
+        self._beam_path = Path(beam)
+        self._beam: Beam | None = None
+        panel = self.options.panel
+        self._crystal = Crystal(self.shape, panel.fast_s, panel.slow_s, LEVELS - 1)
+        self._power = noise.PerShot(seed, noise.Stream.POWER, 1)
+        self._pointing = noise.PerShot(seed, noise.Stream.POINTING, 2)
+        self._meter = noise.PerShot(seed, noise.Stream.METER, 1)
+        self._shots = self._patterns = self._frames = 0
+        self._held: devices.Reading | None = None
+        self._last: Shot | None = None
+
+    @property
+    @override
+    def clock(self) -> VirtualClock:
+        return self._clock
+
+    @property
+    @override
+    def shots(self) -> int:
+        return self._shots
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of panel, grid and sensor."""
+        return self.options.grid
+
+    def close(self) -> None:
+        """Release the beam file; may be called twice."""
+        if self._beam is not None:
+            self._beam.close()
+            self._beam = None
+
+    def lit_mw(self) -> float:
+        """Power that the laser sends now, without its noise.
+
+        Raises
+        ------
+        DeviceError
+            The beam file cannot be read.
+        """
+        try:
+            if self._beam is None:
+                self._beam = Beam.open(self._beam_path)
+            state = self._beam.read()
+        except (BeamError, OSError) as error:
+            raise DeviceError(_NAME, "read the beam", str(error)) from error
+        return state.power_mw if state.emission and state.shutter_open else 0.0
+
+    def restart_patterns(self) -> None:
+        """Count patterns from 1 again: the panel was opened."""
+        self._patterns = 0
+
+    def restart_frames(self) -> None:
+        """Count frames from 1 again: the camera was opened."""
+        self._frames = 0
+
+    def next_frame_id(self) -> int:
+        """Count a frame that leaves the camera."""
+        self._frames += 1
+        return self._frames
+
+    def show(self, levels: NDArray[np.uint8]) -> devices.Written:
+        """Write a pattern; an exposure that still runs sees it come.
+
+        Parameters
+        ----------
+        levels
+            ``(row, column)``, checked by the panel's driver.
+
+        Returns
+        -------
+        written
+            Its number, checksum and time.
+        """
+        self._clock.sleep(self.options.panel.write_s)
+        now = self._clock.now()
+        running = self._last
+        if running is None or running.end_s <= now:
+            self._crystal.latch(levels, now)
+        else:
+            times = self._times(running, _MOVING)
+            old = [(self._crystal.at(t), w) for t, w in times if t < now]
+            self._crystal.latch(levels, now)
+            new = [(self._crystal.at(t), w) for t, w in times if t >= now]
+            running.pictures = (*old, *new)
+        self._patterns += 1
+        checksum = zlib.crc32(levels.tobytes())
+        return devices.Written(self._patterns, checksum, now)
+
+    @staticmethod
+    def _times(
+        shot: Shot, rule: Sequence[tuple[float, float]]
+    ) -> list[tuple[float, float]]:
+        length = shot.end_s - shot.start_s
+        return [(shot.start_s + node * length, weight) for node, weight in rule]
+
+    def expose(self, settings: devices.CameraSettings) -> Shot:
+        """Start an exposure now; the clock stays where it is.
+
+        Parameters
+        ----------
+        settings
+            Of the camera.
+
+        Returns
+        -------
+        shot
+            For :meth:`render`.
+
+        Raises
+        ------
+        DeviceError
+            The beam file cannot be read.
+        """
+        number, start = self._shots, self._clock.now()
+        end = start + settings.exposure_s
+        made = self.options
+        power = self.lit_mw()
+        if made.light.power_noise > 0:
+            power *= 1 + made.light.power_noise * float(self._power.normal(number)[0])
+        tilt_y, tilt_x = made.light.pointing_px * self._pointing.normal(number)
+        shot = Shot(
+            number=number,
+            settings=settings,
+            start_s=start,
+            end_s=end,
+            power_mw=power,
+            tilt_px=(float(tilt_y), float(tilt_x)),
+            ripple_rad=self._ripple(start, settings.exposure_s),
+            pictures=(),
+        )
+        rule = _STILL if self._crystal.is_settled(start) else _MOVING
+        times = self._times(shot, rule)
+        shot.pictures = tuple((self._crystal.at(t), w) for t, w in times)
+        self._shots += 1
+        self._last = shot
+        reading = power * (1 + made.meter.noise * float(self._meter.normal(number)[0]))
+        self._held = devices.Reading(reading, end)
+        return shot
+
+    def arrival_s(self, shot: Shot) -> float:
+        """Time at which the frame of an exposure is read out."""
+        return shot.end_s + self.options.sensor.readout_s
+
+    @property
+    def ready_s(self) -> float:
+        """Time from which the sensor takes another exposure."""
+        return -math.inf if self._last is None else self.arrival_s(self._last)
+
+    def _ripple(self, start_s: float, length_s: float) -> float:
+        # The mean of a sine over the exposure; to first order in the amplitude
+        # the mean intensity is that of the mean phase.
+        panel = self.options.panel
+        middle = start_s + length_s / 2
+        softened = panel.flicker_rad * float(np.sinc(panel.flicker_hz * length_s))
+        return softened * math.sin(
+            2 * math.pi * math.fmod(panel.flicker_hz * middle, 1)
+        )
+
+    def power_reading(self) -> devices.Reading:
+        """Return what the power meter shows: the last exposure, held.
+
+        Before the first exposure it shows the power of this moment.
+
+        Returns
+        -------
+        reading
+            In mW, at the end of the exposure.
+
+        Raises
+        ------
+        DeviceError
+            The beam file cannot be read.
+        """
+        if self._held is not None:
+            return self._held
+        return devices.Reading(self.lit_mw(), self._clock.now())
+
+    def render(self, shots: Sequence[Shot]) -> NDArray[np.uint16]:
+        """Compute the frames of exposures that share their settings.
+
+        Parameters
+        ----------
+        shots
+            At least one.
+
+        Returns
+        -------
+        frames
+            ``(shot, row, column)`` of the region, uint16.
+        """
+        settings = shots[0].settings
+        row, column, height, width = settings.region
+        light_e = np.zeros((len(shots), height, width))
+        factor = self.sensor.electrons_per_fraction(settings)
+        pictures = [
+            (index, levels, weight)
+            for index, shot in enumerate(shots)
+            if shot.power_mw > 0
+            for levels, weight in shot.pictures
+        ]
+        for at in range(0, len(pictures), self.light.chunk):
+            part = pictures[at : at + self.light.chunk]
+            levels = torch.from_numpy(np.stack([levels for _, levels, _ in part]))
+            lit = self._illumination([shots[index] for index, _, _ in part])
+            with torch.no_grad(), one_thread():
+                fraction = self.light.fraction(levels.to(self.light.real), lit)
+            seen = fraction[:, row : row + height, column : column + width].numpy()
+            for (index, _, weight), picture in zip(part, seen, strict=True):
+                light_e[index] += picture * (weight * factor)
+        return np.stack(
+            [
+                self.sensor.counts(light_e[index], settings, shot.number)
+                for index, shot in enumerate(shots)
+            ]
+        )
+
+    def _illumination(self, shots: Sequence[Shot]) -> Illumination:
+        def column(values: list[Any]) -> Tensor:
+            return torch.tensor(values, dtype=self.light.real)
+
+        made = self.options
+        nominal = made.nominal_mw
+        tilted, rippled = made.light.pointing_px > 0, made.panel.flicker_rad > 0
+        return Illumination(
+            column([shot.power_mw / nominal for shot in shots]),
+            column([shot.tilt_px for shot in shots]) if tilted else None,
+            column([shot.ripple_rad for shot in shots]) if rippled else None,
+        )
+
+    @override
+    def state(self) -> dict[str, Any]:
+        held = self._held or devices.Reading(math.nan, math.nan)
+        return {
+            "clock_s": self._clock.now(),
+            "shots": self._shots,
+            "patterns": self._patterns,
+            "frames": self._frames,
+            "held_mw": held.value,
+            "held_s": held.time_s,
+            **self._crystal.state(),
+        }
+
+    @override
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._crystal.restore(state)
+        self._clock.restore(float(state["clock_s"]))
+        self._shots = int(state["shots"])
+        self._patterns = int(state["patterns"])
+        self._frames = int(state["frames"])
+        held = devices.Reading(float(state["held_mw"]), float(state["held_s"]))
+        self._held = None if math.isnan(held.time_s) else held
+        self._last = None
+
+    @override
+    def describe(self) -> devices.Settings:
+        described: dict[str, str | int | float | bool | list[int] | None] = {
+            "medium": "kerr_sat",
+            "kernel": "torch",
+            **self._convergence,
+        }
+        for part in dataclasses.fields(self.options):
+            value = getattr(self.options, part.name)
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                for key, inner in dataclasses.asdict(value).items():
+                    described[f"{part.name}.{key}"] = inner
+            else:
+                described[part.name] = list(value) if part.name == "grid" else value
+        return described
+
+    @cached_property
+    def _convergence(self) -> dict[str, float]:
+        """How converged the light path is, on random patterns at nominal power."""
+        side = self.options.macropixel_px
+        source = noise.generator(self.options.device_seed, noise.Stream.CHECK)
+        blocks = tuple(-(-length // side) for length in self.shape)
+        levels = source.integers(0, LEVELS, (_CHECKED, *blocks)).repeat(side, 1)
+        levels = levels.repeat(side, 2)[:, : self.shape[0], : self.shape[1]]
+        lit = Illumination(torch.ones(_CHECKED, dtype=self.light.real))
+        steps, made = self.options.medium.steps, self.options.medium
+        with torch.no_grad(), one_thread():
+            field = self.light.entrance(
+                torch.from_numpy(levels).to(self.light.real), lit
+            )
+            fine = medium_plan(self.options, 2 * steps, self.light.dtype)
+            seen = [
+                intensity(far_field(propagate(field, ready)))
+                for ready in (self.light.plan, fine)
+            ]
+            beam = intensity(field).mean(dim=0)
+        return {
+            "step_gate": step_gate(*seen),
+            "nyquist_share": nyquist_share(field),
+            "power_over_critical": critical_ratio(beam, made.b, made.fresnel * side**2),
+        }
