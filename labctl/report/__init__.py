@@ -1,0 +1,1 @@
+"""A record in, one page of figures and numbers out."""

@@ -1,0 +1,541 @@
+"""What a report says of a record: figures to draw, tables and sentences."""
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.errors import RecordError
+from labctl.recording.reader import Record
+from labctl.report import figure
+from labctl.report.figure import Drawing, Picture
+
+_SHOWN_EVENTS = 200
+_SCORES = {
+    "score_readout": "readout only",
+    "score_test": "trained device",
+    "score_oracle": "oracle (true gradient)",
+    "score_then": "when it was trained",
+    "score_now": "measured again",
+}
+_SETTINGS = ("step", "loss", "accuracy", "cosine", "cosine_error", "shots")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under column heads.
+
+    Parameters
+    ----------
+    heads
+        One a column.
+    rows
+        As many cells each.
+    note
+        What a reader must know of it; empty when nothing.
+    """
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading of the page and what stands under it.
+
+    Parameters
+    ----------
+    name
+        Anchor in the page.
+    title
+        The heading.
+    sentences
+        Text, one paragraph each.
+    table
+        A table, if there is one.
+    drawings
+        Figures, in order.
+    listings
+        Caption and text of what is shown as it is.
+    """
+
+    name: str
+    title: str
+    sentences: tuple[str, ...] = ()
+    table: Table | None = None
+    drawings: tuple[Drawing, ...] = ()
+    listings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing stands under the heading."""
+        return not (self.sentences or self.table or self.drawings or self.listings)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that a page says.
+
+    Parameters
+    ----------
+    title
+        What was run.
+    status
+        How it ended.
+    simulated
+        Whether the light was simulated.
+    notice
+        What a reader must know first; empty when nothing.
+    sections
+        In order, none empty.
+    """
+
+    title: str
+    status: str
+    simulated: bool
+    notice: str
+    sections: tuple[Section, ...]
+
+
+def read(record: Record) -> Page:
+    """Gather what a page says of a record.
+
+    Parameters
+    ----------
+    record
+        Open for reading; running or ended.
+
+    Returns
+    -------
+    page
+        Figures are not drawn yet, and need the record no more.
+    """
+    sections = (
+        _result(record),
+        _what(record),
+        *_course(record),
+        _device(record),
+        _ledger(record),
+        _calibrations(record),
+        _events(record),
+        _repeat(record),
+    )
+    return Page(
+        title=record.title or f"{record.kind} on {record.bench_name}",
+        status=record.status,
+        simulated=record.simulated,
+        notice=record.notice,
+        sections=tuple(section for section in sections if not section.is_empty),
+    )
+
+
+# ---- the result -------------------------------------------------------------
+
+
+def scores(result: Mapping[str, Any]) -> dict[str, float]:
+    """Pick the scores out of a result, by what a person calls them.
+
+    Parameters
+    ----------
+    result
+        Summary of the run.
+
+    Returns
+    -------
+    scores
+        Those that were measured, in the order of the page.
+    """
+    return {
+        text: float(result[key])
+        for key, text in _SCORES.items()
+        if isinstance(result.get(key), int | float) and math.isfinite(result[key])
+    }
+
+
+def headline(result: Mapping[str, Any]) -> str:
+    """Say the result in one line.
+
+    Parameters
+    ----------
+    result
+        Summary of the run.
+
+    Returns
+    -------
+    line
+        Such as ``accuracy: 0.52 readout only, 0.84 trained device``.
+    """
+    found = scores(result)
+    if not found:
+        return "No score was measured."
+    metric = str(result.get("metric", "score"))
+    told = ", ".join(f"{number:.4g} {text}" for text, number in found.items())
+    better = {"up": " Higher is better.", "down": " Lower is better."}
+    return f"{metric} on the test split: {told}.{better.get(_direction(result), '')}"
+
+
+def _direction(result: Mapping[str, Any]) -> str:
+    word = str(result.get("direction", ""))
+    return {"higher": "up", "max": "up", "lower": "down", "min": "down"}.get(word, word)
+
+
+def _result(record: Record) -> Section:
+    result = record.result
+    if not result:
+        sentence = f"There is no result: the status of this record is {record.status}."
+        return Section("result", "Result", (sentence,))
+    found = scores(result)
+    drawings = []
+    if found:
+        metric = str(result.get("metric", "score"))
+        drawings.append(
+            figure.bars(
+                "scores",
+                "Scores on the test split",
+                "Readout only is the same model with its device left at the start and "
+                "only the digital readout solved; the oracle is trained with the true "
+                "gradient, which only a simulated bench knows."
+                if record.kind == "train"
+                else "The score in the source record, and the one measured now.",
+                metric,
+                found,
+            )
+        )
+    rest = {key: value for key, value in result.items() if key not in _SCORES}
+    table = Table(
+        ("figure", "value"), tuple((key, _shown(value)) for key, value in rest.items())
+    )
+    sentences = (headline(result),) if found or record.kind != "scan" else ()
+    return Section("result", "Result", sentences, table, tuple(drawings))
+
+
+# ---- what was run -----------------------------------------------------------
+
+
+def _what(record: Record) -> Section:
+    resolved = record.resolved
+    rows = [
+        ("protocol", f"{record.kind}: {record.title}" if record.title else record.kind),
+        ("bench", record.bench_name + (" (simulated light)" * record.simulated)),
+        ("status", record.status),
+        ("start", record.start_time),
+        ("end", record.end_time or "not ended"),
+        ("seeds", _shown(record.seeds)),
+        *((key, _shown(resolved[key])) for key in ("data", "model") if key in resolved),
+        *((key, _shown(value)) for key, value in record.reservoir.items()),
+        *_devices(record),
+        ("file", record.path.name),
+    ]
+    return Section("what", "What was run, and on what", table=_pairs(rows))
+
+
+def _devices(record: Record) -> Iterator[tuple[str, str]]:
+    for role, fields in record.instrument.items():
+        named = [
+            str(fields[key]) for key in ("vendor", "model", "serial") if fields.get(key)
+        ]
+        if named:
+            yield role, " ".join(named)
+
+
+def _pairs(rows: Sequence[tuple[str, str]]) -> Table:
+    return Table(("what", "value"), tuple(rows))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, np.ndarray):
+        return _shown_array(value)
+    if isinstance(value, Mapping):
+        items = [f"{key} {_shown(item)}" for key, item in value.items()]
+        return ", ".join(items) or "none"
+    if isinstance(value, Sequence):
+        return "; ".join(_shown(item) for item in value) or "none"
+    return _shown_plain(value)
+
+
+def _shown_plain(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float | np.floating):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def _shown_array(value: NDArray[Any]) -> str:
+    if value.size <= 6:
+        return ", ".join(_shown(item) for item in value.ravel())
+    shape = " x ".join(map(str, value.shape))
+    return f"{shape} numbers, {_shown(value.min())} to {_shown(value.max())}"
+
+
+# ---- the course of each kind ------------------------------------------------
+
+
+def _course(record: Record) -> Iterator[Section]:
+    yield {"train": _training, "evaluate": _evaluation, "scan": _scan}.get(
+        record.kind, _nothing
+    )(record)
+
+
+def _nothing(record: Record) -> Section:
+    del record
+    return Section("course", "Course")
+
+
+def _training(record: Record) -> Section:
+    title = "Training"
+    columns = {name: record.column("training", name) for name in _SETTINGS}
+    if not len(columns["step"]):
+        return Section("training", title, ("No step was recorded yet.",))
+    shots = ("shots spent", columns["shots"])
+    labels = {"loss": "loss of the batch", "accuracy": "accuracy of the batch"}
+    panels = [
+        (text, columns[name])
+        for name, text in labels.items()
+        if np.isfinite(columns[name]).any()
+    ]
+    drawings = [figure.curves("training", "Loss and accuracy", shots, panels)]
+    if np.isfinite(columns["cosine"]).any():
+        drawings.append(figure.band(shots, columns["cosine"], columns["cosine_error"]))
+    return Section("training", title, drawings=tuple(drawings))
+
+
+def _evaluation(record: Record) -> Section:
+    drawings = []
+    repeats = record.column("scores", "repeat")
+    if len(repeats) > 1:
+        drawings.append(
+            figure.curves(
+                "repeats",
+                "Score of each repeat",
+                ("repeat", repeats),
+                [("score", record.column("scores", "score"))],
+            )
+        )
+    answer, target = (record.column("predictions", n) for n in ("prediction", "target"))
+    if _is_classes(answer, target):
+        counts = np.zeros((answer.shape[1],) * 2, dtype=np.int64)
+        np.add.at(counts, (target[:, 0].astype(int), answer.argmax(axis=1)), 1)
+        drawings.append(figure.confusion(counts))
+    return Section("evaluation", "Measured again", drawings=tuple(drawings))
+
+
+def _is_classes(answer: NDArray[Any], target: NDArray[Any]) -> bool:
+    """Whether targets are class numbers: one whole number each, one answer a class."""
+    if not len(answer) or target.shape[1] != 1 or answer.shape[1] < 2:
+        return False
+    inside = (target >= 0) & (target < answer.shape[1]) & (target == np.rint(target))
+    return bool(inside.all())
+
+
+def _scan(record: Record) -> Section:
+    points = {
+        name: record.column("points", name) for name in ("value", "text", "outputs")
+    }
+    if not len(points["value"]):
+        return Section("scan", "Scan", ("No point was recorded yet.",))
+    values, first, group = np.unique(
+        points["value"], return_index=True, return_inverse=True
+    )
+    means = np.stack(
+        [
+            points["outputs"][group == number].mean(axis=0)
+            for number in range(len(values))
+        ]
+    )
+    setting = str(record.resolved.get("sweep", "setting"))
+    texts = [str(points["text"][row]) for row in first]
+    return Section(
+        "scan", "Scan", drawings=(figure.scan(setting, texts, values, means),)
+    )
+
+
+# ---- the device -------------------------------------------------------------
+
+
+def _device(record: Record) -> Section:
+    drawings: list[Drawing] = []
+    sentences: list[str] = []
+    rows, columns = (int(number) for number in record.reservoir["macropixels"])
+    if record.checkpoints():
+        try:
+            step, _, state = record.checkpoint()
+        except RecordError as err:
+            sentences.append(str(err))
+        else:
+            drawings += _thetas(record.resolved, state, step, rows)
+    drawings += _shot(record, (rows, columns))
+    return Section("device", "The device", tuple(sentences), drawings=tuple(drawings))
+
+
+def _thetas(
+    resolved: Mapping[str, Any], state: Mapping[str, Any], step: int, rows: int
+) -> Iterator[Drawing]:
+    layers = [layer for layer in resolved["model"] if layer["layer"] == "device"]
+    # Not strict: copies of theta may follow in the state, such as an average.
+    pairs = zip(layers, _find_thetas(state), strict=False)
+    for number, (layer, theta) in enumerate(pairs):
+        picture = (
+            Picture("theta", theta, "coefficient (rad)")
+            if layer["encoding"] == "modes"
+            else Picture(
+                "theta",
+                np.mod(theta.reshape(rows, -1), 2 * np.pi),
+                "phase (rad), modulo 2π",
+                figure.PHASE,
+                (0.0, 2 * np.pi),
+            )
+        )
+        yield figure.pictures(
+            f"theta-{number}",
+            f"What the device learned (device layer {number})",
+            f"The trainable parameters theta, encoding {layer['encoding']}, at step "
+            f"{step}: the last checkpoint.",
+            [picture],
+        )
+
+
+def _find_thetas(tree: object) -> Iterator[NDArray[np.float64]]:
+    """Every array called theta in a checkpoint, in its order."""
+    if not isinstance(tree, Mapping):
+        return
+    for key, item in tree.items():
+        if str(key).rpartition(".")[2] == "theta" and np.ndim(item) == 1:
+            yield np.asarray(item, dtype=np.float64)
+        else:
+            yield from _find_thetas(item)
+
+
+def _shot(record: Record, macropixels: tuple[int, int]) -> Iterator[Drawing]:
+    good = np.flatnonzero(record.column("shots_meta", "quality") == "ok")
+    if not good.size:
+        return
+    row = int(good[-1])
+    only = slice(row, row + 1)
+    levels = record.column("shots_meta", "levels", only)[0]
+    category = str(record.column("shots_meta", "category", only)[0])
+    outputs = record.column("shots", "outputs", only)[0]
+    bins = tuple(int(number) for number in record.reservoir["bins"])
+    shown = [Picture("levels shown", levels.reshape(macropixels), "gray level", "gray")]
+    if "frames" in record.tables["shots"]:
+        frame = record.column("shots", "frames", only)[0]
+        shown.append(Picture("frame", frame, "counts"))
+    else:
+        shown.append(Picture("outputs", outputs.reshape(bins), "electrons a bin"))
+    yield figure.pictures(
+        "shot",
+        "One exposure",
+        f"Shot {row}, the last that was accepted, exposed for {category}: what the "
+        "panel showed and what came back.",
+        shown,
+    )
+
+
+# ---- tables -----------------------------------------------------------------
+
+
+def _ledger(record: Record) -> Section:
+    counts = {key: float(value) for key, value in record.ledger().items() if value}
+    if not counts:
+        return Section("shots", "Shots", ("No shot was recorded yet.",))
+    drawing = figure.bars(
+        "ledger",
+        "Shots by category",
+        "Every exposure is on the ledger; refunded ones were rejected as invalid.",
+        "shots",
+        counts,
+    )
+    return Section("shots", "Shots", drawings=(drawing,))
+
+
+def _calibrations(record: Record) -> Section:
+    start = _time(record.start_time)
+    rows = [
+        (
+            kind,
+            str(fields.get("source", "")),
+            str(fields.get("created", "")),
+            _age(start, _time(str(fields.get("created", "")))),
+            _shown(fields.get("figure_of_merit", {})),
+            _shown({k: v for k, v in fields.items() if k not in _CALIBRATION_HEADS}),
+        )
+        for kind, fields in record.calibrations.items()
+    ]
+    if not rows:
+        return Section("calibrations", "Calibrations", ("None was applied.",))
+    heads = ("kind", "source", "made", "age at the start", "merit", "values")
+    return Section("calibrations", "Calibrations", table=Table(heads, tuple(rows)))
+
+
+_CALIBRATION_HEADS = ("source", "source_sha256", "created", "figure_of_merit")
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _age(start: datetime | None, made: datetime | None) -> str:
+    if start is None or made is None:
+        return "not known"
+    days = (start - made).total_seconds() / 86400
+    return f"{days:.1f} days"
+
+
+def _events(record: Record) -> Section:
+    events = record.events()
+    rows = tuple(
+        (
+            datetime.fromtimestamp(event.time_s, UTC).isoformat(timespec="seconds"),
+            event.level,
+            event.source,
+            event.text,
+        )
+        for event in events[-_SHOWN_EVENTS:]
+    )
+    if not rows:
+        return Section("events", "Events", ("None.",))
+    left = len(events) - len(rows)
+    note = f"{left} earlier events are left out; the record holds them." if left else ""
+    heads = ("time (UTC)", "level", "source", "what happened")
+    return Section("events", "Events", table=Table(heads, rows, note))
+
+
+def _repeat(record: Record) -> Section:
+    environment = record.environment
+    called = shlex.join(str(word) for word in environment.get("argv", []))
+    seed = record.resolved.get("seed", 0)
+    bench = shlex.quote(record.bench_name)
+    sentences = [
+        f"Save the protocol below as protocol.yaml and run: labctl run protocol.yaml "
+        f"--bench {bench} --seed {seed}",
+    ]
+    if called:
+        sentences.append(f"It was called as: {called}")
+    kept = ("python", "platform", "hostname", "git_commit", "git_dirty", "threads")
+    rows = [(key, _shown(environment[key])) for key in kept if key in environment]
+    packages = environment.get("packages", {})
+    named = [name for name in ("labctl", "torch", "numpy", "h5py") if name in packages]
+    rows += [(name, str(packages[name])) for name in named]
+    rows.append(("protocol sha256", record.text("protocol/sha256")))
+    rows.append(("bench sha256", record.text("bench/sha256")))
+    listings = (
+        ("Protocol, as it was given", record.protocol_text),
+        ("Bench file", record.bench_text),
+    )
+    return Section(
+        "repeat", "How to repeat it", tuple(sentences), _pairs(rows), listings=listings
+    )

@@ -1,0 +1,452 @@
+"""Figures of a record: what is drawn, in words and in ink.
+
+A :class:`Drawing` knows how to draw itself into any figure; :func:`render` gives
+it a theme and a format. Matplotlib's object interface is used, never pyplot, so
+that a report changes nothing in a notebook that makes one.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Theme = Literal["light", "dark"]
+Format = Literal["svg", "png"]
+
+# Colours of Okabe and Ito, told apart with any colour vision; on dark paper the
+# darkest two are lightened.
+_CYCLE: dict[Theme, list[str]] = {
+    "light": ["#0072B2", "#D55E00", "#009E73", "#AA6699", "#997700"],
+    "dark": ["#56B4E9", "#F0883E", "#33C79C", "#CC99BB", "#D9B93B"],
+}
+_INK: dict[Theme, str] = {"light": "#1b1f24", "dark": "#e6e8eb"}
+_PAPER: dict[Theme, str] = {"light": "#ffffff", "dark": "#16191d"}
+_GRID: dict[Theme, str] = {"light": "#d9dde2", "dark": "#363c44"}
+_POINTS = 400  # of a curve: more cannot be told apart on a page
+INTENSITY = "viridis"
+PHASE = "twilight"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that is not drawn yet.
+
+    Parameters
+    ----------
+    name
+        Stem of its file.
+    title
+        Heading above it.
+    caption
+        What it shows, for who sees it.
+    alt
+        What it shows, for who does not.
+    size
+        Width and height, in inches.
+    draw
+        Draws into an empty figure.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    size: tuple[float, float]
+    draw: Callable[[Figure], None]
+
+
+def render(drawing: Drawing, theme: Theme, kind: Format) -> bytes:
+    """Draw a figure.
+
+    Parameters
+    ----------
+    drawing
+        What to draw.
+    theme
+        Colours of ink and paper.
+    kind
+        Format of the file.
+
+    Returns
+    -------
+    content
+        The bytes of the file; the same for the same input.
+    """
+    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    buffer = io.BytesIO()
+    with mpl.rc_context():
+        # Whatever the reader's own settings are, pages look alike.
+        mpl.rcdefaults()
+        mpl.rcParams.update(_settings(theme))
+        figure = Figure(figsize=drawing.size, layout="constrained")
+        drawing.draw(figure)
+        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _settings(theme: Theme) -> dict[Any, Any]:
+    ink, paper, grid = _INK[theme], _PAPER[theme], _GRID[theme]
+    return {
+        # Texts of a record are drawn as they are: "$" starts no formula.
+        "text.parse_math": False,
+        "axes.formatter.use_mathtext": False,
+        "svg.hashsalt": "labctl",
+        "svg.fonttype": "path",
+        "font.size": 10,
+        "axes.titlesize": 10,
+        "axes.prop_cycle": cycler(color=_CYCLE[theme]),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": grid,
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "figure.facecolor": paper,
+        "axes.facecolor": paper,
+        "savefig.facecolor": paper,
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": ink,
+        "xtick.color": ink,
+        "ytick.color": ink,
+    }
+
+
+def thinned(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Average neighbours until a curve has no more points than a page shows.
+
+    Parameters
+    ----------
+    x, y
+        The curve, ``(point,)``; what is not a number is left out of averages.
+
+    Returns
+    -------
+    x, y
+        The same curve with fewer points.
+    """
+    size = max(1, -(-len(x) // _POINTS))
+    return _averaged(x, size), _averaged(y, size)
+
+
+def _averaged(values: NDArray[Any], size: int) -> NDArray[np.float64]:
+    starts = range(0, len(values), size)
+    parts = [np.asarray(values[start : start + size], float) for start in starts]
+    known = [part[~np.isnan(part)] for part in parts]
+    return np.array([part.mean() if part.size else np.nan for part in known])
+
+
+def curves(
+    name: str,
+    title: str,
+    x: tuple[str, NDArray[Any]],
+    panels: Sequence[tuple[str, NDArray[Any]]],
+) -> Drawing:
+    """Draw curves over one axis, each in a panel of its own.
+
+    Parameters
+    ----------
+    name, title
+        Of the drawing.
+    x
+        Label and values of the axis that all share.
+    panels
+        Label and values of each curve.
+
+    Returns
+    -------
+    drawing
+        Not drawn yet.
+    """
+    label, values = x
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for number, (axis, (text, curve)) in enumerate(zip(axes, panels, strict=True)):
+            axis.plot(*thinned(values, curve), color=f"C{number}", linewidth=1.2)
+            axis.set(xlabel=label, ylabel=text)
+
+    told = "; ".join(f"{text} {_course(curve)}" for text, curve in panels)
+    return Drawing(
+        name,
+        title,
+        f"{' and '.join(text for text, _ in panels)} over {label}.",
+        f"Curves over {label}: {told}.",
+        (7.2, 2.9),
+        draw,
+    )
+
+
+def _course(curve: NDArray[Any]) -> str:
+    known = np.asarray(curve, float)[np.isfinite(np.asarray(curve, float))]
+    if not known.size:
+        return "is not known"
+    return f"goes from {known[0]:.3g} to {known[-1]:.3g}"
+
+
+def band(
+    x: tuple[str, NDArray[Any]],
+    cosine: NDArray[Any],
+    error: NDArray[Any],
+) -> Drawing:
+    """Draw the surrogate's held-out cosine with its error.
+
+    Parameters
+    ----------
+    x
+        Label and values of the axis.
+    cosine, error
+        The cosine and its standard error, ``(step,)``.
+
+    Returns
+    -------
+    drawing
+        Not drawn yet.
+    """
+    label, values = x
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        place, middle = thinned(values, cosine)
+        _, spread = thinned(values, error)
+        axis.fill_between(
+            place, middle - spread, middle + spread, alpha=0.3, linewidth=0
+        )
+        axis.plot(place, middle, linewidth=1.4)
+        axis.axhline(1.0, color="C1", linewidth=0.8, linestyle="--")
+        axis.set(xlabel=label, ylabel="held-out cosine")
+
+    return Drawing(
+        "cosine",
+        "How well the surrogate knows the way down",
+        "Cosine between the surrogate's gradient and the true one, from probes that "
+        "no fit has seen; the band is one standard error, 1 (dashed) is perfect.",
+        f"Curve over {label}: the held-out cosine {_course(cosine)}.",
+        (7.2, 2.7),
+        draw,
+    )
+
+
+def bars(
+    name: str,
+    title: str,
+    caption: str,
+    axis_label: str,
+    values: dict[str, float],
+) -> Drawing:
+    """Draw one horizontal bar for each number, with the number beside it.
+
+    Parameters
+    ----------
+    name, title, caption
+        Of the drawing.
+    axis_label
+        What the numbers are, with unit.
+    values
+        The numbers by name.
+
+    Returns
+    -------
+    drawing
+        Not drawn yet.
+    """
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        drawn = axis.barh(
+            range(len(values)),
+            list(values.values()),
+            color=[f"C{number}" for number in range(len(values))],
+        )
+        axis.bar_label(drawn, [f"{value:.4g}" for value in values.values()], padding=3)
+        axis.set_yticks(range(len(values)), list(values))
+        axis.invert_yaxis()
+        axis.grid(visible=False, axis="y")
+        axis.margins(x=0.12)
+        axis.set_xlabel(axis_label)
+
+    told = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+    height = 0.9 + 0.32 * len(values)
+    return Drawing(name, title, caption, f"Bars: {told}.", (7.2, height), draw)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An array shown as an image, or as bars where it is a list.
+
+    Parameters
+    ----------
+    title
+        Above it.
+    values
+        ``(row, column)``, or ``(number,)``.
+    unit
+        What the colours mean.
+    colours
+        Name of the colour map.
+    limits
+        Ends of the colours; None takes the array's own.
+    """
+
+    title: str
+    values: NDArray[Any]
+    unit: str
+    colours: str = INTENSITY
+    limits: tuple[float, float] | None = None
+
+
+def pictures(name: str, title: str, caption: str, shown: Sequence[Picture]) -> Drawing:
+    """Draw arrays side by side, each with its scale.
+
+    Parameters
+    ----------
+    name, title, caption
+        Of the drawing.
+    shown
+        The arrays.
+
+    Returns
+    -------
+    drawing
+        Not drawn yet.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots(1, len(shown), squeeze=False)[0]
+        for axis, picture in zip(axes, shown, strict=True):
+            _picture(figure, axis, picture)
+
+    told = "; ".join(
+        f"{picture.title}, {' x '.join(map(str, picture.values.shape))}, "
+        f"{np.nanmin(picture.values):.3g} to {np.nanmax(picture.values):.3g} "
+        f"({picture.unit})"
+        for picture in shown
+    )
+    return Drawing(
+        name,
+        title,
+        caption,
+        f"Images: {told}.",
+        (min(7.2, 3.6 * len(shown)), 3.1),
+        draw,
+    )
+
+
+def _picture(figure: Figure, axis: Axes, picture: Picture) -> None:
+    axis.set_title(picture.title)
+    if picture.values.ndim == 1:
+        axis.bar(range(len(picture.values)), picture.values)
+        axis.set(xlabel="number", ylabel=picture.unit)
+        return
+    low, high = picture.limits or (None, None)
+    image = axis.imshow(
+        picture.values,
+        cmap=picture.colours,
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+    )
+    axis.grid(visible=False)
+    axis.set(xlabel="column", ylabel="row")
+    figure.colorbar(image, ax=axis, label=picture.unit, shrink=0.85)
+
+
+def scan(
+    setting: str, values: Sequence[str], points: NDArray[Any], outputs: NDArray[Any]
+) -> Drawing:
+    """Draw the outputs over a setting that was swept.
+
+    Parameters
+    ----------
+    setting
+        Key of the setting.
+    values
+        What it was set to, in words, one each point.
+    points
+        The same as numbers, ``(point,)``.
+    outputs
+        Mean outputs, ``(point, output)``.
+
+    Returns
+    -------
+    drawing
+        Not drawn yet.
+    """
+
+    def draw(figure: Figure) -> None:
+        single, total = figure.subplots(1, 2)
+        colours = mpl.colormaps[INTENSITY](np.linspace(0.05, 0.9, outputs.shape[1]))
+        for number, colour in enumerate(colours):
+            single.plot(
+                points,
+                outputs[:, number],
+                marker="o",
+                markersize=3,
+                color=colour,
+                label=f"{number}",
+            )
+        total.plot(points, outputs.sum(axis=1), marker="o", markersize=3)
+        single.set(ylabel="each output (electron)")
+        total.set(ylabel="all outputs together (electron)")
+        for axis in (single, total):
+            axis.set_xlabel(setting)
+            if len(values) <= 8:
+                axis.set_xticks(points, values, rotation=30, ha="right")
+
+    return Drawing(
+        "scan",
+        "Outputs over the setting",
+        f"Each output (dark to bright: first to last), averaged over patterns and "
+        f"repeats, and their sum, over {setting}.",
+        f"Curves of {outputs.shape[1]} outputs at {len(values)} values of {setting}.",
+        (7.2, 3.2),
+        draw,
+    )
+
+
+def confusion(counts: NDArray[np.int64]) -> Drawing:
+    """Draw which class was taken for which.
+
+    Parameters
+    ----------
+    counts
+        ``(true class, class answered)``.
+
+    Returns
+    -------
+    drawing
+        Not drawn yet.
+    """
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        image = axis.imshow(share, cmap=INTENSITY, vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                ink = "black" if share[row, column] > 0.6 else "white"
+                axis.text(column, row, str(count), ha="center", va="center", color=ink)
+        axis.grid(visible=False)
+        classes = range(len(counts))
+        axis.set_xticks(classes)
+        axis.set_yticks(classes)
+        axis.set(xlabel="class answered", ylabel="true class")
+        figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.85)
+
+    right = int(np.trace(counts))
+    return Drawing(
+        "confusion",
+        "Which class was taken for which",
+        "Samples of the test split by true class (row) and answer (column).",
+        f"Table of {counts.sum()} answers, {right} of them right.",
+        (5.4, 4.4),
+        draw,
+    )

@@ -1,0 +1,94 @@
+"""One self-contained page of figures and numbers from a record."""
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+
+import jinja2
+
+from labctl.errors import InputError
+from labctl.recording.reader import Record
+from labctl.report import content, figure
+from labctl.report.figure import Drawing, Theme
+
+
+def write(
+    record: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    png: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Write the page of a record.
+
+    The page needs no network and no script; every text of the record is escaped.
+
+    Parameters
+    ----------
+    record
+        The record; running, ended or left by a crash.
+    out
+        The page to write; one that is there is replaced.
+    png
+        Folder that gets every figure as a PNG file too; None for none.
+
+    Returns
+    -------
+    page
+        Where it was written.
+
+    Raises
+    ------
+    InputError
+        The record cannot be read, or the page cannot be written.
+    """
+    target = Path(out)
+    if target.resolve() == Path(record).resolve():
+        text = f"{target}: the record itself, expected another file. Change --out."
+        raise InputError(text)
+    with Record.open(record) as source:
+        page = content.read(source)
+    html = _html(page, Path(record).name)
+    try:
+        target.write_text(html, encoding="utf-8", newline="\n")
+        if png is not None:
+            _write_png(page, Path(png))
+    except OSError as err:
+        text = (
+            f"{err.filename or target}: cannot be written ({err.strerror}), expected a "
+            "place with leave to write. Choose another with --out or --png."
+        )
+        raise InputError(text) from err
+    return target
+
+
+def _write_png(page: content.Page, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for drawing in _drawings(page):
+        path = folder / f"{drawing.name}.png"
+        path.write_bytes(figure.render(drawing, "light", "png"))
+
+
+def _drawings(page: content.Page) -> list[Drawing]:
+    return [drawing for section in page.sections for drawing in section.drawings]
+
+
+def _html(page: content.Page, file: str) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("labctl.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    style = environment.get_template("page.css").render()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    images = {
+        drawing.name: {"light": _uri(drawing, "light"), "dark": _uri(drawing, "dark")}
+        for drawing in _drawings(page)
+    }
+    return environment.get_template("page.html").render(
+        page=page, images=images, file=file, style_hash=f"sha256-{digest}"
+    )
+
+
+def _uri(drawing: Drawing, theme: Theme) -> str:
+    svg = figure.render(drawing, theme, "svg")
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()

@@ -1,0 +1,260 @@
+"""Records of each kind, small and complete, written with the recorder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from labctl.devices import Identity
+from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
+from labctl.recording.layout import (
+    Kind,
+    Layout,
+    ShotSpec,
+    evaluate_layout,
+    scan_layout,
+    train_layout,
+)
+from labctl.recording.writer import Recorder
+
+MACROPIXELS, BINS, FRAME = (3, 5), (2, 3), (6, 9)
+MARKUP = "<script>alert('x')</script>\"&<b>"
+MakeHeader = Callable[..., Header]
+
+
+@pytest.fixture(scope="session")
+def markup() -> str:
+    return MARKUP
+
+
+@pytest.fixture(scope="session")
+def make_header() -> MakeHeader:
+    """A header of a kind; ``mark`` is put into every text that has room."""
+
+    def header(kind: Kind, resolved: dict[str, Any], mark: str = "") -> Header:
+        return Header(
+            title=f"Digits through $9$ bins{mark}",
+            kind=kind,
+            protocol_text=f"kind: {kind}\n# {mark}\n",
+            protocol_resolved={"seed": 7, "data": {"set": f"digits{mark}"}, **resolved},
+            bench_name=f"sim{mark}",
+            bench_text=f"name: sim\n# {mark}\n",
+            bench_sha256="ab" * 32,
+            simulated=True,
+            notice=f"devices did not answer{mark}",
+            seeds={f"run{mark}": 7},
+            instrument={
+                "slm": DeviceEntry(
+                    Identity(f"labctl{mark}", f"SimSLM{mark}", f"1{mark}", "0.1"),
+                    {"note": mark},
+                ),
+                "beam": DeviceEntry(fields={"incident_wavelength": 1550.0}),
+            },
+            calibrations={
+                f"slm-phase{'_b' if mark else ''}": CalibrationEntry(
+                    {"span_rad": 6.3, "curve_rad": np.linspace(0, 6, 256)},
+                    f"slm-phase.yaml{mark}",
+                    "1" * 64,
+                    f"2026-01-02T10:00:00+00:00{mark}",
+                    {f"rms_rad{mark}": 0.01},
+                )
+            },
+            reservoir={
+                "exposure_s": 1e-3,
+                "gain_db": 0.0,
+                "power_mw": 5.0,
+                "region": [4, 6, *FRAME],
+                "bins": list(BINS),
+                "macropixels": list(MACROPIXELS),
+            },
+        )
+
+    return header
+
+
+def shot_rows(count: int, *, frames: bool) -> dict[str, Any]:
+    generator = np.random.default_rng(count)
+    categories = np.array(["train", "probe", "warm-up", "evaluate"])
+    rows: dict[str, Any] = {
+        "outputs": generator.uniform(100, 300, (count, 6)).astype("f4"),
+        "levels": generator.integers(0, 256, (count, 15)).astype("u1"),
+        "category": categories[np.arange(count) % 4],
+        "quality": np.where(np.arange(count) % 11 == 3, "stale", "ok"),
+        "attempt": np.zeros(count, "u1"),
+        "saturated_px": np.zeros(count, "i4"),
+        "step": np.arange(count),
+        "layer": np.zeros(count, "i8"),
+    }
+    for name in ("frame_id", "pattern_id", "trigger"):
+        rows[name] = np.arange(count, dtype="u8")
+    for name in (
+        "host_time_s",
+        "device_time_s",
+        "laser_power_mw",
+        "power_mw",
+        "exposure_start_s",
+        "exposure_end_s",
+    ):
+        rows[name] = np.linspace(0, 1, count)
+    if frames:
+        x = np.linspace(-1, 1, FRAME[1])
+        y = np.linspace(-1, 1, FRAME[0])[:, None]
+        blob = 3000 * np.exp(-3 * (x**2 + y**2))
+        rows["frames"] = generator.poisson(blob, (count, *FRAME)).astype("u2")
+    return rows
+
+
+def training_rows(steps: int) -> dict[str, Any]:
+    generator = np.random.default_rng(steps)
+    part = np.arange(steps) / steps
+    cosine = 0.9 * (1 - np.exp(-6 * part)) + 0.01 * generator.normal(size=steps)
+    cosine[: steps // 20] = np.nan  # before the window is full
+    return {
+        "step": np.arange(steps),
+        "loss": 2.3 * np.exp(-3 * part) + 0.1 * generator.uniform(size=steps),
+        "loss_surrogate": np.exp(-part),
+        "lr": np.full(steps, 0.03),
+        "accuracy": 1 - 0.9 * np.exp(-3 * part) * generator.uniform(0.9, 1, steps),
+        "cosine": cosine,
+        "cosine_error": np.full(steps, 0.03),
+        "shots": 1300 + 66 * np.arange(steps),
+        "time_s": np.arange(steps) * 0.5,
+    }
+
+
+MODEL = [
+    {"layer": "device", "encoding": "additive"},
+    {"layer": "linear"},
+    {"layer": "device", "encoding": "modes"},
+]
+RESULT = {
+    "metric": "accuracy",
+    "direction": "up",
+    "score_readout": 0.512,
+    "score_test": 0.788,
+    "score_oracle": 0.874,
+    "steps": 500,
+}
+
+
+def fill_training(recorder: Recorder, mark: str, *, frames: bool) -> None:
+    recorder.append_shots(**shot_rows(60, frames=frames))
+    recorder.append("training", **training_rows(500))
+    thetas = {
+        "layers.0.theta": torch.linspace(-1, 9, 15),
+        "layers.2.theta": torch.linspace(-1, 1, 30),
+    }
+    recorder.checkpoint(400, "step", {"network": thetas, "step": 400})
+    recorder.event("info", "run", f"started{mark}")
+    recorder.event("warning", f"cam{mark}"[:32], f"frame stale{mark}" * 6)
+    recorder.set_result({**RESULT, "metric": f"accuracy{mark}", "note": mark})
+
+
+@pytest.fixture(scope="session")
+def training_record(
+    tmp_path_factory: pytest.TempPathFactory, make_header: MakeHeader
+) -> Path:
+    """A finished training run that kept its frames."""
+    path = tmp_path_factory.mktemp("training") / "run.h5"
+    spec = ShotSpec(15, 6, frame_shape=FRAME, frame_origin=(4, 6))
+    header = make_header("train", {"model": MODEL})
+    with Recorder.create(path, layout=train_layout(spec), header=header) as recorder:
+        fill_training(recorder, "", frames=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def marked_record(
+    tmp_path_factory: pytest.TempPathFactory, make_header: MakeHeader
+) -> Path:
+    """A training run with markup in every text that a record has room for."""
+    path = tmp_path_factory.mktemp("marked") / "run.h5"
+    header = make_header("train", {"model": MODEL, MARKUP: MARKUP}, MARKUP)
+    layout = train_layout(ShotSpec(15, 6))
+    with Recorder.create(path, layout=layout, header=header) as recorder:
+        fill_training(recorder, MARKUP, frames=False)
+        rows = shot_rows(4, frames=False)
+        recorder.append_shots(**{**rows, "category": np.full(4, "<b>&\"'")})
+    return path
+
+
+@pytest.fixture(scope="session")
+def empty_record(
+    tmp_path_factory: pytest.TempPathFactory, make_header: MakeHeader
+) -> Path:
+    """A run that ended before its first shot."""
+    path = tmp_path_factory.mktemp("empty") / "run.h5"
+    header = make_header("train", {"model": MODEL})
+    with Recorder.create(
+        path, layout=train_layout(ShotSpec(15, 6)), header=header
+    ) as recorder:
+        recorder.set_status("failed")
+    return path
+
+
+@pytest.fixture(scope="session")
+def evaluation_record(
+    tmp_path_factory: pytest.TempPathFactory, make_header: MakeHeader
+) -> Path:
+    """A trained model, measured again three times."""
+    path = tmp_path_factory.mktemp("evaluation") / "run.h5"
+    layout = evaluate_layout(ShotSpec(15, 6), n_predictions=4, n_targets=1)
+    header = make_header("evaluate", {"source": "run.h5"})
+    with Recorder.create(path, layout=layout, header=header) as recorder:
+        recorder.append_shots(**shot_rows(40, frames=False))
+        repeats = np.arange(3)
+        recorder.append(
+            "scores",
+            repeat=repeats,
+            score=np.array([0.7, 0.75, 0.72]),
+            loss=np.ones(3),
+            shots=40 * (1 + repeats),
+            time_s=repeats / 2,
+        )
+        target = np.arange(40) % 4
+        answer = np.eye(4)[np.where(np.arange(40) < 30, target, 0)]
+        recorder.append(
+            "predictions",
+            repeat=np.zeros(40, int),
+            sample=np.arange(40),
+            shot=np.arange(40),
+            prediction=answer,
+            target=target[:, None].astype(float),
+        )
+        recorder.set_result(
+            {
+                "metric": "accuracy",
+                "direction": "up",
+                "score_then": 0.74,
+                "score_now": 0.723,
+            }
+        )
+    return path
+
+
+@pytest.fixture(scope="session")
+def scan_record(
+    tmp_path_factory: pytest.TempPathFactory, make_header: MakeHeader
+) -> Path:
+    """The power swept over five values, two patterns each."""
+    path = tmp_path_factory.mktemp("scan") / "run.h5"
+    layout: Layout = scan_layout(ShotSpec(15, 6))
+    header = make_header("scan", {"sweep": "reservoir.power_mw"})
+    with Recorder.create(path, layout=layout, header=header) as recorder:
+        rows = shot_rows(10, frames=False)
+        recorder.append_shots(**rows)
+        value = np.repeat(np.array([5.0, 1.0, 2.0, 3.0, 4.0]), 2)
+        recorder.append(
+            "points",
+            value=value,
+            text=np.array([f"{number}" for number in value]),
+            pattern=np.tile([0, 1], 5),
+            repeat=np.zeros(10, int),
+            shot=np.arange(10),
+            outputs=(value[:, None] * np.arange(1, 7)).astype("f4"),
+        )
+        recorder.set_result({"points": 5})
+    return path

@@ -1,0 +1,204 @@
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from typing_extensions import override
+
+from labctl.errors import InputError
+from labctl.report import page
+
+VOID = {"meta", "link", "img", "source", "br"}
+
+
+class Outline(HTMLParser):
+    """Tags, attributes and text of a page; refuses one that is not well nested."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+
+    @override
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {key: value or "" for key, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    @override
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    @override
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def outline(path: Path) -> Outline:
+    parsed = Outline()
+    parsed.feed(path.read_text(encoding="utf-8"))
+    assert parsed.open == []
+    return parsed
+
+
+@pytest.fixture(scope="module")
+def training_page(
+    training_record: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    return page.write(training_record, folder / "run.html", folder / "figures")
+
+
+def test_training_page_tells_the_run(training_page: Path) -> None:
+    text = outline(training_page).text
+    for expected in (
+        "Digits through $9$ bins",
+        "SIMULATED",
+        "devices did not answer",
+        "accuracy on the test split: 0.512 readout only, 0.788 trained device, "
+        "0.874 oracle (true gradient). Higher is better.",
+        "labctl run protocol.yaml --bench sim --seed 7",
+        "frame stale",
+        "slm-phase.yaml",
+        "labctl SimSLM 1",
+        "kind: train",
+    ):
+        assert expected in text
+
+
+def test_training_page_has_its_figures(training_page: Path) -> None:
+    names = {path.stem for path in (training_page.parent / "figures").iterdir()}
+    assert names == {
+        "scores",
+        "training",
+        "cosine",
+        "theta-0",
+        "theta-1",
+        "shot",
+        "ledger",
+    }
+    for path in (training_page.parent / "figures").iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_page_needs_nothing_from_outside(training_page: Path) -> None:
+    parsed = outline(training_page)
+    assert not parsed.all("script")
+    assert not parsed.all("link")
+    places = [tag["src"] for tag in parsed.all("img")]
+    places += [tag["srcset"] for tag in parsed.all("source")]
+    assert len(places) == 14
+    for place in places:
+        kind, _, content = place.partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        root = ElementTree.fromstring(base64.b64decode(content))  # noqa: S314 - ours
+        assert root.tag.endswith("svg")
+    assert all(tag["href"].startswith("#") for tag in parsed.all("a"))
+
+
+def test_page_forbids_scripts_and_allows_its_own_style_only(
+    training_page: Path,
+) -> None:
+    html = training_page.read_text(encoding="utf-8")
+    policy = outline(training_page).all("meta")[1]["content"]
+    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert style is not None
+    digest = hashlib.sha256(style.group(1).encode()).digest()
+    assert "default-src 'none'" in policy
+    assert f"style-src 'sha256-{base64.b64encode(digest).decode()}'" in policy
+    assert "style=" not in html.replace(style.group(0), "")
+
+
+def test_page_can_be_read_without_seeing_it(training_page: Path) -> None:
+    parsed = outline(training_page)
+    assert all(len(tag["alt"]) > 10 for tag in parsed.all("img"))
+    assert len(parsed.all("h1")) == 1
+    assert parsed.all("html")[0]["lang"] == "en"
+    sections = {tag["id"] for tag in parsed.all("section")}
+    assert {tag["href"][1:] for tag in parsed.all("a")} == sections
+
+
+def test_page_follows_light_and_dark(training_page: Path) -> None:
+    html = training_page.read_text(encoding="utf-8")
+    assert "@media screen and (prefers-color-scheme: dark)" in html
+    assert "@media print" in html
+    media = {tag["media"] for tag in outline(training_page).all("source")}
+    assert media == {"screen and (prefers-color-scheme: dark)"}
+
+
+def test_every_text_of_a_record_is_escaped(
+    marked_record: Path, tmp_path: Path, markup: str
+) -> None:
+    path = page.write(marked_record, tmp_path / "run.html")
+    html = path.read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "<b>" not in html
+    parsed = outline(path)
+    assert parsed.text.count(markup) > 15
+    assert not parsed.all("b")
+
+
+def test_same_record_gives_the_same_page(scan_record: Path, tmp_path: Path) -> None:
+    first = page.write(scan_record, tmp_path / "a.html").read_bytes()
+    again = page.write(scan_record, tmp_path / "b.html").read_bytes()
+    assert first == again
+
+
+def test_record_without_shots_says_so(empty_record: Path, tmp_path: Path) -> None:
+    text = outline(page.write(empty_record, tmp_path / "run.html")).text
+    assert "There is no result: the status of this record is failed." in text
+    assert "No step was recorded yet." in text
+    assert "No shot was recorded yet." in text
+
+
+def test_evaluation_page_tells_then_and_now(
+    evaluation_record: Path, tmp_path: Path
+) -> None:
+    path = page.write(evaluation_record, tmp_path / "run.html", tmp_path / "png")
+    text = outline(path).text
+    assert "0.74 when it was trained, 0.723 measured again" in text
+    names = {file.stem for file in (tmp_path / "png").iterdir()}
+    assert {"scores", "repeats", "confusion"} <= names
+
+
+def test_scan_page_shows_outputs_over_the_setting(
+    scan_record: Path, tmp_path: Path
+) -> None:
+    path = page.write(scan_record, tmp_path / "run.html", tmp_path / "png")
+    parsed = outline(path)
+    alts = [tag["alt"] for tag in parsed.all("img")]
+    assert "Curves of 6 outputs at 5 values of reservoir.power_mw." in alts
+    assert (tmp_path / "png" / "scan.png").is_file()
+
+
+def test_refuses_what_is_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("no record")
+    with pytest.raises(InputError, match="expected a record"):
+        page.write(path, tmp_path / "run.html")
+    assert not (tmp_path / "run.html").exists()
+
+
+def test_refuses_a_place_that_cannot_be_written(
+    empty_record: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"cannot be written .* Choose another"):
+        page.write(empty_record, tmp_path / "no" / "folder" / "run.html")
+
+
+def test_refuses_to_replace_the_record_by_its_page(empty_record: Path) -> None:
+    before = empty_record.read_bytes()
+    with pytest.raises(InputError, match="the record itself"):
+        page.write(empty_record, empty_record)
+    assert empty_record.read_bytes() == before
