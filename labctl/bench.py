@@ -59,6 +59,7 @@ ENVIRONMENT: Final = "LABCTL_BENCH"
 STATE: Final = "LABCTL_STATE"
 DEFAULT: Final = "sim"
 FOLDER: Final = "calibrations"
+SENSOR: Final = ("offset_dn", "dark_e_per_s", "gain_dn_per_e", "read_noise_e")
 
 
 @final
@@ -275,6 +276,9 @@ class Bench:
         CalibrationError
             A calibration belongs to another device.
         """
+        if self._undo:
+            name = f"bench {self.file.name}"
+            raise DeviceError(name, "open", "is open already. Close it first.")
         with self._closing_on_error():
             self._take()
 
@@ -460,6 +464,8 @@ class Bench:
             folder = self.beam.parent
             folder.mkdir(mode=0o700)
             self._undo.append(lambda: shutil.rmtree(folder))
+            # The world has the beam mapped, and on Windows a mapped file stays.
+            self._undo.append(getattr(self.world, "close", lambda: None))
         for role in ("laser", "slm", "camera", "meter", "shutter", "attenuator"):
             device: Device | None = getattr(self, role)
             if device is None:
@@ -693,22 +699,28 @@ def _twin(order: _Order, because: str) -> _Order:
 def _given(bench: Bench) -> dict[str, CalibrationRecord]:
     # What a twin has by construction, for its bench's own do not hold for it: one
     # turn over all levels, the panel's worst case of settling, and the response
-    # that the simulated camera reports of itself.
-    camera = bench.camera.settings()
-    response = [key for key in CameraResponse.model_fields if key != "kind"]
-    absent = [key for key in response if key not in camera]
-    if absent:
+    # that the simulated sensor reports of itself.
+    world = {} if bench.world is None else bench.world.describe()
+    sensor = {key: world.get(f"sensor.{key}") for key in SENSOR}
+    offset, dark, gain, noise = (
+        value if isinstance(value, (int, float)) else math.nan
+        for value in sensor.values()
+    )
+    if math.isnan(offset + dark + gain + noise):
         text = (
-            f"bench {bench.file.name}: the twin's camera reports no "
-            f"{', '.join(absent)}, expected them among its settings. Name a driver "
-            "that does."
+            f"bench {bench.file.name}: the twin describes its sensor as {sensor}, "
+            "expected a number for each. Install drivers of this version of labctl."
         )
         raise CalibrationError(text)
     values = (
         PhaseCurve(kind="slm-phase", span_rad=2 * math.pi),
         Settle(kind="settle", settle_s=bench.slm.settle_s),
-        CameraResponse.model_validate(
-            {"kind": "camera"} | {key: camera[key] for key in response}
+        CameraResponse(
+            kind="camera",
+            offset_dn=offset,
+            dark_dn_per_s=dark * gain,
+            gain_dn_per_e=gain,
+            read_noise_e=noise,
         ),
     )
     now = datetime.now(UTC)

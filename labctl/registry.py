@@ -49,7 +49,7 @@ def load(key: str) -> Callable[..., Any]:
     InputError
         No package offers that name, two do, or its import fails.
     """
-    hits = tuple(entry_points(group=GROUP, name=key))
+    hits = list(entry_points(group=GROUP, name=key))
     if not hits:
         raise InputError(_unknown(key))
     if len(hits) > 1:
