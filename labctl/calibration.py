@@ -1,17 +1,31 @@
 """Schema of bench files and of calibration records."""
 
-from datetime import datetime
-from typing import Annotated, Literal
+import hashlib
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import Field, JsonValue, model_validator
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
+from labctl import document
 from labctl.document import Schema
+from labctl.document.page import reference_page, schema_text
+from labctl.document.teller import wrong
+from labctl.errors import CalibrationError, ProtocolError
 
+T = TypeVar("T")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+# More pixels than the side of any panel or sensor.
+Pixels = Annotated[int, Field(ge=1, le=65_536)]
+Place = Annotated[int, Field(ge=0, le=65_535)]
 View = Literal["far_field", "image", "through_medium"]
 Dark = Literal["emission_off", "shutter_closed"]
+# A 16-bit panel has curves of half a megabyte.
+LARGEST_ARRAY_BYTES: Final = 64 << 20
 
 
 class DriverEntry(Schema):
@@ -29,11 +43,23 @@ class DriverEntry(Schema):
 
     driver: Annotated[str, Field(pattern=r"^[a-z0-9_-]+\.[a-z0-9_-]+$")]
     serial: str | None = None
-    options: dict[str, JsonValue] = {}
+    options: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Devices(Schema):
-    """The devices of a bench by role."""
+    """The devices of a bench by role.
+
+    Parameters
+    ----------
+    slm, laser, camera
+        Every bench has these.
+    meter
+        Measures the optical power, where there is one.
+    shutter
+        Blocks the beam, where there is one.
+    attenuator
+        Dims the beam, where there is one.
+    """
 
     slm: DriverEntry
     laser: DriverEntry
@@ -75,24 +101,22 @@ class ReservoirEntry(Schema):
         Laser power.
     """
 
-    macropixels: tuple[Count, Count]
-    region: tuple[
-        Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Count, Count
-    ]
-    bins: tuple[Count, Count]
+    macropixels: tuple[Pixels, Pixels]
+    region: tuple[Place, Place, Pixels, Pixels]
+    bins: tuple[Pixels, Pixels]
     exposure_s: Positive
     gain_db: NotNegative = 0.0
     power_mw: Positive
 
     @model_validator(mode="after")
-    def _bins_fit_region(self) -> "ReservoirEntry":
+    def _bins_fit_region(self) -> Self:
         _, _, height, width = self.region
         if self.bins[0] > height or self.bins[1] > width:
             text = (
-                f"bins={list(self.bins)}, expected at most one bin a pixel of "
-                f"region {height} x {width}"
+                f"got {list(self.bins)}, expected at most one bin a pixel of region: "
+                f"{height} x {width}. Take fewer bins, or a larger region."
             )
-            raise ValueError(text)
+            raise wrong(("bins", text))
         return self
 
 
@@ -105,10 +129,10 @@ class Twin(Schema):
         Options of the simulated light path and devices.
     """
 
-    world: dict[str, JsonValue] = {}
-    slm: dict[str, JsonValue] = {}
-    laser: dict[str, JsonValue] = {}
-    camera: dict[str, JsonValue] = {}
+    world: dict[str, JsonValue] = Field(default_factory=dict)
+    slm: dict[str, JsonValue] = Field(default_factory=dict)
+    laser: dict[str, JsonValue] = Field(default_factory=dict)
+    camera: dict[str, JsonValue] = Field(default_factory=dict)
     meter: dict[str, JsonValue] | None = None
 
 
@@ -167,16 +191,24 @@ class BenchFile(Schema):
         return self.world is not None
 
     @model_validator(mode="after")
-    def _is_consistent(self) -> "BenchFile":
+    def _is_consistent(self) -> Self:
+        faults = []
         if self.dark == "shutter_closed" and self.devices.shutter is None:
-            text = "dark=shutter_closed, expected a shutter under devices"
-            raise ValueError(text)
+            text = "got shutter_closed, expected a shutter under devices. Add it."
+            faults.append(("dark", text))
         if self.fallback == "sim" and self.twin is None:
-            text = "fallback=sim, expected a twin section that describes the stand-in"
-            raise ValueError(text)
+            text = "got sim, expected a twin section that describes the stand-in."
+            faults.append(("fallback", text))
         if self.oracle is not None and self.world is None:
-            text = "oracle is there without world: only simulated light has one"
-            raise ValueError(text)
+            text = "only simulated light has one, expected a world. Remove oracle."
+            faults.append(("oracle", text))
+        for key in ("power_mw", "exposure_s"):
+            got, most = getattr(self.reservoir, key), getattr(self.limits, key)
+            if got > most:
+                text = f"got {got:g}, expected at most limits.{key}={most:g}. Lower it."
+                faults.append((f"reservoir.{key}", text))
+        if faults:
+            raise wrong(*faults)
         return self
 
 
@@ -194,12 +226,57 @@ class ArrayFile(Schema):
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.npy$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+    def load(self, folder: Path) -> NDArray[np.float64]:
+        """Read the array and check that it is the one that was meant.
+
+        Parameters
+        ----------
+        folder
+            The folder of the record.
+
+        Returns
+        -------
+        values
+            Finite numbers, in double precision.
+
+        Raises
+        ------
+        CalibrationError
+            The file is missing, elsewhere, changed, or holds no finite numbers.
+        """
+        raw = _bytes(folder, self.file)
+        got = hashlib.sha256(raw).hexdigest()
+        where = f"calibration array {folder / self.file}"
+        if got != self.sha256:
+            text = (
+                f"{where}: sha256={got[:12]}…, expected {self.sha256[:12]}…. The file "
+                "was changed after it was measured: restore it, or measure again."
+            )
+            raise CalibrationError(text)
+        try:
+            values = np.load(io.BytesIO(raw), allow_pickle=False)
+        except (ValueError, OSError, EOFError, MemoryError) as err:
+            text = f"{where}: no numpy array ({err}), expected one. Measure again."
+            raise CalibrationError(text) from err
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+            text = (
+                f"{where}: no real numbers, expected an array of them. Measure again."
+            )
+            raise CalibrationError(text)
+        numbers: NDArray[np.float64] = values.astype(np.float64)
+        if not np.all(np.isfinite(numbers)):
+            text = f"{where}: some are not finite, expected all to be. Measure again."
+            raise CalibrationError(text)
+        return numbers
+
 
 class PhaseCurve(Schema):
     """Gray level to phase: kind ``slm-phase``.
 
     Parameters
     ----------
+    kind
+        ``slm-phase``.
     phase_rad
         Phase of each gray level, rising; an array file or a straight line.
     span_rad
@@ -212,15 +289,68 @@ class PhaseCurve(Schema):
     span_rad: Positive | None = None
 
     @model_validator(mode="after")
-    def _names_one(self) -> "PhaseCurve":
-        if (self.phase_rad is None) == (self.span_rad is None):
-            text = "expected either phase_rad or span_rad"
-            raise ValueError(text)
+    def _names_one(self) -> Self:
+        if self.phase_rad is None and self.span_rad is None:
+            text = "is missing, expected span_rad or phase_rad."
+            raise wrong(("span_rad", text))
+        if self.phase_rad is not None and self.span_rad is not None:
+            text = "is there beside phase_rad, expected one. Remove either."
+            raise wrong(("span_rad", text))
         return self
+
+    def curve(self, bit_depth: int, folder: Path) -> NDArray[np.float64]:
+        """Give the phase of every gray level.
+
+        Parameters
+        ----------
+        bit_depth
+            Bits a level of the panel.
+        folder
+            The bench's folder, where array files lie.
+
+        Returns
+        -------
+        phase
+            ``(level,)``, in rad, rising.
+
+        Raises
+        ------
+        CalibrationError
+            The array is missing, changed, of another panel, or does not rise.
+        """
+        levels = 2**bit_depth
+        if self.phase_rad is None:
+            # One of the two is there: the validator saw to it.
+            step_rad = (self.span_rad or 0.0) / levels
+            return np.arange(levels, dtype=np.float64) * step_rad
+        phase = self.phase_rad.load(folder)
+        where = f"calibration slm-phase: {self.phase_rad.file}"
+        if phase.shape != (levels,):
+            text = (
+                f"{where}: shape={list(phase.shape)}, expected [{levels}], one phase a "
+                f"level of {bit_depth} bits. Measure again on this panel."
+            )
+            raise CalibrationError(text)
+        if not np.all(np.diff(phase) > 0):
+            level = int(np.argmin(np.diff(phase)))
+            text = (
+                f"{where}: phase goes from {phase[level]:g} to {phase[level + 1]:g} "
+                f"rad at level {level + 1}, expected it to rise. Measure again."
+            )
+            raise CalibrationError(text)
+        return phase
 
 
 class Settle(Schema):
-    """Time between a complete write and a settled panel: kind ``settle``."""
+    """Time between a complete write and a settled panel: kind ``settle``.
+
+    Parameters
+    ----------
+    kind
+        ``settle``.
+    settle_s
+        Time to wait.
+    """
 
     kind: Literal["settle"]
     settle_s: NotNegative
@@ -231,6 +361,8 @@ class CameraResponse(Schema):
 
     Parameters
     ----------
+    kind
+        ``camera``.
     offset_dn
         Mean count of a pixel in the dark at no exposure.
     dark_dn_per_s
@@ -248,9 +380,7 @@ class CameraResponse(Schema):
     read_noise_e: NotNegative
 
 
-Values = Annotated[
-    PhaseCurve | Settle | CameraResponse, Field(discriminator="kind")
-]
+Values = Annotated[PhaseCurve | Settle | CameraResponse, Field(discriminator="kind")]
 
 
 class CalibrationRecord(Schema):
@@ -281,12 +411,12 @@ class CalibrationRecord(Schema):
 
     schema_version: Literal[1]
     origin: Literal["given", "measured"]
-    created: datetime
+    created: AwareDatetime
     valid_days: Positive | None = None
     bench_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    serials: dict[str, str] = {}
+    serials: dict[str, str] = Field(default_factory=dict)
     wavelength_nm: Positive | None = None
-    figure_of_merit: dict[str, float] = {}
+    figure_of_merit: dict[str, float] = Field(default_factory=dict)
     values: Values
 
 
@@ -303,3 +433,145 @@ class Current(Schema):
 
     schema_version: Literal[1]
     records: list[Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9._-]*\.yaml$")]]
+
+
+def load_records(
+    bench_path: Path, bench_sha256: str, *, now: datetime | None = None
+) -> dict[str, CalibrationRecord]:
+    """Read the calibration records that are in force on a bench.
+
+    Parameters
+    ----------
+    bench_path
+        The bench file; ``current.yaml`` and the records lie beside it. Without
+        ``current.yaml`` none is in force.
+    bench_sha256
+        Hash of the bench file: records of origin ``given`` hold for it alone.
+    now
+        Date and time to judge them by; None for the computer's clock.
+
+    Returns
+    -------
+    records
+        By kind, such as ``slm-phase``.
+
+    Raises
+    ------
+    CalibrationError
+        A record or array is missing, damaged, stale, or of another bench file; or
+        two are of one kind.
+    """
+    current = bench_path.parent / "current.yaml"
+    if not current.is_file():
+        return {}
+    now = now or datetime.now(UTC)
+    records: dict[str, CalibrationRecord] = {}
+    for name in _read(current, Current).records:
+        _bytes(bench_path.parent, name)  # there, and nowhere else
+        record = _read(bench_path.parent / name, CalibrationRecord)
+        where = f"calibration {bench_path.parent / name}"
+        _check_validity(where, record, bench_sha256, now)
+        kind = record.values.kind
+        if kind in records:
+            text = (
+                f"{current}: two records of kind {kind}, expected one. Remove {name}."
+            )
+            raise CalibrationError(text)
+        if (
+            isinstance(record.values, PhaseCurve)
+            and record.values.phase_rad is not None
+        ):
+            record.values.phase_rad.load(bench_path.parent)
+        records[kind] = record
+    return records
+
+
+def _check_validity(
+    where: str, record: CalibrationRecord, bench_sha256: str, now: datetime
+) -> None:
+    if record.origin == "given" and record.bench_sha256 != bench_sha256:
+        text = (
+            f"{where}: bench_sha256={record.bench_sha256[:12]}…, expected "
+            f"{bench_sha256[:12]}…: it was given for another bench file. Restore the "
+            "bench file, or measure: labctl calibrate."
+        )
+        raise CalibrationError(text)
+    age = now - record.created
+    # Clocks of two computers may differ a little.
+    if age < timedelta(minutes=-10):
+        text = (
+            f"{where}: created={record.created:%Y-%m-%d %H:%M} UTC, expected the past. "
+            "Set the computer's clock, or measure again."
+        )
+        raise CalibrationError(text)
+    if record.valid_days is not None and age > timedelta(days=record.valid_days):
+        days = age.total_seconds() / 86400
+        text = (
+            f"{where}: age={days:.1f} days, expected at most {record.valid_days:g}. "
+            "Measure again: labctl calibrate."
+        )
+        raise CalibrationError(text)
+
+
+def _read(path: Path, model: type[T]) -> T:
+    try:
+        return document.read(path, model).value
+    except ProtocolError as err:
+        raise CalibrationError(str(err)) from err
+
+
+def _bytes(folder: Path, name: str) -> bytes:
+    """Read a file that must lie in this folder.
+
+    Raises
+    ------
+    CalibrationError
+        It is missing, too large, or a link out of the folder.
+    """
+    path = folder / name
+    where = f"calibration file {path}"
+    if not path.is_file():
+        text = f"{where}: no such file, expected it. Restore it, or measure again."
+        raise CalibrationError(text)
+    if path.resolve().parent != folder.resolve():
+        text = (
+            f"{where}: leads out of its folder, expected a file in it. Copy it there."
+        )
+        raise CalibrationError(text)
+    if path.stat().st_size > LARGEST_ARRAY_BYTES:
+        text = (
+            f"{where}: larger than {LARGEST_ARRAY_BYTES} bytes, expected less. "
+            "Measure again."
+        )
+        raise CalibrationError(text)
+    return path.read_bytes()
+
+
+_INTRODUCTION: Final = """
+What may stand in `calibrations/<bench>/bench.yaml`, in the calibration records beside
+it and in `current.yaml`, made from the schema. Units are in the keys; unknown keys are
+refused. `labctl validate FILE` names every fault with its line. Options of a driver are
+described by the driver. Editors that know JSON schema take
+[bench.schema.json](bench.schema.json).
+"""
+
+
+def write_schemas(folder: Path) -> None:
+    """Write the editor's schema and the reference page of bench files.
+
+    Parameters
+    ----------
+    folder
+        Where they go: ``docs/reference`` of a checkout.
+    """
+    models = {
+        "bench.yaml": BenchFile,
+        "A calibration record": CalibrationRecord,
+        "current.yaml": Current,
+    }
+    page = reference_page("Bench files", _INTRODUCTION, models)
+    for name, text in (
+        ("bench.schema.json", schema_text(BenchFile)),
+        ("bench-file.md", page),
+    ):
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")

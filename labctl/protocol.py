@@ -1,15 +1,22 @@
 """Schema of protocol files: what to do, on any bench."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, JsonValue, TypeAdapter, model_validator
 
 from labctl.document import Schema
+from labctl.document.page import reference_page, schema_text
+from labctl.document.teller import wrong
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
+# Beyond what any bench lives to see, and small enough for every counter.
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Whole = Annotated[int, Field(ge=0, le=1_000_000_000)]
+# More pixels than the side of any panel or sensor.
+Pixels = Annotated[int, Field(ge=1, le=65_536)]
+Place = Annotated[int, Field(ge=0, le=65_535)]
 DataSetName = Literal["digits", "yin-yang", "spirals", "mnist-1d", "moons", "xor"]
 
 
@@ -36,22 +43,38 @@ class DataEntry(Schema):
     test: Count | None = None
 
     @model_validator(mode="after")
-    def _names_one(self) -> "DataEntry":
-        if (self.set is None) == (self.file is None):
-            text = "expected either set (a built-in data set) or file"
-            raise ValueError(text)
+    def _names_one(self) -> Self:
+        if self.set is not None and self.file is not None:
+            raise wrong(("file", "is there beside set, expected one. Remove either."))
+        if self.set is None and self.file is None:
+            text = "is missing, expected set (a built-in data set) or file."
+            raise wrong(("set", text))
         if self.file is not None and self.task is None:
-            text = "task is missing, expected classification or regression with file"
-            raise ValueError(text)
+            text = "is missing, expected classification or regression with file."
+            raise wrong(("task", text))
         return self
 
 
 class ReservoirOverride(Schema):
-    """What of the bench's reservoir section this protocol replaces."""
+    """What of the bench's reservoir section this protocol replaces.
 
-    macropixels: tuple[Count, Count] | None = None
-    region: tuple[Whole, Whole, Count, Count] | None = None
-    bins: tuple[Count, Count] | None = None
+    Parameters
+    ----------
+    macropixels
+        Rows and columns of equal blocks that the panel is divided into.
+    region
+        Row, column, height and width on the sensor that is decoded, in pixels.
+    bins
+        Rows and columns that the region is divided into: the outputs.
+    exposure_s, gain_db
+        Camera settings.
+    power_mw
+        Laser power.
+    """
+
+    macropixels: tuple[Pixels, Pixels] | None = None
+    region: tuple[Place, Place, Pixels, Pixels] | None = None
+    bins: tuple[Pixels, Pixels] | None = None
     exposure_s: Positive | None = None
     gain_db: NotNegative | None = None
     power_mw: Positive | None = None
@@ -91,20 +114,42 @@ class DeviceLayer(Schema):
 
 
 class LinearLayer(Schema):
-    """A digital linear layer; without ``outputs`` it has as many as the task."""
+    """A digital linear layer.
+
+    Parameters
+    ----------
+    layer
+        ``linear``.
+    outputs
+        Width of the layer; none takes as many as the task needs.
+    """
 
     layer: Literal["linear"]
     outputs: Count | None = None
 
 
 class StandardiseLayer(Schema):
-    """Subtract the mean and divide by the spread seen at the start; fixed then."""
+    """Subtract the mean and divide by the spread seen at the start; fixed then.
+
+    Parameters
+    ----------
+    layer
+        ``standardise``.
+    """
 
     layer: Literal["standardise"]
 
 
 class ActivationLayer(Schema):
-    """A digital activation."""
+    """A digital activation.
+
+    Parameters
+    ----------
+    layer
+        ``activation``.
+    function
+        Which one.
+    """
 
     layer: Literal["activation"]
     function: Literal["relu", "gelu", "tanh", "sigmoid", "sin"]
@@ -170,7 +215,7 @@ class SurrogateEntry(Schema):
     modes: Count = 64
     ridge: Positive = 1e-2
     forgetting: Annotated[float, Field(gt=0, le=1)] = 0.999
-    loss: list[FitLoss] = []
+    loss: list[FitLoss] = Field(default_factory=list)
     fits_per_step: Whole = 40
     fit_batch: Count = 128
     learning_rate: Positive = 3e-3
@@ -291,6 +336,26 @@ class RecordEntry(Schema):
 
 
 class _Document(Schema):
+    """What every kind of protocol may say.
+
+    Parameters
+    ----------
+    schema_version
+        Version of this format.
+    kind
+        What the protocol does.
+    title
+        A line for people.
+    bench
+        Name or file of the bench; ``--bench`` goes before it.
+    seed
+        Where every random number of the run comes from.
+    reservoir
+        What of the bench's reservoir section it replaces.
+    record
+        What the record keeps.
+    """
+
     schema_version: Literal[1]
     title: str = ""
     bench: str | None = None
@@ -300,7 +365,27 @@ class _Document(Schema):
 
 
 class TrainProtocol(_Document):
-    """Train a model that has the device in it."""
+    """Train a model that has the device in it.
+
+    Parameters
+    ----------
+    data
+        Which data.
+    model
+        Layers, in order; at least one is the device.
+    surrogate
+        The learned backward pass.
+    probes
+        Where perturbations come from.
+    estimator
+        What the backward pass hands to the optimiser.
+    training
+        How theta and the digital layers are trained.
+    budget
+        What the run may cost.
+    reference
+        Lines to compare the result with.
+    """
 
     kind: Literal["train"]
     data: DataEntry
@@ -313,10 +398,10 @@ class TrainProtocol(_Document):
     reference: Reference = Reference()
 
     @model_validator(mode="after")
-    def _has_a_device(self) -> "TrainProtocol":
+    def _has_a_device(self) -> Self:
         if not any(layer.layer == "device" for layer in self.model):
-            text = "model has no device layer, expected at least one"
-            raise ValueError(text)
+            text = "has no device layer, expected one. Add an item with layer: device."
+            raise wrong(("model", text))
         return self
 
 
@@ -329,10 +414,12 @@ class EvaluateProtocol(_Document):
         The record it was trained in, relative to the protocol.
     repeats
         How often the test split is measured.
+    budget
+        What the run may cost; none takes what it needs.
     """
 
     kind: Literal["evaluate"]
-    source: str
+    source: Annotated[str, Field(min_length=1)]
     repeats: Count = 1
     budget: Budget | None = None
 
@@ -357,6 +444,16 @@ class ScanPatterns(Schema):
     scale_rad: Positive = 6.283185307179586
     data: DataEntry | None = None
 
+    @model_validator(mode="after")
+    def _has_its_data(self) -> Self:
+        if self.source == "data" and self.data is None:
+            text = "is missing, expected a data set with source: data."
+            raise wrong(("data", text))
+        if self.source != "data" and self.data is not None:
+            text = f"is not used with source: {self.source}, expected none. Remove it."
+            raise wrong(("data", text))
+        return self
+
 
 class ScanProtocol(_Document):
     """Sweep one setting and record the outputs.
@@ -372,10 +469,12 @@ class ScanProtocol(_Document):
         What the panel shows.
     repeats
         Exposures of each pattern.
+    budget
+        What the run may cost; none takes what it needs.
     """
 
     kind: Literal["scan"]
-    sweep: str
+    sweep: Annotated[str, Field(min_length=1)]
     values: Annotated[list[JsonValue], Field(min_length=1)]
     patterns: ScanPatterns = ScanPatterns()
     repeats: Count = 1
@@ -388,3 +487,32 @@ Protocol = Annotated[
 ADAPTER: TypeAdapter[TrainProtocol | EvaluateProtocol | ScanProtocol] = TypeAdapter(
     Protocol
 )
+
+_INTRODUCTION: Final = """
+What may stand in a protocol, made from the schema. Units are in the keys; unknown
+keys are refused. `labctl validate FILE` names every fault with its line. Any key can
+be changed for one run with `--set key.path=value`; items of lists are counted from 0,
+as in `--set model.0.modes=64`. Editors that know JSON schema take
+[protocol.schema.json](protocol.schema.json).
+"""
+
+
+def write_schemas(folder: Path) -> None:
+    """Write the editor's schema and the reference page of protocols.
+
+    Parameters
+    ----------
+    folder
+        Where they go: ``docs/reference`` of a checkout.
+    """
+    models = {
+        "kind: train": TrainProtocol,
+        "kind: evaluate": EvaluateProtocol,
+        "kind: scan": ScanProtocol,
+    }
+    page = reference_page("Protocol files", _INTRODUCTION, models)
+    for name, text in (
+        ("protocol.schema.json", schema_text(ADAPTER)),
+        ("protocol-file.md", page),
+    ):
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")

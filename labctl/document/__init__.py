@@ -282,26 +282,6 @@ def benches() -> dict[str, Path]:
     }
 
 
-def json_schema(model: type[Any] | TypeAdapter[Any]) -> dict[str, Any]:
-    """Describe a document for an editor.
-
-    Parameters
-    ----------
-    model
-        The model of the document.
-
-    Returns
-    -------
-    schema
-        JSON schema, draft 2020-12.
-    """
-    adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **adapter.json_schema(),
-    }
-
-
 def _shipped(folder: Folder) -> Path:
     package = Path(__file__).parent
     checkout = package.parent / folder

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from labctl.document.tree import Node
 from labctl.document.words import (
@@ -20,6 +20,7 @@ from labctl.document.words import (
 from labctl.errors import Fault
 
 T = TypeVar("T")
+WRONG: Final = "labctl_wrong"
 
 
 def check(adapter: TypeAdapter[T], root: Node) -> tuple[list[T], list[Fault]]:
@@ -45,7 +46,27 @@ def check(adapter: TypeAdapter[T], root: Node) -> tuple[list[T], list[Fault]]:
     except ValidationError as err:
         teller = _Teller(root, adapter.json_schema())
         newer = teller.newer()
-        return [], newer or [teller.tell(e) for e in err.errors(include_url=False)]
+        if newer:
+            return [], newer
+        errors = err.errors(include_url=False)
+        return [], [fault for error in errors for fault in teller.tell(error)]
+
+
+def wrong(*faults: tuple[str, str]) -> PydanticCustomError:
+    """Say what is wrong with a section as a whole; for validators to raise.
+
+    Parameters
+    ----------
+    faults
+        Key below the section, and what was got, what was expected, what to do.
+
+    Returns
+    -------
+    error
+        Told by :func:`check` as one fault each, where its key stands.
+    """
+    said = "; ".join(f"{key}: {text}" for key, text in faults)
+    return PydanticCustomError(WRONG, "{said}", {"said": said, "faults": faults})
 
 
 class _Teller:
@@ -68,23 +89,19 @@ class _Teller:
         )
         return [node.mark.fault("schema_version", text)]
 
-    def tell(self, error: ErrorDetails) -> Fault:
-        """Tell one error."""
+    def tell(self, error: ErrorDetails) -> list[Fault]:
+        """Tell one error; a check of a whole section may hold several."""
         path, above, here = _follow(error["loc"], self._schema)
         kind = error["type"]
+        if kind == WRONG:
+            faults = error["ctx"]["faults"]
+            return [self._say((*path, *key.split(".")), text) for key, text in faults]
         if kind == "extra_forbidden":
-            return self._say(path, self._unknown(path, above), at_key=True)
+            return [self._say(path, self._unknown(path, above), at_key=True)]
         if kind in {"union_tag_not_found", "union_tag_invalid"}:
             path = (*path, here["discriminator"]["propertyName"])
-            tags = {"enum": list(here["discriminator"]["mapping"])}
-            return self._say(path, self._bad(path, tags))
-        if kind == "missing":
-            text = f"is missing, expected {_expected(here, self._schema)}."
-            return self._say(path, text)
-        if kind in {"value_error", "assertion_error"}:
-            text = str(error["ctx"]["error"]) if "ctx" in error else error["msg"]
-            return self._say(path, text if text.endswith(".") else f"{text}.")
-        return self._say(path, self._bad(path, here))
+            here = {"enum": list(here["discriminator"]["mapping"])}
+        return [self._say(path, self._bad(path, here))]
 
     def _say(self, path: KeyPath, text: str, *, at_key: bool = False) -> Fault:
         return self._root.place(path, at_key=at_key).fault(dotted(path), text)
@@ -93,11 +110,11 @@ class _Teller:
         node: Node | None = self._root
         for item in path:
             node = node.child(item) if node is not None else None
-        expected = _expected(schema, self._schema)
+        wanted = expected(schema, self._schema)
         if node is None:
-            return f"is missing, expected {expected}."
+            return f"is missing, expected {wanted}."
         got = node.plain()
-        text = f"got {shown(got)}, expected {expected}."
+        text = f"got {shown(got)}, expected {wanted}."
         words = [word for word in schema.get("enum", ()) if isinstance(word, str)]
         return text + (nearest(got, words) if isinstance(got, str) else "")
 
@@ -126,14 +143,14 @@ def _follow(
         Path in the document; schema of the section above and of the place.
     """
     path: list[str | int] = []
-    above, here = schema, _opened(schema, schema)
+    above, here = schema, opened(schema, schema)
     for item in loc:
         if "discriminator" in here:
-            here = _opened({"$ref": here["discriminator"]["mapping"][item]}, schema)
+            here = opened({"$ref": here["discriminator"]["mapping"][item]}, schema)
             continue
         if "anyOf" in here:
             continue
-        above, here = here, _opened(_inside(here, item), schema)
+        above, here = here, opened(_inside(here, item), schema)
         path.append(item)
     return tuple(path), above, here
 
@@ -147,8 +164,21 @@ def _inside(here: dict[str, Any], item: str | int) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else {}
 
 
-def _opened(here: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Follow references, and leave out that a value may be nothing."""
+def opened(here: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Follow references, and leave out that a value may be nothing.
+
+    Parameters
+    ----------
+    here
+        JSON schema of a place.
+    schema
+        JSON schema of the document, for its references.
+
+    Returns
+    -------
+    there
+        JSON schema that says what the place takes.
+    """
     while True:
         some = [one for one in here.get("anyOf", ()) if one.get("type") != "null"]
         if "$ref" in here:
@@ -163,7 +193,7 @@ def _leaves(
     here: dict[str, Any], schema: dict[str, Any], above: str = ""
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Give every key that a document may have, with its schema."""
-    here = _opened(here, schema)
+    here = opened(here, schema)
     for member in here.get("discriminator", {}).get("mapping", {}).values():
         yield from _leaves({"$ref": member}, schema, above)
     if isinstance(here.get("items"), dict):
@@ -193,11 +223,24 @@ _BOUNDS: Final = {
 _BEYOND_64_BITS: Final = 2**63
 
 
-def _expected(here: dict[str, Any], schema: dict[str, Any]) -> str:
-    """Say in words what a place takes."""
-    here = _opened(here, schema)
+def expected(here: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Say in words what a place takes.
+
+    Parameters
+    ----------
+    here
+        JSON schema of the place.
+    schema
+        JSON schema of the document, for its references.
+
+    Returns
+    -------
+    words
+        Such as ``a whole number at least 1``.
+    """
+    here = opened(here, schema)
     if "anyOf" in here:
-        return ", or ".join(_expected(one, schema) for one in here["anyOf"])
+        return ", or ".join(expected(one, schema) for one in here["anyOf"])
     if here.get("type") == "array":
         return _expected_list(here, schema)
     if "properties" in here or "discriminator" in here:
@@ -220,20 +263,20 @@ def _expected_text(here: dict[str, Any]) -> str:
 def _expected_list(here: dict[str, Any], schema: dict[str, Any]) -> str:
     several = here.get("prefixItems")
     if several:
-        kinds = [_expected(one, schema) for one in several]
+        kinds = [expected(one, schema) for one in several]
         if len(set(kinds)) == 1:
             return f"a list of {len(kinds)}, each {kinds[0]}"
         return f"a list of {len(kinds)}: {'; '.join(kinds)}"
     least = here.get("minItems", 0)
     size = f"at least {least}" if least else "any length"
-    return f"a list of {size}, each {_expected(here.get('items', {}), schema)}"
+    return f"a list of {size}, each {expected(here.get('items', {}), schema)}"
 
 
 def _range(here: dict[str, Any]) -> str:
     if "minimum" in here and "maximum" in here:
-        return f" from {here['minimum']:g} to {here['maximum']:g}"
+        return f" from {here['minimum']} to {here['maximum']}"
     bounds = [
-        f"{word} {here[name]:g}"
+        f"{word} {here[name]}"
         for name, word in _BOUNDS.items()
         if here.get(name) not in {None, _BEYOND_64_BITS}
     ]
