@@ -1,5 +1,6 @@
 """What a budget of exposures pays for."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,8 +21,10 @@ class Course:
         Device layers of the model: exposures a sample.
     noise_repeats
         Patterns exposed twice before training.
-    probes_per_step
-        Paired and held-out probes a step.
+    paired_per_step
+        Probes a step and a warm-up batch that are fitted.
+    held_out_per_step
+        Probes a step that measure the cosine.
     probes_per_sample
         Probes that the estimator takes for every sample and device layer.
     validate_every
@@ -33,7 +36,8 @@ class Course:
     batch: int
     device_layers: int = 1
     noise_repeats: int = 0
-    probes_per_step: int = 0
+    paired_per_step: int = 0
+    held_out_per_step: int = 0
     probes_per_sample: int = 0
     validate_every: int = 0
 
@@ -52,12 +56,15 @@ class Course:
         """
         exposures = self.batch * self.device_layers
         validations = steps // self.validate_every if self.validate_every else 0
+        probes = self.paired_per_step + self.held_out_per_step
+        probes += exposures * self.probes_per_sample
+        warm_up = math.ceil(self.train / self.batch) * self.paired_per_step
+        warm_up *= self.device_layers
         return {
             "repeat": 2 * self.noise_repeats,
             "warm-up": self.train * self.device_layers,
             "train": steps * exposures,
-            "probe": steps
-            * (self.probes_per_step + exposures * self.probes_per_sample),
+            "probe": warm_up + steps * probes,
             "evaluate": validations * self.validation * self.device_layers,
         }
 

@@ -12,7 +12,8 @@ def test_counts_every_category_of_a_course() -> None:
         batch=20,
         device_layers=2,
         noise_repeats=8,
-        probes_per_step=3,
+        paired_per_step=1,
+        held_out_per_step=2,
         probes_per_sample=1,
         validate_every=4,
     )
@@ -20,7 +21,7 @@ def test_counts_every_category_of_a_course() -> None:
         "repeat": 16,
         "warm-up": 200,
         "train": 400,
-        "probe": 10 * (3 + 40),
+        "probe": 5 * 2 + 10 * (3 + 40),
         "evaluate": 2 * 60,
     }
 
@@ -59,7 +60,7 @@ def test_plans_spend_no_more_than_the_budget_and_no_step_less(
         validation=37,
         batch=batch,
         device_layers=layers,
-        probes_per_step=probes,
+        paired_per_step=probes,
         validate_every=every,
     )
     found = plan(budget, course)

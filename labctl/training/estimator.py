@@ -1,0 +1,344 @@
+"""What the backward pass hands to the optimiser, and how good it is."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, final, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
+
+from labctl.training.blackbox import Device, Exposure, Probes
+from labctl.training.probe import Size, noise_of_target, paired, rows
+
+GradientSource = Callable[[Tensor, Tensor], Tensor]
+State = dict[str, Any]
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """Something that answers for a vector-Jacobian product: a surrogate."""
+
+    @abstractmethod
+    def vjp(
+        self,
+        cotangent: Float[Tensor, "batch output"],
+        phase: Float[Tensor, "batch pixel"],
+    ) -> Float[Tensor, "batch pixel"]:
+        """Return the gradient with respect to the phase.
+
+        Parameters
+        ----------
+        cotangent
+            Gradient with respect to the outputs.
+        phase
+            Operating points, in rad.
+        """
+
+
+class Estimator(ABC):
+    """A gradient with respect to the phase, for one with respect to the outputs."""
+
+    @abstractmethod
+    def __call__(
+        self, exposure: Exposure, cotangent: Float[Tensor, "batch output"]
+    ) -> Float[Tensor, "batch pixel"]:
+        """Estimate the gradient.
+
+        Parameters
+        ----------
+        exposure
+            What was shown, and what the device answered.
+        cotangent
+            Gradient with respect to the outputs.
+        """
+
+    @abstractmethod
+    def state_dict(self) -> State:
+        """All that a checkpoint must hold."""
+
+    @abstractmethod
+    def load_state_dict(self, state: State) -> None:
+        """Take up a state.
+
+        Parameters
+        ----------
+        state
+            What :meth:`state_dict` returned.
+        """
+
+
+class _Stateless(Estimator):
+    @override
+    def state_dict(self) -> State:
+        return {}
+
+    @override
+    def load_state_dict(self, state: State) -> None:
+        pass
+
+
+@final
+class Trust(_Stateless):
+    """Take the surrogate at its word.
+
+    Parameters
+    ----------
+    surrogate
+        Answers at the phase that was really shown.
+    """
+
+    def __init__(self, surrogate: Answering) -> None:
+        self.surrogate = surrogate
+
+    @override
+    def __call__(
+        self, exposure: Exposure, cotangent: Float[Tensor, "batch output"]
+    ) -> Float[Tensor, "batch pixel"]:
+        return self.surrogate.vjp(cotangent, exposure.response.shown)
+
+
+@final
+class Given(_Stateless):
+    """Take a gradient that is given: the true one, where it is known.
+
+    Parameters
+    ----------
+    source
+        Gradient for (phase shown, gradient with respect to the outputs).
+    """
+
+    def __init__(self, source: GradientSource) -> None:
+        self.source = source
+
+    @override
+    def __call__(
+        self, exposure: Exposure, cotangent: Float[Tensor, "batch output"]
+    ) -> Float[Tensor, "batch pixel"]:
+        return self.source(exposure.response.shown, cotangent)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """How a control variate corrects.
+
+    Parameters
+    ----------
+    probes
+        Fresh probes of every sample.
+    rms_rad
+        Rms of their perturbations.
+    gain
+        Weight of the correction; None computes the best one.
+    memory
+        Part of the old estimate of the surrogate's error that each batch keeps.
+    """
+
+    probes: int = 1
+    rms_rad: float = 0.3
+    gain: float | None = None
+    memory: float = 0.9
+
+
+@final
+class ControlVariate(Estimator):
+    """The surrogate, corrected by fresh probes of every sample.
+
+    ``g + c mean_k (grad_y . d_f_k - g . d_alpha_k) d_alpha_k / h^2``: unbiased at
+    c = 1 up to the curvature of the device, since no probe was seen by a fit of g
+    before. For normal perturbations the mean square error is least at
+    ``c = 1 / (1 + (n + 1) / K + n s^2 / (K h^2 e^2))`` with n macropixels, K probes,
+    noise s^2 of ``grad_y . d_f`` and the surrogate's squared error e^2. The mean
+    square residual is ``h^2 e^2 + s^2``, so e^2 is measured: relative to
+    ``|grad_y|^2``, pooled over the batch and over past ones, since one sample has
+    too few probes to tell.
+
+    Parameters
+    ----------
+    surrogate
+        What is corrected.
+    device
+        Takes the probes, booked as such.
+    correction
+        How many probes, and how much weight.
+    noise
+        Variance of each output from exposure to exposure.
+    generator
+        Where the perturbations come from.
+    """
+
+    def __init__(
+        self,
+        surrogate: Answering,
+        device: Device,
+        correction: Correction,
+        *,
+        noise: Float[Tensor, " output"],
+        generator: torch.Generator,
+    ) -> None:
+        self.surrogate = surrogate
+        self.device = device
+        self.correction = correction
+        self.noise = noise
+        self.generator = generator
+        self._excess, self._weight = 0.0, 0.0
+
+    @override
+    def __call__(
+        self, exposure: Exposure, cotangent: Float[Tensor, "batch output"]
+    ) -> Float[Tensor, "batch pixel"]:
+        many = self.correction.probes
+        guess = self.surrogate.vjp(cotangent, exposure.response.shown)
+        index = torch.arange(len(cotangent)).repeat_interleave(many)
+        size = Size(self.correction.rms_rad, self.generator)
+        probes = paired(self.device, rows(exposure.response, index), size, exposure)
+        exposure.probes = (probes, cotangent[index])
+        residual = (cotangent[index] * probes.d_f).sum(dim=1)
+        residual = residual - (guess[index] * probes.d_alpha).sum(dim=1)
+        # The panel rounds, so the variance is measured, not the one asked for.
+        variance = probes.d_alpha.square().mean()
+        step = residual[:, None] * probes.d_alpha / variance
+        step = step.reshape(len(cotangent), many, -1).mean(dim=1)
+        gain = self._gain(cotangent, residual, variance)
+        return guess + gain[:, None] * step
+
+    def _gain(self, cotangent: Tensor, residual: Tensor, variance: Tensor) -> Tensor:
+        given = self.correction.gain
+        strength = cotangent.square().sum(dim=1)
+        if given is not None:
+            return torch.full_like(strength, given)
+        many = self.correction.probes
+        noise = noise_of_target(cotangent, self.noise.to(cotangent))
+        keep = self.correction.memory
+        excess = (residual.square().sum() - many * noise.sum()) / variance
+        self._excess = keep * self._excess + float(excess)
+        self._weight = keep * self._weight + float(many * strength.sum())
+        if self._excess <= 0 or self._weight <= 0:
+            # Nothing but noise is left to correct.
+            return torch.zeros_like(strength)
+        error = self._excess / self._weight * strength
+        pixels = self.device.pixels
+        spread = (pixels + 1) / many + pixels * noise / (many * variance * error)
+        return torch.where(error > 0, 1 / (1 + spread), 0.0)
+
+    @override
+    def state_dict(self) -> State:
+        return {
+            "excess": self._excess,
+            "weight": self._weight,
+            "generator": self.generator.get_state(),
+        }
+
+    @override
+    def load_state_dict(self, state: State) -> None:
+        self._excess = float(state["excess"])
+        self._weight = float(state["weight"])
+        self.generator.set_state(state["generator"])
+
+
+class Cosine(NamedTuple):
+    """Cosine between the gradient that was used and the true one.
+
+    Parameters
+    ----------
+    value
+        NaN where noise hides it, or where there are too few probes. Noise can
+        take it beyond 1; it is not cut.
+    error
+        Standard error.
+    probes
+        Probes that it rests on.
+    """
+
+    value: float
+    error: float
+    probes: int
+
+
+class HeldOutCosine:
+    """The cosine that held-out probes measure, over a moving window.
+
+    For isotropic perturbations ``<s t> / sqrt(<s^2> (<t^2> - noise))`` with
+    ``s = g . d_alpha`` and ``t = grad_y . d_f`` is the cosine between g and the
+    true gradient; without the noise term a noisy device makes every g look bad.
+    Gradients count by direction: every probe is divided by ``|grad_y|``. The error
+    is the jackknife's, so it needs no random numbers.
+
+    Parameters
+    ----------
+    window
+        Probes that count.
+    least
+        Fewer than these give NaN.
+    """
+
+    def __init__(self, window: int = 100, least: int = 20) -> None:
+        self.window = window
+        self.least = least
+        self._moments = torch.zeros(0, 3, dtype=torch.float64)
+
+    def add(
+        self,
+        probes: Probes,
+        *,
+        gradient: Float[Tensor, "probe pixel"],
+        cotangent: Float[Tensor, "probe output"],
+        noise: Float[Tensor, " output"],
+    ) -> None:
+        """Take in probes that no fit has seen.
+
+        Parameters
+        ----------
+        probes
+            Perturbations and responses.
+        gradient
+            What was handed out at their bases.
+        cotangent
+            Gradient with respect to the outputs there.
+        noise
+            Variance of each output from exposure to exposure.
+        """
+        double = torch.float64
+        size = cotangent.to(double).norm(dim=1)
+        some = size > 0
+        unit = cotangent.to(double)[some] / size[some, None]
+        handed = gradient.to(double)[some] / size[some, None]
+        s = (handed * probes.d_alpha.to(double)[some]).sum(dim=1)
+        t = (unit * probes.d_f.to(double)[some]).sum(dim=1)
+        power = t.square() - noise_of_target(unit, noise.to(unit))
+        new = torch.stack((s * t, s.square(), power), dim=1).cpu()
+        self._moments = torch.cat((self._moments, new))[-self.window :]
+
+    def read(self) -> Cosine:
+        """Return the cosine of the window, with its error."""
+        count = len(self._moments)
+        if count < self.least:
+            return Cosine(math.nan, math.nan, count)
+        total = self._moments.sum(dim=0)
+        value = _cosine(total[None])[0]
+        without = _cosine(total - self._moments)
+        spread = (without - without.mean()).square().sum()
+        error = torch.sqrt(spread * (count - 1) / count)
+        return Cosine(float(value), float(error), count)
+
+    def state_dict(self) -> State:
+        """All that a checkpoint must hold."""
+        return {"moments": self._moments.clone()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up a state.
+
+        Parameters
+        ----------
+        state
+            What :meth:`state_dict` returned.
+        """
+        self._moments = state["moments"].clone()
+
+
+def _cosine(moments: Float[Tensor, "row 3"]) -> Float[Tensor, " row"]:
+    """NaN, by the square root, where the noise exceeds what was measured."""
+    return moments[:, 0] / torch.sqrt(moments[:, 1] * moments[:, 2])

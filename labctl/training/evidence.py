@@ -1,0 +1,278 @@
+"""What the surrogate learns from and is judged by: values and probes of each pass."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor
+
+from labctl.training.blackbox import Device, Exposure, Probes, Response
+from labctl.training.estimator import HeldOutCosine
+from labctl.training.journal import Listener, ProbeKind, ProbeRows
+from labctl.training.probe import Shares, Size, paired, rows, share_out
+from labctl.training.surrogate.fit import Fitter
+
+FITS_A_BEAT: Final = 10
+"""Fit steps between two signs of life; they take milliseconds each."""
+
+
+@dataclass(frozen=True)
+class Probing:
+    """Where perturbations come from.
+
+    Parameters
+    ----------
+    dither_rad
+        Rms phase that every training exposure carries, first and last step.
+    paired_per_step, paired_rad
+        Fitted probes a step, and their rms.
+    held_out_per_step, held_out_rad
+        The same for those kept from every fit.
+    window
+        Held-out probes that the live cosine looks back on.
+    noise_repeats
+        Patterns exposed twice before training.
+    """
+
+    dither_rad: tuple[float, float] = (0.5, 0.2)
+    paired_per_step: int = 0
+    paired_rad: float = 0.3
+    held_out_per_step: int = 2
+    held_out_rad: float = 0.3
+    window: int = 100
+    noise_repeats: int = 32
+
+
+@final
+class Evidence:
+    """Takes the probes of a course, feeds the surrogate, keeps the cosine.
+
+    Parameters
+    ----------
+    device
+        Answers to probes.
+    fitter
+        Fits the surrogate; None where there is none.
+    probing
+        How many probes, and how large.
+    listener
+        Hears of probes, and that fits go on.
+    generator
+        Where perturbations and choices come from.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        fitter: Fitter | None,
+        probing: Probing,
+        *,
+        listener: Listener,
+        generator: torch.Generator,
+    ) -> None:
+        self.device, self.fitter, self.probing = device, fitter, probing
+        self.listener, self.generator = listener, generator
+        self.cosine = HeldOutCosine(probing.window)
+        self.noise: Tensor | None = None
+        self.shots = 0
+
+    @property
+    def fits_per_step(self) -> int:
+        """Fit steps after each batch; 0 without a surrogate."""
+        return 0 if self.fitter is None else self.fitter.settings.fits_per_step
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the surrogate, if there is one, has something to learn from."""
+        return self.fitter is None or self.fitter.ready
+
+    def warm_up(self, exposure: Exposure) -> None:
+        """Learn from a pass before training.
+
+        Parameters
+        ----------
+        exposure
+            What was shown and answered.
+        """
+        self.shots += len(exposure.response.shot)
+        self._feed(exposure.response)
+        order = torch.randperm(len(exposure.response.shot), generator=self.generator)
+        self._pair(exposure, order[: self.probing.paired_per_step])
+
+    @torch.no_grad()
+    def gather(self, passes: list[Exposure], step: int) -> None:
+        """Probe the exposures of a training step, and learn from both.
+
+        Held-out and paired probes take turns over the exposures, so that their
+        number a step does not grow with the depth of the model.
+
+        Parameters
+        ----------
+        passes
+            Every exposure of the step, after the backward pass.
+        step
+            Counted from 0.
+        """
+        turn = step % len(passes)
+        for number, exposure in enumerate(passes):
+            batch = len(exposure.response.shot)
+            self.shots += batch
+            fitted = torch.arange(batch)
+            shares: Shares | None = None
+            if number == turn:
+                shares = share_out(
+                    batch,
+                    held_out=self.probing.held_out_per_step,
+                    paired=self.probing.paired_per_step,
+                    generator=self.generator,
+                )
+                fitted = shares.fitted
+                self._hold_out(exposure, shares.held_out)
+            self._learn(exposure, fitted)
+            if shares is not None:
+                self._pair(exposure, shares.paired)
+
+    def _learn(self, exposure: Exposure, fitted: Tensor) -> None:
+        self._feed(rows(exposure.response, fitted))
+        if self.fitter is not None and exposure.cotangent is not None:
+            self.fitter.observe_cotangents(exposure.cotangent[fitted])
+        if exposure.probes is not None:
+            # The estimator took them and is done: from now on fits may see them.
+            probes, cotangent = exposure.probes
+            self.shots += len(probes.shot_plus)
+            self._tell("control-variate", exposure, probes, cotangent)
+            self._feed_probes(_of(probes, fitted, len(exposure.response.shot)))
+
+    def _hold_out(self, exposure: Exposure, index: Tensor) -> None:
+        cotangent, gradient = exposure.cotangent, exposure.gradient
+        if len(index) == 0 or cotangent is None or gradient is None:
+            return
+        size = Size(self.probing.held_out_rad, self.generator)
+        base = rows(exposure.response, index)
+        probes = paired(self.device, base, size, exposure)
+        self.shots += len(index)
+        self._tell("held-out", exposure, probes, cotangent[index])
+        if self.noise is not None:
+            self.cosine.add(
+                probes,
+                gradient=gradient[index],
+                cotangent=cotangent[index],
+                noise=self.noise,
+            )
+
+    def _pair(self, exposure: Exposure, index: Tensor) -> None:
+        if len(index) == 0:
+            return
+        size = Size(self.probing.paired_rad, self.generator)
+        base = rows(exposure.response, index)
+        probes = paired(self.device, base, size, exposure)
+        self.shots += len(index)
+        if exposure.cotangent is None:
+            cotangent = torch.full_like(base.y, math.nan)
+        else:
+            cotangent = exposure.cotangent[index]
+        self._tell("paired", exposure, probes, cotangent)
+        self._feed_probes(probes)
+
+    def _tell(
+        self, kind: ProbeKind, exposure: Exposure, probes: Probes, cotangent: Tensor
+    ) -> None:
+        self.listener.probes(
+            ProbeRows(
+                kind=kind,
+                step=exposure.step,
+                layer=exposure.layer,
+                shot_base=probes.shot_base,
+                shot_plus=probes.shot_plus,
+                d_f=probes.d_f,
+                cotangent=cotangent,
+            )
+        )
+
+    def _feed(self, response: Response) -> None:
+        if self.fitter is not None and len(response.y) > 0:
+            self.fitter.observe_values(response.shown, response.y)
+
+    def _feed_probes(self, probes: Probes) -> None:
+        if self.fitter is None or len(probes.d_f) == 0:
+            return
+        self._feed(probes.plus)
+        # Every base has one probe: groups of one.
+        self.fitter.observe_probes(
+            probes.base, probes.d_alpha[:, None], probes.d_f[:, None]
+        )
+
+    def fit(self, count: int) -> float:
+        """Take fit steps, with signs of life.
+
+        Parameters
+        ----------
+        count
+            How many.
+
+        Returns
+        -------
+        loss
+            Mean fit loss; NaN without a fit.
+        """
+        if self.fitter is None or count == 0:
+            return math.nan
+        total, left = 0.0, count
+        with torch.enable_grad():
+            while left > 0:
+                some = min(left, FITS_A_BEAT)
+                total += some * self.fitter.step(some)
+                left -= some
+                self.listener.beat()
+        return total / count
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a checkpoint must hold."""
+        return {
+            "fitter": None if self.fitter is None else self.fitter.state_dict(),
+            "cosine": self.cosine.state_dict(),
+            "noise": self.noise,
+            "generator": self.generator.get_state(),
+            "shots": self.shots,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state.
+
+        Parameters
+        ----------
+        state
+            What :meth:`state_dict` returned.
+
+        Raises
+        ------
+        ValueError
+            The state has a surrogate and this course has none, or the reverse.
+        """
+        if (self.fitter is None) != (state["fitter"] is None):
+            text = (
+                "trainer: the state and the protocol disagree about a surrogate. "
+                "Resume with the protocol of the record."
+            )
+            raise ValueError(text)
+        if self.fitter is not None:
+            self.fitter.load_state_dict(state["fitter"])
+        self.cosine.load_state_dict(state["cosine"])
+        self.noise = state["noise"]
+        self.generator.set_state(state["generator"])
+        self.shots = int(state["shots"])
+
+
+def _of(probes: Probes, samples: Tensor, batch: int) -> Probes:
+    """Return the probes of some samples; every sample has the same number."""
+    many = len(probes.d_f) // batch
+    index = (samples[:, None] * many + torch.arange(many)).reshape(-1)
+    return Probes(
+        base=probes.base[index],
+        d_alpha=probes.d_alpha[index],
+        d_f=probes.d_f[index],
+        shot_base=probes.shot_base[index],
+        shot_plus=probes.shot_plus[index],
+        plus=rows(probes.plus, index),
+    )

@@ -1,0 +1,576 @@
+"""The course of a training: device forwards, fits of the surrogate, steps of theta."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from labctl.training.blackbox import Device, DeviceLayer, Exposure, offspring
+from labctl.training.estimator import Estimator
+from labctl.training.evidence import Evidence, Probing
+from labctl.training.journal import Listener, Result, Row, Silent, Status, Stopped
+from labctl.training.network import Network, Standardise
+from labctl.training.probe import Dither, noise_variance
+from labctl.training.readout import Readout, Task, solve
+from labctl.training.surrogate.fit import Fitter
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs and targets.
+
+    Parameters
+    ----------
+    x
+        Inputs, nominally in [0, 1].
+    y
+        Class numbers, or real targets.
+    """
+
+    x: Float[Tensor, "sample feature"]
+    y: Shaped[Tensor, "sample *"]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How theta and the digital layers are trained.
+
+    Parameters
+    ----------
+    batch
+        Samples a step.
+    learning_rate_theta, learning_rate_digital
+        Adam's steps, in rad and in units of the digital weights.
+    schedule
+        Of both steps over the course.
+    weight_decay
+        Of the digital layers.
+    validate_every
+        Steps between validations; 0 for none.
+    """
+
+    batch: int = 64
+    learning_rate_theta: float = 0.03
+    learning_rate_digital: float = 0.01
+    schedule: Literal["constant", "cosine"] = "cosine"
+    weight_decay: float = 0.0
+    validate_every: int = 0
+
+    def factor(self, step: int, steps: int) -> float:
+        """Return what the schedule multiplies both steps with.
+
+        Parameters
+        ----------
+        step
+            Counted from 0.
+        steps
+            Steps of the course.
+        """
+        if self.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the course consists of.
+
+    Parameters
+    ----------
+    task
+        What the model is meant to do.
+    steps
+        Optimiser steps that the budget pays for.
+    optimisation, probing
+        How.
+    """
+
+    task: Task
+    steps: int
+    optimisation: Optimisation = Optimisation()
+    probing: Probing = field(default_factory=Probing)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is trained, and with what.
+
+    Parameters
+    ----------
+    network
+        The model; its device layers share the device.
+    device
+        Answers to probes.
+    make_estimator
+        Makes the estimator once the noise of the outputs is known; it is handed
+        None where no repeats were asked for.
+    fitter
+        Fits the surrogate; None where there is none.
+    """
+
+    network: Network
+    device: Device
+    make_estimator: Callable[[Tensor | None], Estimator]
+    fitter: Fitter | None = None
+
+
+class Trainer:
+    """Train a model with a device in it.
+
+    First patterns are exposed twice, to know the noise; then the whole training
+    split once, with dither around the initial theta: this sets the standardising
+    layers, feeds the surrogate, and gives the head its best weights for a theta
+    that was never trained. Then the planned steps. At the end the head is solved
+    once more on the outputs of the last epoch, and the solution is kept where its
+    loss on them is lower.
+
+    Parameters
+    ----------
+    parts
+        What is trained.
+    train
+        Training split.
+    settings
+        How.
+    validation
+        Validation split, where validations are asked for.
+    listener
+        Hears what happens; None for nobody.
+    generator
+        Seeds the order of the samples and the probes.
+
+    Raises
+    ------
+    ValueError
+        The settings ask for more than there is.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        train: Samples,
+        settings: Settings,
+        *,
+        validation: Samples | None = None,
+        listener: Listener | None = None,
+        generator: torch.Generator,
+    ) -> None:
+        _check(parts, train, settings, validation)
+        self.parts, self.train, self.settings = parts, train, settings
+        self.validation = validation
+        self.listener: Listener = Silent() if listener is None else listener
+        self.done = 0
+        self.estimator: Estimator | None = None
+        self._order = offspring(generator)
+        self.evidence = Evidence(
+            parts.device,
+            parts.fitter,
+            settings.probing,
+            listener=self.listener,
+            generator=offspring(generator),
+        )
+        self._permutation = torch.zeros(0, dtype=torch.int64)
+        self._cursor = 0
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._failed: Status | None = None
+        how = settings.optimisation
+        groups: list[dict[str, Any]] = [
+            {
+                "params": parts.network.theta(),
+                "peak": how.learning_rate_theta,
+                "weight_decay": 0.0,
+            },
+            {
+                "params": parts.network.digital(),
+                "peak": how.learning_rate_digital,
+                "weight_decay": how.weight_decay,
+            },
+        ]
+        self._adam = torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the training split."""
+        return len(self.train) // self.settings.optimisation.batch
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the noise is known, the warm-up pass made and the head solved."""
+        return self.estimator is not None
+
+    def run(self) -> Result:
+        """Do what is left of the course."""
+        if not self.prepared and self._failed is None:
+            self.prepare()
+        if self._failed is None and self.done < self.settings.steps:
+            self.listener.stage("training")
+        try:
+            while self._failed is None and self.done < self.settings.steps:
+                self.step()
+        except Stopped as err:
+            self._failed = err.status
+        refitted = self._failed is None and self._refit()
+        return Result(
+            status=self._failed or Status.COMPLETED,
+            steps=self.done,
+            shots=self.evidence.shots,
+            cosine=self.evidence.cosine.read(),
+            refitted=refitted,
+        )
+
+    # ---- before the first step -------------------------------------------------
+
+    @torch.no_grad()
+    def prepare(self) -> bool:
+        """Measure the noise, warm up, fit for the first time, solve the head.
+
+        Returns
+        -------
+        ready
+            False where the device's answers cannot be used: :meth:`run` then
+            returns the reason at once.
+        """
+        try:
+            self._prepare()
+        except Stopped as err:
+            self._failed = err.status
+        return self._failed is None
+
+    def _prepare(self) -> None:
+        hidden = self.train.x
+        network = self.parts.network
+        for layer in network.layers:
+            if isinstance(layer, DeviceLayer):
+                if self.evidence.shots == 0:
+                    self.evidence.noise = self._repeat(layer, hidden)
+                self.listener.stage("warm-up pass")
+                hidden = self._warm_up(layer, hidden)
+            elif layer is network.head:
+                solve(hidden, self.train.y, self.settings.task).put_into(network.head)
+            else:
+                if isinstance(layer, Standardise):
+                    layer.settle(hidden)
+                hidden = layer(hidden)
+        if self.parts.fitter is not None:
+            self.listener.stage("first fit")
+            batches = math.ceil(len(self.train) / self.settings.optimisation.batch)
+            self.evidence.fit(batches * self.evidence.fits_per_step)
+        self._install(self.parts.make_estimator(self.evidence.noise))
+
+    def _install(self, estimator: Estimator) -> None:
+        self.estimator = estimator
+        for layer in self.parts.network.device_layers:
+            layer.estimate = estimator
+
+    def _repeat(self, layer: DeviceLayer, x: Tensor) -> Tensor | None:
+        count = self.settings.probing.noise_repeats
+        if count == 0:
+            return None
+        self.listener.stage("noise repeats")
+        layer.begin("repeat", step=-1)
+        first, second = layer(x[:count]), layer(x[:count])
+        self.evidence.shots += 2 * count
+        return noise_variance(first, second)
+
+    def _warm_up(self, layer: DeviceLayer, x: Tensor) -> Tensor:
+        probing = self.settings.probing
+        found: list[Tensor] = []
+        for part in self._parts_of(x):
+            layer.begin("warm-up", step=-1, dither_rad=probing.dither_rad[0])
+            found.append(layer(part))
+            if not bool(torch.isfinite(found[-1]).all()):
+                raise Stopped(Status.NOT_FINITE_OUTPUT)
+            self.evidence.warm_up(layer.tape[-1])
+        return torch.cat(found)
+
+    # ---- one step --------------------------------------------------------------
+
+    def step(self) -> Row:
+        """Do one optimiser step, with its probes and fits.
+
+        Returns
+        -------
+        row
+            What it was like; the listener has heard it already.
+
+        Raises
+        ------
+        RuntimeError
+            The course was not prepared.
+        Stopped
+            The course cannot go on; :meth:`run` makes a result of it.
+        """
+        if not self.prepared:
+            text = "trainer: step before prepare, expected prepare first."
+            raise RuntimeError(text)
+        how = self.settings.optimisation
+        index = self._next_batch()
+        loss, score = self._descend(self.train.x[index], self.train.y[index])
+        self.evidence.gather(list(self._exposures()), self.done)
+        if not self.evidence.is_enough:
+            raise Stopped(Status.NOTHING_TO_FIT)
+        fit = self.evidence.fit(self.evidence.fits_per_step)
+        rate = how.learning_rate_theta * how.factor(self.done, self.settings.steps)
+        validation = self._validate()
+        cosine = self.evidence.cosine.read()
+        row = Row(
+            step=self.done,
+            loss=loss,
+            loss_surrogate=fit,
+            lr=rate,
+            accuracy=score,
+            cosine=cosine.value,
+            cosine_error=cosine.error,
+            shots=self.evidence.shots,
+            score_validation=validation,
+        )
+        self.done += 1
+        self.listener.step(row)
+        return row
+
+    def _next_batch(self) -> Tensor:
+        size = self.settings.optimisation.batch
+        if self._cursor + size > len(self._permutation):
+            self._permutation = torch.randperm(len(self.train), generator=self._order)
+            self._cursor = 0
+        index = self._permutation[self._cursor : self._cursor + size]
+        self._cursor += size
+        return index.to(self.train.x.device)
+
+    def _descend(self, x: Tensor, target: Tensor) -> tuple[float, float]:
+        how, network = self.settings.optimisation, self.parts.network
+        task = self.settings.task
+        dither = Dither(*self.settings.probing.dither_rad, self.settings.steps)
+        network.begin("train", step=self.done, dither_rad=dither.rms_rad(self.done))
+        hidden = network.body(x)
+        answer = network.finish(hidden)
+        loss = task.loss(answer, target)
+        if not bool(torch.isfinite(loss)):
+            raise Stopped(Status.NOT_FINITE_LOSS)
+        self._adam.zero_grad()
+        torch.autograd.backward(loss)
+        self._check_gradients()
+        factor = how.factor(self.done, self.settings.steps)
+        for group in self._adam.param_groups:
+            group["lr"] = group["peak"] * factor
+        self._adam.step()
+        self._seen.append((hidden.detach(), target))
+        self._seen = self._seen[-self.steps_per_epoch :]
+        return float(loss.detach()), task.score(answer.detach(), target)
+
+    def _check_gradients(self) -> None:
+        for parameter in self.parts.network.parameters():
+            grad = parameter.grad
+            if grad is not None and not bool(torch.isfinite(grad).all()):
+                raise Stopped(Status.NOT_FINITE_GRADIENT)
+
+    def _exposures(self) -> Iterator[Exposure]:
+        for layer in self.parts.network.device_layers:
+            yield from layer.tape
+
+    # ---- judging ---------------------------------------------------------------
+
+    def score(self, split: Samples, category: str = "evaluate") -> float:
+        """Measure the model on a split, without dither.
+
+        Parameters
+        ----------
+        split
+            Every sample costs an exposure a device layer.
+        category
+            What the exposures are booked as.
+        """
+        hidden = self.features(split, category)
+        with torch.no_grad():
+            answer = self.parts.network.finish(hidden)
+        return self.settings.task.score(answer, split.y)
+
+    def _parts_of(self, x: Tensor) -> Iterator[Tensor]:
+        size = self.settings.optimisation.batch
+        for start in range(0, len(x), size):
+            yield x[start : start + size]
+
+    @torch.no_grad()
+    def features(
+        self, split: Samples, category: str = "evaluate"
+    ) -> Float[Tensor, "sample hidden"]:
+        """Measure what the head is given for a split, without dither.
+
+        Parameters
+        ----------
+        split
+            Every sample costs an exposure a device layer.
+        category
+            What the exposures are booked as.
+        """
+        found: list[Tensor] = []
+        for part in self._parts_of(split.x):
+            self.parts.network.begin(category, step=self.done)
+            found.append(self.parts.network.body(part))
+        return torch.cat(found)
+
+    def readout(self, category: str = "evaluate") -> Readout:
+        """Solve a head on the training split as theta stands, without dither.
+
+        Taken between :meth:`prepare` and the first step it is the honest opponent
+        of a training: the best that a linear layer makes of the untrained device.
+
+        Parameters
+        ----------
+        category
+            What the exposures of the training split are booked as.
+        """
+        hidden = self.features(self.train, category)
+        return solve(hidden, self.train.y, self.settings.task)
+
+    def score_readout(self, split: Samples, category: str = "evaluate") -> float:
+        """Measure :meth:`readout` on a split: what theta as it stands is good for.
+
+        Parameters
+        ----------
+        split
+            Every sample costs an exposure a device layer, as does every training
+            sample.
+        category
+            What the exposures are booked as.
+        """
+        found = self.readout(category)
+        answer = found(self.features(split, category))
+        return self.settings.task.score(answer, split.y)
+
+    def _validate(self) -> float:
+        every = self.settings.optimisation.validate_every
+        if self.validation is None or every == 0 or (self.done + 1) % every:
+            return math.nan
+        layers = len(self.parts.network.device_layers)
+        self.evidence.shots += len(self.validation) * layers
+        return self.score(self.validation)
+
+    def _refit(self) -> bool:
+        head = self.parts.network.head
+        if head is None or not self._seen:
+            return False
+        self.listener.stage("last readout")
+        hidden = torch.cat([part for part, _ in self._seen])
+        target = torch.cat([part for _, part in self._seen])
+        found = solve(hidden, target, self.settings.task)
+        with torch.no_grad():
+            old = self.settings.task.loss(head(hidden), target)
+        if not float(self.settings.task.loss(found(hidden), target)) < float(old):
+            return False
+        found.put_into(head)
+        return True
+
+    # ---- going on later --------------------------------------------------------
+
+    def state_dict(self) -> State:
+        """Everything that a bit-identical continuation needs, at a step boundary.
+
+        Returns
+        -------
+        state
+            Tensors, numbers, strings and None in dicts and lists.
+
+        Raises
+        ------
+        RuntimeError
+            The course was not prepared.
+        """
+        if self.estimator is None:
+            text = "trainer: state before prepare, expected prepare first."
+            raise RuntimeError(text)
+        state: State = {
+            "done": self.done,
+            "network": self.parts.network.state_dict(),
+            "dither": [g.get_state() for g in self._dither_generators()],
+            "adam": self._adam.state_dict(),
+            "estimator": self.estimator.state_dict(),
+            "order": self._order.get_state(),
+            "evidence": self.evidence.state_dict(),
+            "permutation": self._permutation,
+            "cursor": self._cursor,
+            "seen": [[hidden, target] for hidden, target in self._seen],
+        }
+        copied: State = _copy(state)
+        return copied
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up a state; what was prepared then need not be prepared again.
+
+        Parameters
+        ----------
+        state
+            From :meth:`state_dict` of a trainer made with the same arguments.
+        """
+        state = _copy(state)
+        self.done = int(state["done"])
+        self.evidence.load_state_dict(state["evidence"])
+        self.parts.network.load_state_dict(state["network"])
+        for generator, kept in zip(
+            self._dither_generators(), state["dither"], strict=True
+        ):
+            generator.set_state(kept)
+        self._adam.load_state_dict(state["adam"])
+        self._install(self.parts.make_estimator(self.evidence.noise))
+        if self.estimator is not None:
+            self.estimator.load_state_dict(state["estimator"])
+        self._order.set_state(state["order"])
+        self._permutation, self._cursor = state["permutation"], int(state["cursor"])
+        self._seen = [(hidden, target) for hidden, target in state["seen"]]
+
+    def _dither_generators(self) -> list[torch.Generator]:
+        return [layer.generator for layer in self.parts.network.device_layers]
+
+
+def _copy(value: Any) -> Any:  # noqa: ANN401 - a tree of anything
+    """Copy a tree of state; tensors must not change with the training."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _copy(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copy(part) for part in value)
+    return value
+
+
+def _check(
+    parts: Parts, train: Samples, settings: Settings, validation: Samples | None
+) -> None:
+    how, probing = settings.optimisation, settings.probing
+    if not 1 <= how.batch <= len(train):
+        text = (
+            f"training: batch={how.batch}, expected 1 to {len(train)} (training "
+            "samples). Lower training.batch."
+        )
+        raise ValueError(text)
+    if probing.held_out_per_step + probing.paired_per_step > how.batch:
+        text = (
+            f"probes: held_out_per_step={probing.held_out_per_step} and "
+            f"paired_per_step={probing.paired_per_step}, expected at most {how.batch} "
+            "together (training.batch). Lower them."
+        )
+        raise ValueError(text)
+    if probing.noise_repeats > len(train):
+        text = (
+            f"probes: noise_repeats={probing.noise_repeats}, expected at most "
+            f"{len(train)} (training samples). Lower it."
+        )
+        raise ValueError(text)
+    if how.validate_every and validation is None:
+        text = (
+            f"training: validate_every={how.validate_every} without a validation "
+            "split. Set it to 0, or give data.validation."
+        )
+        raise ValueError(text)
+    if not parts.network.device_layers:
+        text = "model: no device layer, expected at least one."
+        raise ValueError(text)

@@ -1,0 +1,452 @@
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from labctl.training.blackbox import Response
+from labctl.training.estimator import (
+    ControlVariate,
+    Correction,
+    Estimator,
+    Given,
+    Trust,
+)
+from labctl.training.evidence import Probing
+from labctl.training.journal import ProbeRows, Row, Status
+from labctl.training.network import (
+    ActivationSpec,
+    DeviceSpec,
+    Ends,
+    LayerSpec,
+    LinearSpec,
+    Network,
+    StandardiseSpec,
+    build,
+)
+from labctl.training.plan import Course, Plan, plan
+from labctl.training.readout import Task
+from labctl.training.surrogate.build import build as build_surrogate
+from labctl.training.surrogate.fit import Fitter
+from labctl.training.surrogate.settings import FitTerm, SurrogateSettings
+from labctl.training.trainer import (
+    Optimisation,
+    Parts,
+    Samples,
+    Settings,
+    Trainer,
+)
+
+if TYPE_CHECKING:
+    from tests.labctl.training.conftest import FakeDevice
+
+ONE: list[LayerSpec] = [DeviceSpec(), StandardiseSpec(), LinearSpec()]
+TWO: list[LayerSpec] = [
+    DeviceSpec(),
+    StandardiseSpec(),
+    ActivationSpec("sigmoid"),
+    DeviceSpec(),
+    StandardiseSpec(),
+    LinearSpec(),
+]
+XOR = Task("classification", 2)
+TWIN = SurrogateSettings(
+    "twin-modes", modes=32, fits_per_step=10, fit_batch=64, learning_rate=1e-2
+)
+
+
+def xor(count: int, seed: int = 0) -> Samples:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(count, 4, generator=generator)
+    return Samples(x, ((x[:, 0] > 0.5) ^ (x[:, 3] > 0.5)).long())
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.rows: list[Row] = []
+        self.heard: list[ProbeRows] = []
+        self.beats = 0
+
+    def stage(self, text: str) -> None:
+        self.stages.append(text)
+
+    def beat(self) -> None:
+        self.beats += 1
+
+    def probes(self, rows: ProbeRows) -> None:
+        self.heard.append(rows)
+
+    def step(self, row: Row) -> None:
+        self.rows.append(row)
+
+
+class Lab:
+    """Makes trainers that differ in what a test is about, and in nothing else."""
+
+    def __init__(self, device: "FakeDevice") -> None:
+        self.device = device
+        device.dtype = torch.float32
+        device.__post_init__()
+        self.specs = ONE
+        self.train = xor(96)
+        self.surrogate: SurrogateSettings | None = TWIN
+        self.task = XOR
+        self.optimisation = Optimisation(batch=16)
+        self.probing = Probing(noise_repeats=8, held_out_per_step=3)
+        self.correction: Correction | None = None
+        self.validation: Samples | None = None
+
+    def trainer(self, steps: int = 4, ear: Ear | None = None) -> Trainer:
+        generator = torch.Generator().manual_seed(12)
+        ends = Ends(self.train.x.shape[1], self.task.outputs)
+        network = build(self.specs, ends, device=self.device, generator=generator)
+        fitter, estimate = self.learner(generator)
+        return Trainer(
+            Parts(network, self.device, estimate, fitter),
+            self.train,
+            Settings(self.task, steps, self.optimisation, self.probing),
+            validation=self.validation,
+            listener=ear,
+            generator=generator,
+        )
+
+    def learner(
+        self, generator: torch.Generator
+    ) -> tuple[Fitter | None, Callable[[Tensor | None], Estimator]]:
+        if self.surrogate is None:
+            return None, lambda _: Given(self.device.gradient)
+        surrogate = build_surrogate(
+            self.surrogate,
+            pixels=self.device.pixels,
+            outputs=self.device.outputs,
+            generator=generator,
+        )
+        fitter = Fitter(surrogate, self.surrogate, generator)
+        correction = self.correction
+        if correction is None:
+            return fitter, lambda _: Trust(fitter.answering)
+
+        def corrected(noise: Tensor | None) -> Estimator:
+            assert noise is not None
+            return ControlVariate(
+                fitter.answering,
+                self.device,
+                correction,
+                noise=noise,
+                generator=torch.Generator().manual_seed(9),
+            )
+
+        return fitter, corrected
+
+
+@pytest.fixture
+def lab(device: "FakeDevice") -> Lab:
+    device.noise = True
+    return Lab(device)
+
+
+def weights(network: Network) -> list[Tensor]:
+    return [value.clone() for value in network.state_dict().values()]
+
+
+def test_the_course_spends_what_the_plan_says(lab: Lab) -> None:
+    lab.specs = TWO
+    lab.correction = Correction(probes=1)
+    lab.validation = xor(20, seed=1)
+    lab.optimisation = Optimisation(batch=16, validate_every=3)
+    lab.probing = dataclasses.replace(lab.probing, paired_per_step=2)
+    course = Course(
+        train=96,
+        validation=20,
+        batch=16,
+        device_layers=2,
+        noise_repeats=8,
+        paired_per_step=2,
+        held_out_per_step=3,
+        probes_per_sample=1,
+        validate_every=3,
+    )
+    found = plan(900, course)
+    assert isinstance(found, Plan)
+    result = lab.trainer(found.steps).run()
+    assert result.status is Status.COMPLETED
+    assert lab.device.spent() == found.counts
+    assert result.shots == found.total == lab.device.shots
+
+
+def test_the_listener_hears_the_course_in_order(lab: Lab) -> None:
+    lab.probing = dataclasses.replace(lab.probing, paired_per_step=1)
+    ear = Ear()
+    lab.trainer(8, ear).run()
+    assert ear.stages == [
+        "noise repeats",
+        "warm-up pass",
+        "first fit",
+        "training",
+        "last readout",
+    ]
+    assert [row.step for row in ear.rows] == list(range(8))
+    shots = [row.shots for row in ear.rows]
+    assert shots == [16 + 96 + 6 + 20 * (n + 1) for n in range(8)]
+    assert ear.rows[0].lr == 0.03
+    assert ear.rows[4].lr == pytest.approx(0.015)
+    assert math.isnan(ear.rows[5].cosine)
+    assert math.isfinite(ear.rows[7].cosine_error)
+    assert ear.beats >= 8
+    kinds = [rows.kind for rows in ear.heard]
+    assert kinds == ["paired"] * 6 + ["held-out", "paired"] * 8
+    assert ear.heard[0].cotangent.isnan().all()
+    assert ear.heard[6].d_f.shape == ear.heard[6].cotangent.shape == (3, 5)
+
+
+def test_held_out_probes_and_their_bases_are_kept_from_fits(lab: Lab) -> None:
+    seen: list[Tensor] = []
+    trainer = lab.trainer(3, ear := Ear())
+    fitter = trainer.parts.fitter
+    assert fitter is not None
+    observe = fitter.observe_values
+
+    def spy(phase: Tensor, y: Tensor) -> None:
+        seen.append(y)
+        observe(phase, y)
+
+    fitter.observe_values = spy  # type: ignore[method-assign]  # a spy
+    trainer.run()
+    fitted = {tuple(row) for y in seen for row in y.tolist()}
+    assert len(fitted) == 96 + 3 * 13
+    assert len(ear.heard) == 3
+
+
+@pytest.mark.parametrize("kind", ["twin", "corrected", "true", "deep"])
+def test_a_resumed_course_is_bit_identical(
+    make_device: "type[FakeDevice]", kind: str
+) -> None:
+    ends = []
+    for resumed in (False, True):
+        lab = Lab(make_device(noise=True, levels=256))
+        lab.probing = dataclasses.replace(lab.probing, paired_per_step=1)
+        if kind == "corrected":
+            lab.correction = Correction()
+        if kind == "true":
+            lab.surrogate = None
+        if kind == "deep":
+            lab.specs = TWO
+        trainer, ear = lab.trainer(10, Ear()), Ear()
+        if resumed:
+            trainer.prepare()
+            for _ in range(5):
+                trainer.step()
+            state = trainer.state_dict()
+            trainer.step()  # must not leak into the state that was taken
+            lab.device.shots = state["evidence"]["shots"]
+            trainer = lab.trainer(10, ear)
+            trainer.load_state_dict(state)
+        else:
+            trainer = lab.trainer(10, ear)
+        result = trainer.run()
+        ends.append((weights(trainer.parts.network), ear.rows[-5:], result))
+    (first, rows, result), (second, other_rows, other) = ends
+    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+    assert repr(rows) == repr(other_rows)
+    assert result == other
+
+
+def test_a_state_holds_tensors_and_plain_values_only(lab: Lab) -> None:
+    trainer = lab.trainer()
+    trainer.prepare()
+    trainer.step()
+
+    def look(value: Any) -> None:  # noqa: ANN401 - a tree of anything
+        if isinstance(value, dict):
+            assert all(isinstance(key, str | int) for key in value)
+            for part in value.values():
+                look(part)
+        elif isinstance(value, list | tuple):
+            for part in value:
+                look(part)
+        else:
+            kinds = (Tensor, bool, int, float, str, type(None))
+            assert isinstance(value, kinds), type(value)
+
+    look(trainer.state_dict())
+
+
+def test_a_state_before_preparing_is_refused(lab: Lab) -> None:
+    trainer = lab.trainer()
+    with pytest.raises(RuntimeError, match="state before prepare"):
+        trainer.state_dict()
+    with pytest.raises(RuntimeError, match="step before prepare"):
+        trainer.step()
+
+
+def test_a_state_of_another_kind_of_course_is_refused(lab: Lab) -> None:
+    trainer = lab.trainer()
+    trainer.prepare()
+    state = trainer.state_dict()
+    lab.surrogate = None
+    with pytest.raises(ValueError, match="disagree about a surrogate"):
+        lab.trainer().load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"optimisation": Optimisation(batch=97)}, "batch=97, expected 1 to 96"),
+        ({"probing": Probing(held_out_per_step=17)}, "held_out_per_step=17"),
+        ({"probing": Probing(noise_repeats=97)}, "noise_repeats=97"),
+        (
+            {"optimisation": Optimisation(batch=16, validate_every=2)},
+            "validate_every=2 without",
+        ),
+        ({"specs": [LinearSpec()]}, "no device layer"),
+    ],
+)
+def test_settings_that_ask_for_more_than_there_is_are_refused(
+    lab: Lab, broken: dict[str, Any], message: str
+) -> None:
+    for name, value in broken.items():
+        setattr(lab, name, value)
+    with pytest.raises(ValueError, match=message):
+        lab.trainer()
+
+
+def test_outputs_that_are_not_finite_end_the_course_before_it_begins(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        type(lab.device),
+        "clean",
+        lambda _, phase: phase.new_full((len(phase), 5), math.nan),
+    )
+    lab.device.noise = False
+    trainer = lab.trainer()
+    assert not trainer.prepare()
+    result = trainer.run()
+    assert (result.status, result.steps) == (Status.NOT_FINITE_OUTPUT, 0)
+
+
+def test_a_loss_that_is_not_finite_ends_the_course_with_a_status(lab: Lab) -> None:
+    trainer = lab.trainer()
+    trainer.prepare()
+    head = trainer.parts.network.head
+    assert head is not None
+    head.bias.data[0] = math.nan
+    before = weights(trainer.parts.network)
+    result = trainer.run()
+    assert result.status is Status.NOT_FINITE_LOSS
+    after = weights(trainer.parts.network)
+    same = zip(before, after, strict=True)
+    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in same)
+
+
+def test_a_surrogate_that_diverged_ends_the_course_with_a_status(lab: Lab) -> None:
+    trainer = lab.trainer()
+    trainer.prepare()
+    for layer in trainer.parts.network.device_layers:
+        layer.estimate = lambda exposure, _: exposure.response.shown * math.inf
+    assert trainer.run().status is Status.NOT_FINITE_GRADIENT
+
+
+def test_a_surrogate_without_food_ends_the_course_with_a_status(lab: Lab) -> None:
+    lab.surrogate = dataclasses.replace(TWIN, loss=(FitTerm("jvp"),))
+    assert lab.trainer().run().status is Status.NOTHING_TO_FIT
+    lab.probing = dataclasses.replace(lab.probing, paired_per_step=1)
+    assert lab.trainer().run().status is Status.COMPLETED
+
+
+def test_without_repeats_the_cosine_is_not_told(lab: Lab) -> None:
+    lab.probing = dataclasses.replace(lab.probing, noise_repeats=0)
+    result = lab.trainer(12).run()
+    assert result.cosine.probes == 0
+    assert math.isnan(result.cosine.value)
+
+
+def test_every_training_starts_from_the_readouts_solution(lab: Lab) -> None:
+    lab.device.noise = False
+    lab.probing = dataclasses.replace(lab.probing, dither_rad=(0.0, 0.0))
+    trainer = lab.trainer()
+    trainer.prepare()
+    test = xor(200, seed=5)
+    assert trainer.score(test) == trainer.score_readout(test)
+    assert lab.device.spent()["evaluate"] == 200 + 96 + 200
+
+
+def test_the_last_readout_never_makes_the_training_loss_worse(lab: Lab) -> None:
+    lab.optimisation = Optimisation(batch=16, learning_rate_digital=1.0)
+    trainer = lab.trainer(12)
+    trainer.prepare()
+    for _ in range(12):
+        trainer.step()
+    head = trainer.parts.network.head
+    assert head is not None
+    hidden = torch.cat([part for part, _ in trainer._seen])
+    target = torch.cat([part for _, part in trainer._seen])
+    assert len(hidden) == 96
+    before = XOR.loss(head(hidden), target)
+    assert trainer.run().refitted
+    assert XOR.loss(head(hidden), target) < before
+
+
+def test_validation_is_told_in_its_step(lab: Lab) -> None:
+    lab.validation = xor(20, seed=1)
+    lab.optimisation = Optimisation(batch=16, validate_every=2)
+    lab.trainer(4, ear := Ear()).run()
+    told = [math.isfinite(row.score_validation) for row in ear.rows]
+    assert told == [False, True, False, True]
+
+
+def test_real_targets_are_trained_to_a_smaller_error(lab: Lab) -> None:
+    lab.task = Task("regression", 1)
+    x = xor(192).x
+    lab.train = Samples(x, torch.sin(6 * x[:, :1]) * x[:, 3:])
+    lab.surrogate = None
+    lab.optimisation = Optimisation(batch=16, learning_rate_theta=0.05)
+    trainer = lab.trainer(150)
+    trainer.prepare()
+    test = xor(300, seed=5).x
+    split = Samples(test, torch.sin(6 * test[:, :1]) * test[:, 3:])
+    before = trainer.score_readout(split)
+    trainer.run()
+    assert trainer.score(split) < before - 0.1
+
+
+def test_a_device_that_answers_in_double_precision_trains_a_single_one(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = type(lab.device).__call__
+
+    def double(self: Any, phase: Tensor, **what: Any) -> Response:  # noqa: ANN401 - a spy
+        found = plain(self, phase, **what)
+        return Response(found.y.double(), found.shown.double(), found.shot)
+
+    monkeypatch.setattr(type(lab.device), "__call__", double)
+    lab.probing = dataclasses.replace(lab.probing, paired_per_step=1)
+    assert lab.trainer(2).run().status is Status.COMPLETED
+
+
+@pytest.mark.parametrize("specs", [ONE, TWO])
+def test_a_learned_backward_pass_beats_the_readout(
+    make_device: "type[FakeDevice]", specs: list[LayerSpec]
+) -> None:
+    lab = Lab(make_device(outputs=3, noise=True))
+    lab.specs = specs
+    lab.train = xor(256)
+    lab.optimisation = Optimisation(batch=32, learning_rate_theta=0.05)
+    test = xor(600, seed=5)
+    scores = {}
+    for name, surrogate in (("learned", TWIN), ("true", None)):
+        lab.surrogate = surrogate
+        trainer = lab.trainer(100)
+        trainer.prepare()
+        scores["readout"] = trainer.score_readout(test)
+        result = trainer.run()
+        assert result.status is Status.COMPLETED
+        scores[name] = trainer.score(test)
+        scores[name + " cosine"] = result.cosine.value
+    assert scores["learned"] > scores["readout"] + 0.1, scores
+    assert scores["true"] > scores["learned"] - 0.1, scores
+    assert scores["true cosine"] > 0.85, scores
