@@ -4,6 +4,7 @@ Retardance relaxes, never the phase modulo 2 pi: a wrap from 255 to 0 travels th
 whole range and is the slowest step there is.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,45 +26,60 @@ class Crystal:
         Time constants of a vanishing and of a full step; both 0: at once.
     top
         Highest level.
+
+    Raises
+    ------
+    ValueError
+        The time constants are impossible.
     """
 
     def __init__(
         self, shape: tuple[int, int], fast_s: float, slow_s: float, top: int
     ) -> None:
-        self._fast_s, self._slow_s, self._top = fast_s, slow_s, top
+        if not 0 <= fast_s <= slow_s or (fast_s == 0) != (slow_s == 0):
+            text = (
+                f"fast_s={fast_s}, slow_s={slow_s}, expected 0 < fast_s <= slow_s, "
+                "or both 0"
+            )
+            raise ValueError(text)
+        self._fast_s, self._slow_s = fast_s, slow_s
+        self._slowdown_s = (slow_s - fast_s) / top
         self._goal = np.zeros(shape)
         self._gap = np.zeros(shape)
-        self._rate = np.zeros(shape)
-        self._latch_s = 0.0
+        self._rate = np.ones(shape)
+        self._latch_s = self._greatest = 0.0
 
     def latch(self, levels: NDArray[Any], time_s: float) -> None:
         """Head for new levels from where the pixels are."""
-        now = self.at(time_s)
-        self._goal = levels.astype(np.float64)
-        self._take(now - self._goal, time_s)
+        goal = levels.astype(np.float64)
+        self._take(goal, self.at(time_s) - goal, time_s)
 
-    def _take(self, gap: NDArray[np.float64], time_s: float) -> None:
-        self._gap, self._latch_s = gap, time_s
-        slowdown = (self._slow_s - self._fast_s) / self._top
-        tau = self._fast_s + slowdown * np.abs(gap)
-        # A pixel without a time constant has no gap left at any time.
-        at_once = tau == 0
-        self._rate = 1 / np.where(at_once, 1.0, tau)
-        self._gap = np.where(at_once, 0.0, gap)
-
-    def _left(self, time_s: float) -> NDArray[np.float64]:
-        left: NDArray[np.float64] = self._gap * np.exp(
-            (self._latch_s - time_s) * self._rate
-        )
-        return left
+    def _take(
+        self, goal: NDArray[np.float64], gap: NDArray[np.float64], time_s: float
+    ) -> None:
+        self._goal, self._latch_s = goal, time_s
+        if self._slow_s == self._fast_s == 0:
+            self._gap, self._greatest = np.zeros_like(gap), 0.0
+            return
+        size = np.abs(gap)
+        self._gap, self._greatest = gap, float(size.max())
+        self._rate = 1 / (self._fast_s + self._slowdown_s * size)
 
     def at(self, time_s: float) -> NDArray[np.float64]:
         """Levels at a time, fractions of a level included."""
-        return self._goal + self._left(time_s)
+        left = np.exp((self._latch_s - time_s) * self._rate)
+        left *= self._gap
+        left += self._goal
+        return left
 
     def is_settled(self, time_s: float) -> bool:
         """Whether every pixel is within half a level of its goal."""
-        return float(np.abs(self._left(time_s)).max()) < _SETTLED_LEVELS
+        if self._greatest < _SETTLED_LEVELS:
+            return True
+        # The widest gap closes slowest: it is the last within any bound.
+        tau = self._fast_s + self._slowdown_s * self._greatest
+        left = self._greatest * math.exp((self._latch_s - time_s) / tau)
+        return left < _SETTLED_LEVELS
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold."""
@@ -89,5 +105,4 @@ class Crystal:
                 "Resume on the bench that the state was saved on."
             )
             raise ValueError(text)
-        self._goal = goal.copy()
-        self._take(gap.copy(), float(state["panel_latch_s"]))
+        self._take(goal.copy(), gap.copy(), float(state["panel_latch_s"]))

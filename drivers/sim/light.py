@@ -78,9 +78,9 @@ class LightPath:
         self.curve = phase_curve(options)
         self.sigma_px = options.panel.crosstalk_macropixels * options.macropixel_px
         self.zero_order = options.panel.zero_order
-        self.beam = gaussian(self.shape, options.light.radius).to(self.real)
+        self.beam = gaussian(self.shape, options.light.radius).to(self.dtype)
         self.plan = medium_plan(options, options.medium.steps, self.dtype)
-        self._total = float(self.beam.double().square().sum())
+        self._total = float(intensity(self.beam).double().sum())
 
     def entrance(
         self, levels: Float[Tensor, "field row column"], lit: Illumination
@@ -102,15 +102,14 @@ class LightPath:
         phase = blur(self.curve(levels / LEVELS), self.sigma_px)
         if lit.ripple_rad is not None:
             phase = phase + lit.ripple_rad[:, None, None]
-        amplitude = self.beam * lit.power.sqrt()[:, None, None]
-        field = modulate(phase, self.zero_order) * amplitude
-        if lit.tilt_px is None:
-            return field
-        rows, columns = (
-            self._ramp(lit.tilt_px[:, axis], side)
-            for axis, side in enumerate(self.shape)
-        )
-        return field * rows[:, :, None] * columns[:, None, :]
+        beam = self.beam * lit.power.sqrt()[:, None, None]
+        if lit.tilt_px is not None:
+            rows, columns = (
+                self._ramp(lit.tilt_px[:, axis], side)
+                for axis, side in enumerate(self.shape)
+            )
+            beam = beam * rows[:, :, None] * columns[:, None, :]
+        return modulate(phase, self.zero_order) * beam
 
     def _ramp(self, periods: Float[Tensor, " field"], side: int) -> Tensor:
         at = torch.arange(side, dtype=self.real) / side - 0.5

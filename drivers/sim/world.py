@@ -386,25 +386,26 @@ class World(devices.World):
     @cached_property
     def _convergence(self) -> dict[str, float]:
         """How converged the light path is, on random patterns at nominal power."""
-        side = self.options.macropixel_px
+        side, made = self.options.macropixel_px, self.options.medium
         source = noise.generator(self.options.device_seed, noise.Stream.CHECK)
         blocks = tuple(-(-length // side) for length in self.shape)
         levels = source.integers(0, LEVELS, (_CHECKED, *blocks)).repeat(side, 1)
         levels = levels.repeat(side, 2)[:, : self.shape[0], : self.shape[1]]
-        lit = Illumination(torch.ones(_CHECKED, dtype=self.light.real))
-        steps, made = self.options.medium.steps, self.options.medium
+        shown = torch.from_numpy(levels).to(self.light.real)
+        lit = Illumination(shown.new_ones(_CHECKED))
+        fine = medium_plan(self.options, 2 * made.steps, self.light.dtype)
         with torch.no_grad(), one_thread():
-            field = self.light.entrance(
-                torch.from_numpy(levels).to(self.light.real), lit
-            )
-            fine = medium_plan(self.options, 2 * steps, self.light.dtype)
+            field = self.light.entrance(shown, lit)
             seen = [
                 intensity(far_field(propagate(field, ready)))
                 for ready in (self.light.plan, fine)
             ]
-            beam = intensity(field).mean(dim=0)
+            # The grid proxy is defined for phases from 0 to pi.
+            half = self.light.entrance(shown / 2, lit)
+        beam = intensity(field).mean(dim=0)
         return {
             "step_gate": step_gate(*seen),
-            "nyquist_share": nyquist_share(field),
+            "nyquist_share": nyquist_share(half),
+            "nyquist_share_full_range": nyquist_share(field),
             "power_over_critical": critical_ratio(beam, made.b, made.fresnel * side**2),
         }

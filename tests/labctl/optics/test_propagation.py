@@ -9,7 +9,13 @@ from torch import Tensor
 
 from labctl.optics.lens import far_field, intensity
 from labctl.optics.medium import SaturableKerr
-from labctl.optics.propagation import chunk_size, plan, propagate, transfer
+from labctl.optics.propagation import (
+    chunk_size,
+    plan,
+    propagate,
+    transfer,
+    turn,
+)
 
 
 def random_field(
@@ -187,3 +193,29 @@ def test_a_screen_without_light_effects_is_a_phase() -> None:
 )
 def test_chunk_fits_the_cache(shape: tuple[int, int], fields: int) -> None:
     assert chunk_size(shape) == fields
+
+
+@pytest.mark.parametrize("bound", [0.5, 2.0])
+def test_turn_is_exact_to_single_precision(bound: float) -> None:
+    angle = torch.linspace(-bound, bound, 2001, dtype=torch.float64).reshape(1, 3, -1)
+    want = torch.polar(torch.ones_like(angle), angle)
+    single = turn(angle.float(), bound).to(torch.complex128)
+    assert float((single - want).abs().max()) < 2.5e-7
+    assert torch.equal(turn(angle, bound), want)
+
+
+def test_gradient_flows_in_single_precision() -> None:
+    shape = (8, 12)
+    fine, coarse = (
+        plan(SaturableKerr(b=3.0, saturation=1.0, steps=16), shape, 4.0, dtype=dtype)
+        for dtype in (torch.complex128, torch.complex64)
+    )
+    phase = random_field((1, *shape), 11, torch.complex128).real
+    weight = random_field((1, *shape), 12, torch.complex128).real
+    pulled = []
+    for ready, real in ((fine, torch.float64), (coarse, torch.float32)):
+        leaf = phase.to(real).requires_grad_()
+        field = torch.polar(torch.ones_like(leaf), leaf)
+        out = (intensity(far_field(propagate(field, ready))) * weight.to(real)).sum()
+        pulled.append(torch.autograd.grad(out, leaf)[0].double())
+    assert relative(pulled[1], pulled[0]) < 1e-5
