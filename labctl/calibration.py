@@ -22,6 +22,9 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # More pixels than the side of any panel or sensor.
 Pixels = Annotated[int, Field(ge=1, le=65_536)]
 Place = Annotated[int, Field(ge=0, le=65_535)]
+Sha256 = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{64}$", json_schema_extra={"format": "sha256"})
+]
 View = Literal["far_field", "image", "through_medium"]
 Dark = Literal["emission_off", "shutter_closed"]
 # A 16-bit panel has curves of half a megabyte.
@@ -36,12 +39,14 @@ class DriverEntry(Schema):
     driver
         Entry-point name ``<family>.<role>``, such as ``sim.slm``.
     serial
-        Serial number that the device must report; None accepts any.
+        Serial number that the device must report; none accepts any.
     options
         Keyword arguments of the driver.
     """
 
-    driver: Annotated[str, Field(pattern=r"^[a-z0-9_-]+\.[a-z0-9_-]+$")]
+    driver: Annotated[
+        str, Field(pattern=r"^[a-z0-9_-]+\.[a-z0-9_-]+$", examples=["sim.slm"])
+    ]
     serial: str | None = None
     options: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -171,7 +176,9 @@ class BenchFile(Schema):
     """
 
     schema_version: Literal[1]
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    name: Annotated[
+        str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", examples=["sim-small"])
+    ]
     note: str = ""
     world: DriverEntry | None = None
     devices: Devices
@@ -223,8 +230,11 @@ class ArrayFile(Schema):
         Hash of the file.
     """
 
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.npy$")]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    file: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.npy$", examples=["slm-phase.npy"]),
+    ]
+    sha256: Sha256
 
     def load(self, folder: Path) -> NDArray[np.float64]:
         """Read the array and check that it is the one that was meant.
@@ -322,7 +332,8 @@ class PhaseCurve(Schema):
         if self.phase_rad is None:
             # One of the two is there: the validator saw to it.
             step_rad = (self.span_rad or 0.0) / levels
-            return np.arange(levels, dtype=np.float64) * step_rad
+            line: NDArray[np.float64] = np.arange(levels) * step_rad
+            return line
         phase = self.phase_rad.load(folder)
         where = f"calibration slm-phase: {self.phase_rad.file}"
         if phase.shape != (levels,):
@@ -396,13 +407,13 @@ class CalibrationRecord(Schema):
     created
         UTC date and time.
     valid_days
-        How long it holds; None without limit.
+        How long it holds; none is without limit.
     bench_sha256
         Hash of the bench file it belongs to.
     serials
         Serial numbers by role that it was made with.
     wavelength_nm
-        Wavelength that it was made at; None where that does not matter.
+        Wavelength that it was made at; none where that does not matter.
     figure_of_merit
         Named figures that judge it.
     values
@@ -413,7 +424,7 @@ class CalibrationRecord(Schema):
     origin: Literal["given", "measured"]
     created: AwareDatetime
     valid_days: Positive | None = None
-    bench_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bench_sha256: Sha256
     serials: dict[str, str] = Field(default_factory=dict)
     wavelength_nm: Positive | None = None
     figure_of_merit: dict[str, float] = Field(default_factory=dict)
@@ -432,7 +443,15 @@ class Current(Schema):
     """
 
     schema_version: Literal[1]
-    records: list[Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9._-]*\.yaml$")]]
+    records: list[
+        Annotated[
+            str,
+            Field(
+                pattern=r"^[a-z0-9][A-Za-z0-9._-]*\.yaml$",
+                examples=["settle-given.yaml"],
+            ),
+        ]
+    ]
 
 
 def load_records(

@@ -32,7 +32,7 @@ class DataEntry(Schema):
     task
         What the targets are; needed with ``file`` only.
     train, validation, test
-        Samples of each split; None takes all that the set has.
+        Samples of each split; none takes all that the set has.
     """
 
     set: DataSetName | None = None

@@ -208,7 +208,7 @@ def find(name: str | Path, folder: Folder) -> Path:
         There is none; says which there are.
     """
     for candidate in (Path(name), Path(f"{name}.yaml")):
-        if candidate.is_file():
+        if _is_file(candidate):
             return candidate
     there = available(folder)
     wanted = PurePath(name).as_posix().removesuffix(".yaml")
@@ -237,7 +237,7 @@ def find_bench(name: str | Path) -> Path:
         There is none; says which there are.
     """
     for candidate in (Path(name), Path(name) / "bench.yaml"):
-        if candidate.is_file():
+        if _is_file(candidate):
             return candidate
     there = benches()
     if str(name) in there:
@@ -290,6 +290,13 @@ def _shipped(folder: Folder) -> Path:
     return package / "shipped" / folder
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that may not be read
+        return False
+
+
 def _no_such(wanted: str, there: Mapping[str, Path]) -> str:
     listed = ", ".join(there) if there else "none"
     return f"no such file, expected a path or one of: {listed}.{nearest(wanted, there)}"
@@ -304,7 +311,7 @@ def _text(path: Path) -> str:
         It is no file, too large, or no UTF-8.
     """
     where = str(path)
-    if not path.is_file():
+    if not _is_file(path):
         got = "a folder" if path.is_dir() else "no such file"
         text = f"{got}, expected a YAML file. Check the path."
         raise ProtocolError([Fault(where, None, None, "", text)])

@@ -21,6 +21,7 @@ from labctl.errors import Fault
 
 T = TypeVar("T")
 WRONG: Final = "labctl_wrong"
+MOST_SUGGESTIONS: Final = 200
 
 
 def check(adapter: TypeAdapter[T], root: Node) -> tuple[list[T], list[Fault]]:
@@ -44,11 +45,13 @@ def check(adapter: TypeAdapter[T], root: Node) -> tuple[list[T], list[Fault]]:
     try:
         return [adapter.validate_json(text, strict=True)], []
     except ValidationError as err:
-        teller = _Teller(root, adapter.json_schema())
+        errors = err.errors(include_url=False, include_input=False)
+        # Comparing words takes time: not for a document that is all wrong.
+        suggest = len(errors) <= MOST_SUGGESTIONS
+        teller = _Teller(root, adapter.json_schema(), suggest=suggest)
         newer = teller.newer()
         if newer:
             return [], newer
-        errors = err.errors(include_url=False)
         return [], [fault for error in errors for fault in teller.tell(error)]
 
 
@@ -72,9 +75,10 @@ def wrong(*faults: tuple[str, str]) -> PydanticCustomError:
 class _Teller:
     """Tells what pydantic found in sentences, with places and suggestions."""
 
-    def __init__(self, root: Node, schema: dict[str, Any]) -> None:
+    def __init__(self, root: Node, schema: dict[str, Any], *, suggest: bool) -> None:
         self._root = root
         self._schema = schema
+        self._suggest = suggest
         self._known = dict(_leaves(schema, schema))
 
     def newer(self) -> list[Fault]:
@@ -119,6 +123,8 @@ class _Teller:
         return text + (nearest(got, words) if isinstance(got, str) else "")
 
     def _unknown(self, path: KeyPath, section: dict[str, Any]) -> str:
+        if not self._suggest:
+            return "is not known."
         name = str(path[-1])
         names = section.get("properties", {})
         twin = next((key for key in names if stem(key) == stem(name)), None)
@@ -252,12 +258,16 @@ def expected(here: dict[str, Any], schema: dict[str, Any]) -> str:
     )
 
 
+_FORMATS: Final = {
+    "date-time": "a date and time such as 2031-04-02T10:00:00Z",
+    "sha256": "a SHA-256 hash, 64 hexadecimal digits",
+}
+
+
 def _expected_text(here: dict[str, Any]) -> str:
-    if "pattern" in here:
-        return f"text like {here['pattern']}"
-    if here.get("format") == "date-time":
-        return "a date and time such as 2031-04-02T10:00:00Z"
-    return ""
+    if "examples" in here:
+        return f"a word such as {here['examples'][0]}"
+    return _FORMATS.get(here.get("format", ""), "")
 
 
 def _expected_list(here: dict[str, Any], schema: dict[str, Any]) -> str:

@@ -135,6 +135,8 @@ _NULL: Final = re.compile(r"~|null|Null|NULL|")
 _BOOL: Final = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SURROGATE: Final = re.compile("[\\ud800-\\udfff]")
+_HALF: Final = "half a surrogate pair, expected whole characters. Remove the escape."
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
@@ -150,23 +152,21 @@ class _Builder:
         self._aliases = 0
 
     def root(self) -> Node:
-        """Build the one document that the text may hold."""
+        """Build the one document that the text may hold; nothing if it is empty."""
         root: Node | None = None
         for event in self._events:
             if not isinstance(event, DocumentStartEvent):
                 continue
             mark = self._mark(event)
             if root is not None:
-                raise self._stop(
-                    mark, "a second document, expected one. Split the file."
-                )
+                text = "a second document, expected one. Split the file."
+                raise self._stop(mark, text)
             if event.version not in {None, (1, 2)}:
-                said = f"YAML {'.'.join(map(str, event.version))}, expected 1.2."
-                raise self._stop(mark, f"{said} Remove the %YAML line.")
+                got = ".".join(str(part) for part in event.version)
+                text = f"YAML {got}, expected 1.2. Remove the line that says so."
+                raise self._stop(mark, text)
             root = self._node(next(self._events), ())
-        if root is None or root.value is None:
-            raise self._stop(Mark(self.where), "is empty, expected a map of keys.")
-        return root
+        return root if root is not None else Node(None, Mark(self.where))
 
     def _read(self, text: str) -> Iterator[Event]:
         if len(text) > LARGEST_BYTES:
@@ -174,8 +174,10 @@ class _Builder:
         try:
             yield from YAML(typ="safe", pure=True).parse(text)
         except MarkedYAMLError as err:
-            at = err.problem_mark or err.context_mark
-            mark = Mark(self.where, at.line + 1, at.column + 1)
+            mark = Mark(self.where)
+            if err.problem_mark is not None:
+                at = err.problem_mark
+                mark = Mark(self.where, at.line + 1, at.column + 1)
             raise self._stop(mark, _syntax(err)) from err
         except ReaderError as err:
             before = text[: err.position]
@@ -184,9 +186,8 @@ class _Builder:
             said = f"character U+{ord(text[err.position]):04X} is not allowed in YAML."
             raise self._stop(mark, f"{said} Remove it.") from err
         except (YAMLError, ValueError, OverflowError) as err:
-            said = (
-                "an escape or directive that YAML does not know, expected plain text."
-            )
+            # Such as the escape of a character beyond Unicode, or %YAML 9.
+            said = "is not YAML: an escape or directive that it has not. Remove it."
             raise self._stop(Mark(self.where), said) from err
 
     def _mark(self, event: Event) -> Mark:
@@ -213,8 +214,9 @@ class _Builder:
         if not isinstance(event, ScalarEvent | CollectionStartEvent):
             raise self._stop(mark, "is no value, expected one.")
         if event.tag is not None:
-            text = f"tag {event.tag}, expected a plain value. Remove the tag."
-            self.faults.append(mark.fault(dotted(path), printable(text)))
+            tag = short(printable(str(event.tag)))
+            text = f"tag {tag}, expected a plain value. Remove the tag."
+            self.faults.append(mark.fault(dotted(path), text))
         node = Node(None, mark)
         if isinstance(event, MappingStartEvent):
             self._map(node, path)
@@ -232,8 +234,9 @@ class _Builder:
             text = f"more than {MOST_ALIASES} aliases, expected fewer. Write them out."
             raise self._stop(mark, text)
         if event.anchor not in self._anchors:
-            text = f"alias *{event.anchor} has no anchor above it. Write the value out."
-            raise self._stop(mark, printable(text))
+            name = short(printable(str(event.anchor)))
+            text = f"alias *{name} has no anchor above it. Write the value out."
+            raise self._stop(mark, text)
         return self._copy(self._anchors[event.anchor], mark, len(path))
 
     def _copy(self, node: Node, mark: Mark, depth: int) -> Node:
@@ -260,6 +263,8 @@ class _Builder:
                 text = "a key that is no word, expected key: value."
                 raise self._stop(mark, text)
             key = event.value
+            if _SURROGATE.search(key):
+                raise self._stop(mark, _HALF)
             here = (*path, key)
             value = self._node(next(self._events), here)
             if key in items:
@@ -274,11 +279,8 @@ class _Builder:
         if isinstance(value, _Refusal):
             self.faults.append(mark.fault(dotted(path), value.text))
             return None
-        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
-            text = (
-                "half a surrogate pair, expected whole characters. Remove the escape."
-            )
-            self.faults.append(mark.fault(dotted(path), text))
+        if isinstance(value, str) and _SURROGATE.search(value):
+            self.faults.append(mark.fault(dotted(path), _HALF))
             return None
         return value
 
@@ -324,39 +326,64 @@ def _syntax(err: MarkedYAMLError) -> str:
     if "'\\t'" in problem:
         return "a tab, expected blanks. Indent with blanks."
     context = f" ({err.context})" if err.context else ""
-    return printable(f"is not YAML: {problem}{context}. Check indents and quotes.")
+    said = short(printable(f"{problem}{context}"), 200)
+    return f"is not YAML: {said}. Check indents and quotes."
 
 
 def build(text: str, where: str) -> tuple[Node, list[Fault]]:
-    """Turn a text into nodes.
+    """Turn the text of a document into nodes.
+
+    Parameters
+    ----------
+    text
+        YAML 1.2: maps, lists and scalars.
+    where
+        What messages call it.
+
+    Returns
+    -------
+    root, faults
+        A map, and what is wrong in it: such values are left out.
 
     Raises
     ------
     ProtocolError
-        There is no tree: what stops it, and what was found before.
+        There is no map: what stops it, and what was found before.
     """
     builder = _Builder(text, where)
     root = builder.root()
     if not isinstance(root.value, dict):
-        text = (
-            f"got {shown(root.plain())}, expected a map of keys, such as kind: train."
-        )
+        got = "is empty" if root.value is None else f"got {shown(root.plain())}"
+        text = f"{got}, expected a map of keys, such as schema_version: 1."
         raise ProtocolError([*builder.faults, root.mark.fault("", text)])
     return root, builder.faults
 
 
 def apply(root: Node, change: str) -> list[Fault]:
-    """Change a tree; what cannot be done is a fault."""
-    mark = Mark(f"--set {short(printable(change))}")
+    """Change a tree in place.
+
+    Parameters
+    ----------
+    root
+        The tree.
+    change
+        ``key.path=value``; sections on the way are made where there are none.
+
+    Returns
+    -------
+    faults
+        What cannot be done; empty if all is well.
+    """
+    mark = Mark(f"--set {printable(short(change))}")
     key, equals, text = change.partition("=")
     path = key.strip().split(".")
-    if not equals or not all(path):
+    if not equals or not all(path) or len(path) > DEEPEST:
         return [mark.fault("", "is no change, expected key.path=value.")]
+    builder = _Builder(text, mark.where)
     try:
-        builder = _Builder(text, mark.where)
-        value = builder.root() if text.strip() else Node(None, mark)
+        value = builder.root()
     except ProtocolError as err:
-        return [replace(fault, line=None, column=None) for fault in err.faults]
+        return [_moved(fault, path) for fault in err.faults]
     _move(value, mark)
     parent = root
     for depth, item in enumerate(path[:-1]):
@@ -367,7 +394,14 @@ def apply(root: Node, change: str) -> list[Fault]:
         if child is None:
             return [_no_place(mark, path[: depth + 1], parent)]
         parent = child
-    return _put(parent, path, value, mark)
+    refused = [_moved(fault, path) for fault in builder.faults]
+    return refused + _put(parent, path, value, mark)
+
+
+def _moved(fault: Fault, path: list[str]) -> Fault:
+    """Give a fault of a value the place of the change it came with."""
+    key = ".".join(part for part in (dotted(path), fault.key) if part)
+    return replace(fault, line=None, column=None, key=key)
 
 
 def _is_open(node: Node | None) -> bool:

@@ -40,7 +40,7 @@ def short(text: str, longest: int = 60) -> str:
 
 def dotted(path: Sequence[str | int]) -> str:
     """Write a path as people do: ``model.0.encoding``."""
-    return ".".join(short(printable(str(item))) for item in path)
+    return ".".join(printable(short(str(item))) for item in path)
 
 
 def shown(value: Tree) -> str:
@@ -53,7 +53,7 @@ def shown(value: Tree) -> str:
         return f"a list of {len(value)}"
     if isinstance(value, str):
         # Quotes show that it is text, where a number was expected.
-        return f'"{short(printable(value))}"'
+        return f'"{printable(short(value))}"'
     return short(json.dumps(value))
 
 
