@@ -22,6 +22,7 @@ _SHOT_OVERHEAD_BYTES = 64
 # Groups, attributes and the first chunk of every column.
 _EMPTY_BYTES = 2**20
 _SLACK = 1.05
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _NO_ROOM = {27: "the file is at its size limit", 28: "no space", 122: "quota"}
 
 
@@ -120,6 +121,17 @@ def check_target(path: str | PathLike[str], *, overwrite: bool = False) -> None:
             "Choose another with --out, or replace it with --overwrite."
         )
         raise InputError(text)
+    if target.exists() and not _is_hdf5(target):
+        text = (
+            f"{target}: no record, expected one where --overwrite is given. "
+            "Choose another file with --out."
+        )
+        raise InputError(text)
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_SIGNATURE)) == _SIGNATURE
 
 
 class Reserve:

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -62,14 +63,11 @@ def capture() -> Environment:
     environment
         As it is now.
     """
-    packages = {
-        dist.metadata["Name"]: dist.version for dist in metadata.distributions()
-    }
     commit, diff, dirty = _git(Path(labctl.__file__).parent.parent)
     torch = sys.modules.get("torch")
     return Environment(
         python=sys.version,
-        packages=json.dumps(dict(sorted(packages.items()))),
+        packages=_packages(),
         git_commit=commit,
         git_diff=diff,
         git_dirty=dirty,
@@ -79,6 +77,12 @@ def capture() -> Environment:
         threads=0 if torch is None else int(torch.get_num_threads()),
         version=metadata.version("labctl"),
     )
+
+
+@cache
+def _packages() -> str:
+    found = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
+    return json.dumps(dict(sorted(found.items())))
 
 
 def _git(root: Path) -> tuple[str, str, bool]:

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from labctl.errors import InputError, RecordError
 from labctl.recording import layout, tree
 
+# Rewritten in place while a run goes on.
+_STATE = ("status", "end_time", "result")
+
 
 @dataclass(frozen=True)
 class Event:
@@ -94,6 +97,8 @@ class Record:
                 "Read it with a newer labctl."
             )
             raise InputError(text)
+        # Before the lengths: what follows a commit must not look older than it.
+        self._state = {name: self.text(name) for name in _STATE}
         self._counts = _committed(tree.dataset(self._entry, layout.COMMITS))
 
     @classmethod
@@ -159,7 +164,7 @@ class Record:
     @property
     def status(self) -> str:
         """One of ``layout.STATUSES``."""
-        return self.text("status")
+        return self._state["status"]
 
     @property
     def start_time(self) -> str:
@@ -169,7 +174,7 @@ class Record:
     @property
     def end_time(self) -> str:
         """End, ISO 8601; empty while it runs."""
-        return self.text("end_time")
+        return self._state["end_time"]
 
     @property
     def simulated(self) -> bool:
@@ -184,7 +189,7 @@ class Record:
     @property
     def result(self) -> dict[str, Any]:
         """Summary of the run; empty before there is one."""
-        return self._json("result")
+        return self._parsed("result", self._state["result"])
 
     @property
     def protocol_text(self) -> str:
@@ -445,7 +450,10 @@ class Record:
         return _plain(tree.dataset(self._entry, path)[()])
 
     def _json(self, path: str) -> dict[str, Any]:
-        value = json.loads(self.text(path))
+        return self._parsed(path, self.text(path))
+
+    def _parsed(self, path: str, text: str) -> dict[str, Any]:
+        value = json.loads(text)
         if not isinstance(value, dict):
             message = f"{self._path}: {path}, expected a JSON object."
             raise InputError(message)

@@ -10,7 +10,7 @@ true by a row in ``commits``, written after the data and before anyone is told.
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -275,7 +275,7 @@ class Recorder:
         self._commits += 1
 
     def set_status(self, text: str) -> None:
-        """Rewrite the status.
+        """Commit, then rewrite the status.
 
         Parameters
         ----------
@@ -293,6 +293,8 @@ class Recorder:
             options = ", ".join(layout.STATUSES)
             message = f"record: status={text}, expected one of {options}."
             raise ValueError(message)
+        # Whoever reads "complete" finds everything.
+        self.commit()
         self._rewrite("status", text)
         self._status = text
 
@@ -359,12 +361,8 @@ class Recorder:
             self._cut()
             self.commit()
             self.set_end_time()
-            with self._working():
-                self._file.close()
         finally:
-            self._is_open = False
-            self._reserve.release()
-            self._lock.release()
+            self._release()
 
     def __enter__(self) -> Self:
         return self
@@ -375,19 +373,38 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._is_open:
+        failures = [*self._try(lambda: self._end(error)), *self._try(self.close)]
+        # What the run died of is told first; the record's trouble goes with it.
+        first = error if error is not None else next(iter(failures), None)
+        for failure in failures:
+            if first is not None and failure is not first:
+                first.add_note(f"and then: {failure}")
+        if error is None and first is not None:
+            raise first
+
+    def _end(self, error: BaseException | None) -> None:
+        if not self._is_open or self._status not in _OPEN_STATUSES:
             return
+        self._cut()
+        if error is not None:
+            self.event("error", "run", f"{type(error).__name__}: {error}")
+        self.set_status(_outcome(error))
+
+    def _try(self, action: Callable[[], None]) -> list[RecordError]:
         try:
-            if self._status in _OPEN_STATUSES:
-                self._cut()
-                self.set_status(_outcome(error))
-            self.close()
-        except RecordError as closing:
-            if error is None:
-                raise
-            error.add_note(f"and then: {closing}")
+            action()
+        except RecordError as err:
+            return [err]
+        return []
+
+    def _release(self) -> None:
+        try:
+            with self._working():
+                self._file.close()
         finally:
-            self.close()
+            self._is_open = False
+            self._reserve.release()
+            self._lock.release()
 
     def _start(self, machine: environment.Environment) -> None:
         row = (
@@ -467,22 +484,16 @@ def _take(path: Path) -> FileLock:
 
 
 def _replace(path: Path) -> disk.Reserve:
-    if path.exists():
-        if not h5py.is_hdf5(path):
-            text = (
-                f"{path}: no record, expected one where --overwrite is given. "
-                "Choose another file with --out."
-            )
-            raise InputError(text)
-        path.unlink()
     name = path.with_name(path.name + ".reserve")
     try:
+        path.unlink(missing_ok=True)
         return disk.Reserve(name)
     except OSError as err:
         name.unlink(missing_ok=True)
         text = (
-            f"{path}: no room for the reserve of {disk.RESERVE_BYTES // 2**20} MiB "
-            f"({err.strerror}). Make room, or choose another disk with --out."
+            f"{path}: cannot be replaced, or no room for a reserve of "
+            f"{disk.RESERVE_BYTES // 2**20} MiB ({err.strerror}). Close what reads "
+            "it, make room, or choose another file with --out."
         )
         raise InputError(text) from err
 

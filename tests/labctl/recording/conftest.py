@@ -1,5 +1,7 @@
 """A header, sizes and rows that the tests of the record share."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +22,10 @@ from labctl.recording.layout import (
 )
 
 MakeRows = Callable[[Layout, str, int], dict[str, Any]]
+RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def header() -> Header:
     """A header with every role, field and kind of value."""
     return Header(
@@ -91,13 +94,13 @@ def header() -> Header:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shots() -> ShotSpec:
     """Sizes of shots that keep their frames, nothing square."""
     return ShotSpec(15, 6, frame_shape=(5, 7), frame_origin=(4, 6))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def layouts(shots: ShotSpec) -> dict[str, Layout]:
     """One layout of each kind, and one without frames."""
     binned = replace(shots, frame_shape=None)
@@ -112,13 +115,13 @@ def layouts(shots: ShotSpec) -> dict[str, Layout]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plan(layouts: dict[str, Layout]) -> Layout:
     """The layout of a training run with frames."""
     return layouts["train"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_rows() -> MakeRows:
     """Values for every column of the tables that grow together."""
 
@@ -154,3 +157,19 @@ def _table_rows(table: Table, count: int, seed: int) -> dict[str, Any]:
 def record_path(tmp_path: Path) -> Path:
     """Where a record may be written."""
     return tmp_path / "run.h5"
+
+
+@pytest.fixture
+def run_python() -> RunPython:
+    """Run code in a process of its own, with words as its arguments."""
+
+    def run(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 - our own code
+            [sys.executable, "-c", code, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
