@@ -1,0 +1,657 @@
+import hashlib
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from labctl import bench
+from labctl.bench import BenchSource, RealClock
+from labctl.calibration import CameraResponse, Settle
+from labctl.errors import (
+    CalibrationError,
+    DeviceError,
+    InputError,
+    InterlockError,
+    LaserStillOnError,
+    OutOfRangeError,
+    ProtocolError,
+)
+
+Package = Callable[[str, str, Mapping[str, str]], Path]
+
+# Every device writes what happens to it into one file, the laser too, which lives
+# in another process; so the file holds the order in which things happened.
+SOURCE = """
+from pathlib import Path
+
+import numpy as np
+
+from labctl.devices import (
+    SLM, Attenuator, Camera, CameraSettings, Identity, Laser, Meter, Reading, Shutter
+)
+from labctl.errors import DeviceError, InterlockError, LaserStillOnError
+
+
+class Part:
+    def __init__(self, *, name, clock, log, fault="", serial="4711"):
+        self.clock, self._name, self._log, self._fault = clock, name, Path(log), fault
+        self._serial = serial
+
+    name = property(lambda self: self._name)
+
+    def say(self, what):
+        with self._log.open("a") as file:
+            file.write(f"{self._name} {what}\\n")
+
+    def open(self):
+        self.say("open")
+        if self._fault == "mute":
+            raise DeviceError(self._name, "open", "no answer. Plug it in.")
+
+    def close(self):
+        self.say("close")
+        if self._fault == "sticky":
+            raise DeviceError(self._name, "close", "stuck. Pull the plug.")
+
+    def identity(self):
+        return Identity("acme", self._name, self._serial, "1")
+
+    def settings(self):
+        return {"fault": self._fault}
+
+
+class AcmeLaser(Part, Laser):
+    wavelength_nm = property(lambda self: 532.0)
+    power_limits_mw = property(lambda self: (0.0, 50.0))
+    repetition_rate_hz = property(lambda self: None)
+    pulse_width_fs = property(lambda self: None)
+    power = 0.0
+    on = False
+
+    def set_power_mw(self, power_mw):
+        self.say(f"power {power_mw:g}")
+        self.power = power_mw
+
+    def setpoint_mw(self):
+        return self.power
+
+    def power_mw(self):
+        return self.power * self.on
+
+    def emission(self, on):
+        if on and self._fault == "interlock":
+            raise InterlockError("laser: the interlock is open. Close the door.")
+        if not on and self._fault == "stays on":
+            raise LaserStillOnError("laser: emission=on, expected off. Turn the key.")
+        self.on = on
+        self.say("on" if on else "off")
+
+    def is_emitting(self):
+        return self.on
+
+    def faults(self):
+        return []
+
+
+class AcmeSLM(Part, SLM):
+    shape = property(lambda self: (6, 8))
+    bit_depth = property(lambda self: 8)
+    pitch_um = property(lambda self: 8.0)
+    settle_s = property(lambda self: 0.01)
+
+    def write(self, levels):
+        raise NotImplementedError
+
+
+class AcmeCamera(Part, Camera):
+    shape = property(lambda self: (4, 5))
+    bit_depth = property(lambda self: 12)
+    pixel_um = property(lambda self: 5.0)
+    exposure_limits_s = property(lambda self: (1e-5, 1.0))
+    gain_limits_db = property(lambda self: (0.0, 12.0))
+    saturation_dn = property(lambda self: 4095)
+    frame_id_modulus = property(lambda self: None)
+
+    def configure(self, *, exposure_s, gain_db=0.0, region=None):
+        self.say(f"exposure {exposure_s:g}")
+        return CameraSettings(exposure_s, gain_db, region or (0, 0, 4, 5))
+
+    def arm(self, frames):
+        raise NotImplementedError
+
+    def trigger(self):
+        raise NotImplementedError
+
+    def frame(self, timeout_s):
+        raise NotImplementedError
+
+    def disarm(self):
+        pass
+
+
+class AcmeShutter(Part, Shutter):
+    _open = False
+
+    def set_open(self, is_open):
+        self._open = is_open
+        self.say("opened" if is_open else "closed")
+
+    def is_open(self):
+        return self._open
+
+
+class AcmeAttenuator(Part, Attenuator):
+    transmission_limits = property(lambda self: (0.001, 1.0))
+
+    def set_transmission(self, transmission):
+        self.say(f"transmission {transmission:g}")
+
+    def transmission(self):
+        return 1.0
+
+
+class AcmeMeter(Part, Meter):
+    unit = property(lambda self: "mW")
+
+    def reading(self):
+        return Reading(1.0, self.clock.now())
+"""
+ROLES = ("Laser", "SLM", "Camera", "Shutter", "Attenuator", "Meter")
+
+
+@pytest.fixture(autouse=True)
+def acme(package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drivers = {f"acme.{role.lower()}": f"acme_bench:Acme{role}" for role in ROLES}
+    package("acme_bench", SOURCE, drivers)
+    monkeypatch.setenv("LABCTL_STATE", str(tmp_path / "state"))
+    monkeypatch.delenv("LABCTL_BENCH", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log.txt"
+
+
+class Lab:
+    """Writes bench folders whose devices are those above."""
+
+    def __init__(self, home: Path, log: Path) -> None:
+        self.home, self.log = home, log
+
+    def tree(self, *roles: str, **faults: str) -> dict[str, Any]:
+        options = {"log": str(self.log)}
+        return {
+            "schema_version": 1,
+            "name": "lab",
+            "devices": {
+                role: {
+                    "driver": f"acme.{role}",
+                    "options": options
+                    | ({"fault": faults[role]} if role in faults else {}),
+                }
+                for role in ("slm", "laser", "camera", *roles)
+            },
+            "limits": {"power_mw": 20, "exposure_s": 0.1},
+            "reservoir": {
+                "macropixels": [3, 4],
+                "region": [0, 0, 4, 5],
+                "bins": [2, 1],
+                "exposure_s": 0.001,
+                "power_mw": 5,
+            },
+        }
+
+    def simulated(self) -> BenchSource:
+        world = {"grid": [24, 32], "medium": {"steps": 2, "screens": 0}}
+        roles = ("slm", "laser", "camera", "meter")
+        simulated = {
+            "world": {"driver": "sim.world", "options": world},
+            "devices": {role: {"driver": f"sim.{role}"} for role in roles},
+            "sequence": {"driver": "sim.sequence"},
+            "oracle": {"driver": "sim.oracle"},
+        }
+        return self.write(self.tree() | simulated)
+
+    def write(self, tree: dict[str, Any], name: str = "lab") -> BenchSource:
+        folder = self.home / "calibrations" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(tree | {"name": name}, indent=1)  # JSON is YAML
+        (folder / "bench.yaml").write_text(text, encoding="utf-8")
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        values: list[dict[str, object]] = [
+            {"kind": "slm-phase", "span_rad": 6.0},
+            {"kind": "settle", "settle_s": 0.02},
+        ]
+        files = []
+        for each in values:
+            files.append(f"{each['kind']}-20210402T101500Z.yaml")
+            record = {
+                "schema_version": 1,
+                "origin": "given",
+                "created": "2021-04-02T10:15:00Z",
+                "bench_sha256": digest,
+                "values": each,
+            }
+            (folder / files[-1]).write_text(json.dumps(record), encoding="utf-8")
+        current = {"schema_version": 1, "records": files}
+        (folder / "current.yaml").write_text(json.dumps(current), encoding="utf-8")
+        return bench.load(folder / "bench.yaml")
+
+    def source(self, *roles: str, **faults: str) -> BenchSource:
+        return self.write(self.tree(*roles, **faults))
+
+    def said(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+
+@pytest.fixture
+def lab(tmp_path: Path, log: Path) -> Lab:
+    return Lab(tmp_path, log)
+
+
+def test_the_laser_opens_first_and_everything_closes_in_reverse(lab: Lab) -> None:
+    with bench.open(lab.source("meter", "shutter")) as table:
+        assert lab.said() == [
+            "laser open", "slm open", "camera open", "meter open", "shutter open",
+        ]  # fmt: skip
+        table.light(5.0)
+        assert table.laser.power_mw() == 5.0
+    assert lab.said()[5:] == [
+        "laser power 5", "laser on", "shutter opened",
+        "shutter closed", "laser off",
+        "shutter close", "meter close", "camera close", "slm close", "laser close",
+        "laser close",  # the guard makes sure
+    ]  # fmt: skip
+
+
+def test_a_bench_tells_who_is_there_and_how_it_is_set(lab: Lab) -> None:
+    with bench.open(lab.source()) as table:
+        assert not table.simulated
+        assert table.notice == ""
+        assert list(table.identities()) == ["laser", "slm", "camera"]
+        assert table.identities()["camera"].serial == "4711"
+        assert table.settings()["slm"] == {"fault": ""}
+        assert isinstance(table.clock, RealClock)
+        table.beat()
+
+
+def test_calibrations_in_force_come_with_the_bench(lab: Lab) -> None:
+    with bench.open(lab.source()) as table:
+        assert set(table.calibrations) == {"slm-phase", "settle"}
+        curve = table.phase_curve_rad()
+        assert curve.shape == (256,)
+        np.testing.assert_allclose(np.diff(curve), 6.0 / 256)
+
+
+def test_power_beyond_the_limit_is_refused_and_the_laser_never_on(lab: Lab) -> None:
+    with bench.open(lab.source()) as table:
+        with pytest.raises(
+            OutOfRangeError, match=r"power_mw=21, .*0 to 20.* \(bench f"
+        ):
+            table.light(21)
+        with pytest.raises(OutOfRangeError, match="power_mw=nan"):
+            table.light(math.nan)
+    assert not {"laser power 21", "laser on"} & set(lab.said())
+
+
+def test_exposure_beyond_the_limit_is_refused_before_the_camera_hears_of_it(
+    lab: Lab,
+) -> None:
+    with bench.open(lab.source()) as table:
+        with pytest.raises(OutOfRangeError, match=r"exposure_s=0\.2.*\(bench file\)"):
+            table.configure_camera(exposure_s=0.2)
+        assert table.configure_camera(exposure_s=0.05).region == (0, 0, 4, 5)
+    assert "camera exposure 0.2" not in lab.said()
+
+
+def test_limits_are_sentences_before_anything_opens(lab: Lab) -> None:
+    file = lab.source().file
+    assert bench.limit_faults(file, power_mw=20, exposure_s=0.1) == []
+    power, exposure = bench.limit_faults(file, power_mw=-1, exposure_s=7)
+    assert power.startswith("power_mw=-1, expected 0 to 20 (bench lab).")
+    assert exposure.startswith("exposure_s=7, expected 0 to 0.1 (bench lab).")
+
+
+def test_with_an_attenuator_the_laser_stays_at_one_power(lab: Lab) -> None:
+    with bench.open(lab.source("attenuator")) as table:
+        table.light(5.0)
+        table.light(10.0)
+    said = lab.said()
+    assert [line for line in said if line.startswith("laser power")] == [
+        "laser power 20",
+        "laser power 20",
+    ]
+    assert said.index("attenuator transmission 0.25") < said.index("laser on")
+    assert "attenuator transmission 0.5" in said
+
+
+@pytest.mark.parametrize(
+    ("dark", "expected"),
+    [("emission_off", ["shutter closed", "laser off"]),
+     ("shutter_closed", ["shutter closed"])],
+)  # fmt: skip
+def test_dark_is_what_the_bench_file_says(
+    lab: Lab, dark: str, expected: list[str]
+) -> None:
+    with bench.open(lab.write(lab.tree("shutter") | {"dark": dark})) as table:
+        table.light(5.0)
+        before = len(lab.said())
+        table.dark()
+        assert lab.said()[before:] == expected
+
+
+def test_an_exception_in_the_body_makes_dark_and_stays_the_story(lab: Lab) -> None:
+    with pytest.raises(ZeroDivisionError), bench.open(lab.source()) as table:
+        table.light(5.0)
+        raise ZeroDivisionError
+    assert lab.said()[-5:-1] == [
+        "laser off",
+        "camera close",
+        "slm close",
+        "laser close",
+    ]
+
+
+def test_an_open_interlock_ends_dark_with_its_own_error(lab: Lab) -> None:
+    source = lab.source("shutter", laser="interlock")
+    with bench.open(source) as table:
+        with pytest.raises(InterlockError, match="Close the door"):
+            table.light(5.0)
+        assert lab.said()[-2:] == ["shutter closed", "laser off"]
+
+
+def test_half_open_closes_what_is_open(lab: Lab) -> None:
+    with pytest.raises(DeviceError, match="camera: open: no answer"):
+        bench.open(lab.source("meter", camera="mute"))
+    assert lab.said()[:-1] == [
+        "laser open", "slm open", "camera open",
+        "laser off", "camera close", "slm close", "laser close",
+    ]  # fmt: skip
+
+
+def test_every_step_of_closing_is_attempted_and_all_failures_are_told(
+    lab: Lab,
+) -> None:
+    table = bench.open(lab.source("meter", meter="sticky", slm="sticky"))
+    with pytest.raises(DeviceError, match="meter: close: stuck") as caught:
+        table.close()
+    assert caught.value.__notes__ == ["and: slm: close: stuck. Pull the plug."]
+    assert "laser close" in lab.said()
+    table.close()
+
+
+def test_failures_while_closing_are_notes_on_what_went_wrong_first(lab: Lab) -> None:
+    with pytest.raises(ZeroDivisionError) as caught:  # noqa: SIM117 - one at a time
+        with bench.open(lab.source(camera="sticky")):
+            raise ZeroDivisionError
+    assert caught.value.__notes__ == [
+        "while closing: camera: close: stuck. Pull the plug."
+    ]
+
+
+def test_a_laser_that_is_still_on_outranks_everything(lab: Lab) -> None:
+    source = lab.source(laser="stays on", camera="sticky")
+    with (
+        pytest.raises(LaserStillOnError, match="Turn the key") as caught,
+        bench.open(source) as table,
+    ):
+        table.light(5.0)
+        raise ZeroDivisionError
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert "and: camera: close: stuck. Pull the plug." in caught.value.__notes__
+
+
+def test_another_device_than_the_one_named_is_refused(lab: Lab) -> None:
+    tree = lab.tree()
+    tree["devices"]["camera"]["serial"] = "4712"
+    with pytest.raises(DeviceError, match="camera: open: serial=4711, expected 4712"):
+        bench.open(lab.write(tree))
+    assert "camera close" in lab.said()
+
+
+def test_a_missing_role_is_refused_on_reading(lab: Lab) -> None:
+    tree = lab.tree()
+    del tree["devices"]["camera"]
+    with pytest.raises(ProtocolError, match=r"devices\.camera"):
+        lab.write(tree)
+
+
+@pytest.mark.parametrize("role", ["laser", "camera"])
+def test_an_unknown_driver_lists_what_is_installed_and_opens_nothing(
+    lab: Lab, role: str
+) -> None:
+    tree = lab.tree()
+    tree["devices"][role]["driver"] = f"acme.{role}s"
+    with pytest.raises(InputError, match=rf"installed drivers: .*mean acme\.{role}\?"):
+        bench.open(lab.write(tree))
+    assert lab.said() == []
+
+
+@pytest.mark.parametrize(
+    ("role", "options", "message"),
+    [
+        ("slm", {"faults": "x"}, r"devices\.slm\.options: faults='x'.*mean fault\?"),
+        ("slm", {"name": "x"}, r"devices\.slm\.options: name='x'.*the bench sets it"),
+        ("laser", {"faults": "x"}, r"devices\.laser\.options: faults='x'"),
+    ],
+)
+def test_options_that_do_not_fit_open_nothing(
+    lab: Lab, role: str, options: dict[str, str], message: str
+) -> None:
+    tree = lab.tree()
+    tree["devices"][role]["options"].update(options)
+    with pytest.raises(InputError, match=message):
+        bench.open(lab.write(tree))
+    assert lab.said() == []
+
+
+def test_a_real_bench_has_one_owner(lab: Lab) -> None:
+    source = lab.source()
+    with bench.open(source):
+        mine = f"held by process {os.getpid()} on {socket.gethostname()}"
+        with pytest.raises(InputError, match=mine):
+            bench.open(source)
+    bench.open(source).close()
+
+
+def test_a_real_bench_has_no_oracle_and_takes_no_overrides(lab: Lab) -> None:
+    source = lab.source()
+    with bench.open(source) as table, pytest.raises(InputError, match="oracle=none"):
+        table.oracle()
+    with pytest.raises(InputError, match="would change a real bench"):
+        bench.load(source.path, ["limits.power_mw=99"])
+
+
+def test_a_bench_without_a_phase_calibration_says_so(lab: Lab) -> None:
+    with bench.open(lab.source()) as table:
+        table.calibrations = {}
+        with pytest.raises(CalibrationError, match="slm-phase=none"):
+            table.phase_curve_rad()
+
+
+def test_choosing_goes_from_the_option_to_the_simulator(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bench.choose(None, None) == ("sim", "no real bench in calibrations")
+    lab.source()
+    assert bench.choose(None, None) == ("lab", "the only real bench in calibrations")
+    lab.write(lab.tree(), "lab-b")
+    assert bench.choose(None, None) == ("sim", "2 real benches in calibrations")
+    monkeypatch.setenv("LABCTL_BENCH", "lab-b")
+    assert bench.choose(None, None) == ("lab-b", "named by LABCTL_BENCH")
+    assert bench.choose("lab", None) == ("lab", "named by the protocol")
+    assert bench.choose("lab", "sim") == ("sim", "named by --bench")
+
+
+def test_the_real_clock_runs_by_itself() -> None:
+    clock = RealClock()
+    before = clock.now()
+    clock.sleep(0.0)
+    assert clock.now() >= before
+    for wrong in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="expected 0 or more"):
+            clock.sleep(wrong)
+
+
+def test_the_driver_of_the_how_to_page_works_on_a_bench(
+    lab: Lab, package: Package, tmp_path: Path
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-driver.md"
+    blocks = dict(
+        block.split("\n", 1)
+        for block in page.read_text(encoding="utf-8").split("```")[1::2]
+    )
+    points = tomllib.loads(blocks["toml"])["project"]["entry-points"]
+    package("bolt_meter", blocks["python"], points["labctl.drivers"])
+    tree = lab.tree()
+    tree["devices"] |= YAML(typ="safe").load(blocks["yaml"])["devices"]
+    reading = tmp_path / "reading.txt"
+    reading.write_text("1.25\n")
+    with bench.open(lab.write(tree)) as table:
+        assert table.meter is not None
+        assert table.meter.reading().value == 1.25
+        reading.unlink()
+        with pytest.raises(DeviceError, match="meter: read"):
+            table.meter.reading()
+
+
+TWIN: dict[str, Any] = {"world": {}, "slm": {}, "laser": {}, "camera": {}}
+
+
+def test_simulating_needs_a_twin(lab: Lab) -> None:
+    with pytest.raises(InputError, match=r"twin is missing.*Add twin:"):
+        bench.open(lab.source(), simulate=True)
+
+
+def test_the_twin_opens_instead_of_the_devices_and_says_so(lab: Lab) -> None:
+    source = lab.write(lab.tree() | {"twin": TWIN})
+    with bench.open(source, simulate=True, seed=3) as table:
+        assert table.simulated
+        assert table.notice.startswith("bench lab: SIMULATED by its twin, because --s")
+        assert table.file.limits == source.file.limits
+        assert table.identities()["laser"].model == "simulated laser"
+        curve = table.phase_curve_rad()
+        assert curve[128] == pytest.approx(math.pi)
+        values = [record.values for record in table.calibrations.values()]
+        assert any(isinstance(each, Settle) for each in values)
+        assert any(isinstance(each, CameraResponse) for each in values)
+        with pytest.raises(OutOfRangeError, match="power_mw=21"):
+            table.light(21)
+        table.light(5.0)
+        assert table.laser.power_mw() == pytest.approx(5.0)
+    assert lab.said() == []
+
+
+def test_the_twin_is_a_fallback_only_where_a_device_does_not_answer(lab: Lab) -> None:
+    tree = lab.tree(camera="mute") | {"twin": TWIN, "fallback": "sim"}
+    with bench.open(lab.write(tree)) as table:
+        assert table.simulated
+        assert "because a device did not answer (camera: open" in table.notice
+    assert lab.said()[-2] == "laser close"
+    tree = lab.tree() | {"twin": TWIN, "fallback": "sim"}
+    tree["devices"]["camera"]["serial"] = "4712"
+    with pytest.raises(DeviceError, match="serial=4711"):
+        bench.open(lab.write(tree))
+    tree["devices"]["camera"]["driver"] = "acme.kamera"
+    with pytest.raises(InputError, match=r"acme\.kamera"):
+        bench.open(lab.write(tree))
+
+
+def test_a_simulated_bench_brings_light_world_and_oracle(lab: Lab) -> None:
+    with bench.open(lab.simulated(), seed=1) as table:
+        assert table.simulated
+        assert table.notice == ""
+        assert table.world is not None
+        assert table.clock is table.world.clock
+        assert table.oracle() is table.oracle()
+        assert set(table.settings()) == {"laser", "slm", "camera", "meter", "world"}
+        assert table.sequence is not None
+        table.configure_camera(exposure_s=0.01)
+        levels = np.zeros((2, 24, 32), np.uint8)
+        unlit = table.sequence.play(levels, settle_s=0.1).frames
+        table.light(5.0)
+        lit = table.sequence.play(levels, settle_s=0.1).frames
+        table.dark()
+        again = table.sequence.play(levels, settle_s=0.1).frames
+        assert lit.shape == (2, 24, 32)
+        assert lit.mean() > max(unlit.mean(), again.mean()) + 1
+
+
+def test_a_simulated_bench_takes_overrides_and_leaves_nothing_behind(
+    lab: Lab,
+) -> None:
+    source = bench.load(lab.simulated().path, ["limits.power_mw=6"])
+    assert source.file.limits.power_mw == 6
+    with bench.open(source) as one, bench.open(source) as other:
+        assert one.beam is not None
+        assert other.beam is not None
+        assert one.beam != other.beam
+        assert one.beam.exists()
+        with pytest.raises(DeviceError, match="bench lab: open: is open already"):
+            one.open()
+    assert not one.beam.parent.exists()
+    assert not other.beam.parent.exists()
+
+
+def test_a_wrong_option_of_the_world_is_refused_with_its_place(lab: Lab) -> None:
+    source = bench.load(lab.simulated().path, ["world.options.medium.steps=-1"])
+    with pytest.raises(
+        InputError, match=r"world: sim\.world refused its options: .*-1"
+    ):
+        bench.open(source)
+
+
+RUN = """
+import sys
+from labctl import bench
+
+with bench.open(bench.load(sys.argv[1])) as table:
+    table.light(table.file.reservoir.power_mw)
+    print(table.beam, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_a_run_that_is_killed_or_interrupted_leaves_the_beam_dark(
+    lab: Lab, name: str
+) -> None:
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and text
+        [sys.executable, "-c", RUN, str(lab.simulated().path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    with process:
+        assert process.stdout is not None
+        beam = Path(process.stdout.readline().decode().strip())
+        assert _emits(beam)
+        with beam.open("rb") as file:  # stays readable when the folder goes
+            os.killpg(process.pid, getattr(signal, name))
+            due = time.monotonic() + 2.0
+            while _flags(file.read()) & 1:
+                assert time.monotonic() < due, "not dark in time"
+                file.seek(0)
+
+
+def _emits(beam: Path) -> bool:
+    return bool(_flags(beam.read_bytes()) & 1)
+
+
+def _flags(beam: bytes) -> int:
+    return int.from_bytes(beam[12:16], "little")
