@@ -1,5 +1,6 @@
 """What a report says of a record: figures to draw, tables and sentences."""
 
+import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -177,12 +178,25 @@ def headline(result: Mapping[str, Any]) -> str:
     metric = str(result.get("metric", "score"))
     told = ", ".join(f"{number:.4g} {text}" for text, number in found.items())
     better = {"up": " Higher is better.", "down": " Lower is better."}
-    return f"{metric} on the test split: {told}.{better.get(_direction(result), '')}"
+    hint = better.get(str(result.get("direction")), "")
+    return f"{metric} on the test split: {told}.{hint}"
 
 
-def _direction(result: Mapping[str, Any]) -> str:
-    word = str(result.get("direction", ""))
-    return {"higher": "up", "max": "up", "lower": "down", "min": "down"}.get(word, word)
+def _gain(result: Mapping[str, Any]) -> str:
+    """Say how much of the room between readout and oracle the device took."""
+    keys = ("score_readout", "score_test", "score_oracle")
+    found = [result.get(key) for key in keys]
+    numbers = [float(score) for score in found if isinstance(score, int | float)]
+    if len(numbers) < len(keys):
+        return ""
+    low, got, high = numbers
+    room = high - low
+    if (room if result.get("direction") == "up" else -room) <= 0:
+        return "The oracle is no better than the readout alone: nothing to gain here."
+    return (
+        f"The trained device took {100 * (got - low) / room:.0f} % of the room between "
+        "the readout alone and the oracle."
+    )
 
 
 def _result(record: Record) -> Section:
@@ -211,7 +225,11 @@ def _result(record: Record) -> Section:
     table = Table(
         ("figure", "value"), tuple((key, _shown(value)) for key, value in rest.items())
     )
-    sentences = (headline(result),) if found or record.kind != "scan" else ()
+    sentences = tuple(
+        text
+        for text in (headline(result), _gain(result))
+        if text and (found or record.kind != "scan")
+    )
     return Section("result", "Result", sentences, table, tuple(drawings))
 
 
@@ -223,16 +241,29 @@ def _what(record: Record) -> Section:
     rows = [
         ("protocol", f"{record.kind}: {record.title}" if record.title else record.kind),
         ("bench", record.bench_name + (" (simulated light)" * record.simulated)),
-        ("status", record.status),
-        ("start", record.start_time),
-        ("end", record.end_time or "not ended"),
+        ("start", _when(record.start_time)),
+        ("end", _when(record.end_time) if record.end_time else "not ended"),
         ("seeds", _shown(record.seeds)),
-        *((key, _shown(resolved[key])) for key in ("data", "model") if key in resolved),
+        *((key, _shown(resolved[key])) for key in _NAMED if key in resolved),
+        *_model(resolved),
         *((key, _shown(value)) for key, value in record.reservoir.items()),
         *_devices(record),
         ("file", record.path.name),
     ]
     return Section("what", "What was run, and on what", table=_pairs(rows))
+
+
+_NAMED = ("data", "budget", "source", "sweep", "values", "patterns")
+
+
+def _model(resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for number, layer in enumerate(resolved.get("model", [])):
+        rest = {key: value for key, value in layer.items() if key != "layer"}
+        text = f"{layer['layer']}: {_shown(rest)}" if rest else str(layer["layer"])
+        yield f"layer {number}", text
+    for key in ("surrogate", "estimator"):
+        if key in resolved:
+            yield key, str(resolved[key]["name"])
 
 
 def _devices(record: Record) -> Iterator[tuple[str, str]]:
@@ -254,7 +285,9 @@ def _shown(value: object) -> str:
     if isinstance(value, np.ndarray):
         return _shown_array(value)
     if isinstance(value, Mapping):
-        items = [f"{key} {_shown(item)}" for key, item in value.items()]
+        items = [
+            f"{key} {_shown(item)}" for key, item in value.items() if item is not None
+        ]
         return ", ".join(items) or "none"
     if isinstance(value, Sequence):
         return "; ".join(_shown(item) for item in value) or "none"
@@ -464,7 +497,7 @@ def _calibrations(record: Record) -> Section:
         (
             kind,
             str(fields.get("source", "")),
-            str(fields.get("created", "")),
+            _when(str(fields.get("created", ""))),
             _age(start, _time(str(fields.get("created", "")))),
             _shown(fields.get("figure_of_merit", {})),
             _shown({k: v for k, v in fields.items() if k not in _CALIBRATION_HEADS}),
@@ -488,6 +521,14 @@ def _time(text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+def _when(text: str) -> str:
+    """Say a time shortly, in UTC; what is no time is shown as it is."""
+    found = _time(text)
+    if found is None:
+        return text
+    return found.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def _age(start: datetime | None, made: datetime | None) -> str:
     if start is None or made is None:
         return "not known"
@@ -499,7 +540,7 @@ def _events(record: Record) -> Section:
     events = record.events()
     rows = tuple(
         (
-            datetime.fromtimestamp(event.time_s, UTC).isoformat(timespec="seconds"),
+            datetime.fromtimestamp(event.time_s, UTC).strftime("%Y-%m-%d %H:%M:%S"),
             event.level,
             event.source,
             event.text,
@@ -519,12 +560,7 @@ def _repeat(record: Record) -> Section:
     called = shlex.join(str(word) for word in environment.get("argv", []))
     seed = record.resolved.get("seed", 0)
     bench = shlex.quote(record.bench_name)
-    sentences = [
-        f"Save the protocol below as protocol.yaml and run: labctl run protocol.yaml "
-        f"--bench {bench} --seed {seed}",
-    ]
-    if called:
-        sentences.append(f"It was called as: {called}")
+    command = f"labctl run protocol.yaml --bench {bench} --seed {seed}"
     kept = ("python", "platform", "hostname", "git_commit", "git_dirty", "threads")
     rows = [(key, _shown(environment[key])) for key in kept if key in environment]
     packages = environment.get("packages", {})
@@ -532,10 +568,20 @@ def _repeat(record: Record) -> Section:
     rows += [(name, str(packages[name])) for name in named]
     rows.append(("protocol sha256", record.text("protocol/sha256")))
     rows.append(("bench sha256", record.text("bench/sha256")))
-    listings = (
+    listings = [
+        ("Command, with the protocol below saved as protocol.yaml", command),
+        ("As it was called", called),
         ("Protocol, as it was given", record.protocol_text),
+        ("Protocol, with every default and override", _indented(record.resolved)),
         ("Bench file", record.bench_text),
-    )
+    ]
     return Section(
-        "repeat", "How to repeat it", tuple(sentences), _pairs(rows), listings=listings
+        "repeat",
+        "How to repeat it",
+        table=_pairs(rows),
+        listings=tuple((caption, text) for caption, text in listings if text),
     )
+
+
+def _indented(tree: Mapping[str, Any]) -> str:
+    return json.dumps(tree, indent=2, ensure_ascii=False)

@@ -15,6 +15,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 Theme = Literal["light", "dark"]
@@ -178,7 +179,8 @@ def curves(
     return Drawing(
         name,
         title,
-        f"{' and '.join(text for text, _ in panels)} over {label}.",
+        f"Over {label}: {', '.join(text for text, _ in panels)}. Neighbours are "
+        f"averaged where there are more than {_POINTS} points.",
         f"Curves over {label}: {told}.",
         (7.2, 2.9),
         draw,
@@ -222,7 +224,7 @@ def band(
         )
         axis.plot(place, middle, linewidth=1.4)
         axis.axhline(1.0, color="C1", linewidth=0.8, linestyle="--")
-        axis.set(xlabel=label, ylabel="held-out cosine")
+        axis.set(xlabel=label, ylabel="held-out cosine", ylim=(None, 1.05))
 
     return Drawing(
         "cosine",
@@ -262,9 +264,7 @@ def bars(
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         drawn = axis.barh(
-            range(len(values)),
-            list(values.values()),
-            color=[f"C{number}" for number in range(len(values))],
+            range(len(values)), list(values.values()), color="C0", height=0.7
         )
         axis.bar_label(drawn, [f"{value:.4g}" for value in values.values()], padding=3)
         axis.set_yticks(range(len(values)), list(values))
@@ -330,14 +330,15 @@ def pictures(name: str, title: str, caption: str, shown: Sequence[Picture]) -> D
         f"({picture.unit})"
         for picture in shown
     )
-    return Drawing(
-        name,
-        title,
-        caption,
-        f"Images: {told}.",
-        (min(7.2, 3.6 * len(shown)), 3.1),
-        draw,
-    )
+    size = (min(7.2, 3.6 * len(shown)), max(map(_height, shown)))
+    return Drawing(name, title, caption, f"Images: {told}.", size, draw)
+
+
+def _height(picture: Picture) -> float:
+    if picture.values.ndim == 1:
+        return 2.9
+    rows, columns = picture.values.shape
+    return min(6.0, 0.9 + 2.3 * rows / columns)  # 2.3 inches are left for the width
 
 
 def _picture(figure: Figure, axis: Axes, picture: Picture) -> None:
@@ -356,7 +357,14 @@ def _picture(figure: Figure, axis: Axes, picture: Picture) -> None:
     )
     axis.grid(visible=False)
     axis.set(xlabel="column", ylabel="row")
-    figure.colorbar(image, ax=axis, label=picture.unit, shrink=0.85)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    # Beside the image and as high as it, whatever its shape.
+    scale = figure.colorbar(
+        image, cax=axis.inset_axes((1.04, 0.0, 0.05, 1.0)), label=picture.unit
+    )
+    if picture.colours == PHASE:
+        scale.set_ticks([0.0, np.pi, 2 * np.pi], labels=["0", "π", "2π"])
 
 
 def scan(
@@ -439,7 +447,8 @@ def confusion(counts: NDArray[np.int64]) -> Drawing:
         axis.set_xticks(classes)
         axis.set_yticks(classes)
         axis.set(xlabel="class answered", ylabel="true class")
-        figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.85)
+        cax = axis.inset_axes((1.04, 0.0, 0.05, 1.0))
+        figure.colorbar(image, cax=cax, label="share of the true class")
 
     right = int(np.trace(counts))
     return Drawing(

@@ -1,0 +1,133 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.recording.reader import Record
+from labctl.report import content
+
+
+def read(path: Path) -> content.Page:
+    with Record.open(path) as record:
+        return content.read(record)
+
+
+def section(page: content.Page, name: str) -> content.Section:
+    return next(part for part in page.sections if part.name == name)
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        ({}, "No score was measured."),
+        ({"metric": "accuracy", "score_test": None}, "No score was measured."),
+        (
+            {"metric": "nrmse", "direction": "down", "score_test": 0.25},
+            "nrmse on the test split: 0.25 trained device. Lower is better.",
+        ),
+        (
+            {"metric": "accuracy", "score_test": 0.9, "score_readout": 0.5},
+            "accuracy on the test split: 0.5 readout only, 0.9 trained device.",
+        ),
+    ],
+)
+def test_headline_names_every_score_that_was_measured(
+    result: dict[str, Any], line: str
+) -> None:
+    assert content.headline(result) == line
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (("up", 0.5, 0.8, 0.9), "75 % of the room"),
+        (("down", 0.5, 0.3, 0.1), "50 % of the room"),
+        (("up", 0.5, 0.4, 0.9), "-25 % of the room"),
+        (("up", 0.9, 0.9, 0.9), "nothing to gain"),
+        (("down", 0.1, 0.1, 0.2), "nothing to gain"),
+    ],
+)
+def test_gain_is_told_against_readout_and_oracle(
+    result: tuple[str, float, float, float], told: str
+) -> None:
+    direction, readout, test, oracle = result
+    found = {
+        "direction": direction,
+        "score_readout": readout,
+        "score_test": test,
+        "score_oracle": oracle,
+    }
+    assert told in content._gain(found)
+    assert content._gain({**found, "score_oracle": None}) == ""
+
+
+def test_page_of_a_training_run_has_its_sections_in_order(
+    training_record: Path,
+) -> None:
+    page = read(training_record)
+    assert [part.name for part in page.sections] == [
+        "result",
+        "what",
+        "training",
+        "device",
+        "shots",
+        "calibrations",
+        "events",
+        "repeat",
+    ]
+    assert page.simulated
+    assert page.status == "complete"
+
+
+def test_ledger_counts_refunded_shots_apart(training_record: Path) -> None:
+    drawing = section(read(training_record), "shots").drawings[0]
+    assert drawing.alt.endswith("refunded 6.")
+
+
+def test_theta_is_shown_as_its_encoding_lays_it_out(training_record: Path) -> None:
+    first, second, _ = section(read(training_record), "device").drawings
+    assert first.alt.startswith("Images: theta, 3 x 5, ")
+    assert "modulo 2π" in first.alt
+    assert second.alt.startswith("Images: theta, 30, -1 to 1 (coefficient")
+    assert "at step 400" in first.caption
+
+
+def test_frames_are_shown_where_they_were_kept(
+    training_record: Path, marked_record: Path
+) -> None:
+    kept = section(read(training_record), "device").drawings[-1]
+    binned = section(read(marked_record), "device").drawings[-1]
+    assert "frame, 6 x 9" in kept.alt
+    assert "outputs, 2 x 3" in binned.alt
+
+
+def test_scan_is_sorted_and_averaged_over_patterns(scan_record: Path) -> None:
+    drawing = section(read(scan_record), "scan").drawings[0]
+    assert "5 values of reservoir.power_mw" in drawing.alt
+
+
+def test_confusion_counts_each_answer(evaluation_record: Path) -> None:
+    drawing = section(read(evaluation_record), "evaluation").drawings[-1]
+    assert drawing.alt == "Table of 40 answers, 32 of them right."
+
+
+def test_calibrations_tell_their_age(training_record: Path) -> None:
+    table = section(read(training_record), "calibrations").table
+    assert table is not None
+    (row,) = table.rows
+    assert row[:3] == ("slm-phase", "slm-phase.yaml", "2026-01-02 10:00:00 UTC")
+    assert row[3].endswith(" days")
+    assert row[5] == "curve_rad 256 numbers, 0 to 6, span_rad 6.3"
+
+
+def test_age_of_what_has_no_date_is_not_known() -> None:
+    moment = content._time("2026-01-02T10:00:00")
+    assert content._age(moment, content._time("yesterday")) == "not known"
+    assert content._age(content._time("2026-01-03T22:00:00Z"), moment) == "1.5 days"
+
+
+def test_command_to_repeat_names_bench_and_seed(training_record: Path) -> None:
+    listings = dict(section(read(training_record), "repeat").listings)
+    command = listings["Command, with the protocol below saved as protocol.yaml"]
+    assert command == "labctl run protocol.yaml --bench sim --seed 7"
+    assert listings["Protocol, as it was given"].startswith("kind: train")

@@ -1,0 +1,81 @@
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from labctl.report import figure
+from labctl.report.figure import Picture
+
+X = ("shots", np.arange(7))
+
+
+def test_long_curves_are_averaged_and_short_ones_kept() -> None:
+    x = np.arange(1001.0)
+    y = np.where(x % 2 == 0, 1.0, 3.0)
+    y[:9] = np.nan
+    place, middle = figure.thinned(x, y)
+    assert len(place) == len(middle) == 334
+    assert np.isnan(middle[:3]).all()
+    assert place[3] == pytest.approx(10.0)
+    assert middle[3] == pytest.approx(7 / 3)
+    short, _ = figure.thinned(x[:7], y[:7])
+    assert short.tolist() == x[:7].tolist()
+
+
+def test_drawing_is_the_same_each_time_and_differs_by_theme() -> None:
+    drawing = figure.bars("b", "t", "c", "shots", {"train": 12.0, "probe": 3.0})
+    light = figure.render(drawing, "light", "svg")
+    assert light == figure.render(drawing, "light", "svg")
+    assert light != figure.render(drawing, "dark", "svg")
+    assert figure.render(drawing, "light", "png").startswith(b"\x89PNG")
+    assert drawing.alt == "Bars: train 12, probe 3."
+
+
+def test_texts_are_drawn_as_they_are() -> None:
+    broken = "$\\notatex{$<b>&"
+    drawing = figure.curves(
+        "c", "t", (broken, np.arange(3)), [(broken, np.arange(3.0))]
+    )
+    svg = figure.render(drawing, "light", "svg")
+    assert b"<b>" not in svg
+
+
+def test_rendering_changes_no_setting_of_the_reader() -> None:
+    with mpl.rc_context({"font.size": 23.0}):
+        before = dict(mpl.rcParams)
+        figure.render(figure.bars("b", "t", "c", "x", {"a": 1.0}), "dark", "svg")
+        assert dict(mpl.rcParams) == before
+
+
+def test_figures_need_no_pyplot() -> None:
+    code = "import sys, labctl.report.page; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("curve", [np.full(7, np.nan), np.linspace(0, 1, 7)])
+def test_curves_without_numbers_are_drawn_too(curve: NDArray[np.float64]) -> None:
+    drawing = figure.band(X, curve, np.full(7, 0.1))
+    assert figure.render(drawing, "light", "svg")
+    told = "is not known" if np.isnan(curve).all() else "goes from 0 to 1"
+    assert told in drawing.alt
+
+
+def test_pictures_tell_shape_and_range() -> None:
+    drawing = figure.pictures(
+        "p",
+        "t",
+        "c",
+        [
+            Picture("levels", np.arange(15).reshape(3, 5), "gray level", "gray"),
+            Picture("theta", np.linspace(-1, 1, 4), "rad"),
+        ],
+    )
+    assert figure.render(drawing, "dark", "svg")
+    assert "levels, 3 x 5, 0 to 14 (gray level)" in drawing.alt
+    assert "theta, 4, -1 to 1 (rad)" in drawing.alt
