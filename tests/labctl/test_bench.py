@@ -2,13 +2,14 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -625,33 +626,53 @@ with bench.open(bench.load(sys.argv[1])) as table:
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
-def test_a_run_that_is_killed_or_interrupted_leaves_the_beam_dark(
-    lab: Lab, name: str
-) -> None:
+@pytest.fixture
+def run(lab: Lab, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has an open, lit bench and waits."""
+    source = lab.simulated() if request.param == "sim" else lab.source("shutter")
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and text
-        [sys.executable, "-c", RUN, str(lab.simulated().path)],
+        [sys.executable, "-c", RUN, str(source.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     with process:
-        assert process.stdout is not None
-        beam = Path(process.stdout.readline().decode().strip())
-        assert _emits(beam)
-        with beam.open("rb") as file:  # stays readable when the folder goes
-            os.killpg(process.pid, getattr(signal, name))
-            due = time.monotonic() + 2.0
-            while _flags(file.read()) & 1:
-                assert time.monotonic() < due, "not dark in time"
-                file.seek(0)
+        yield process
+        process.kill()
 
 
-def _emits(beam: Path) -> bool:
-    return bool(_flags(beam.read_bytes()) & 1)
+def _told(run: subprocess.Popen[bytes]) -> str:
+    assert run.stdout is not None
+    return run.stdout.readline().decode().strip()
 
 
-def _flags(beam: bytes) -> int:
-    return int.from_bytes(beam[12:16], "little")
+@pytest.mark.parametrize("run", ["sim"], indirect=True)
+def test_a_killed_run_leaves_the_beam_dark(run: subprocess.Popen[bytes]) -> None:
+    beam = Path(_told(run))
+    with beam.open("rb", buffering=0) as file:
+        assert _emits(file.read())
+        run.kill()
+        # The subject is another process on real time, so this test watches it.
+        due = time.monotonic() + 2.0
+        while file.seek(0) or _emits(file.read()):
+            assert time.monotonic() < due, "not dark in time"
+    shutil.rmtree(beam.parent)  # a killed run cannot
+
+
+def _emits(beam: bytes) -> bool:
+    return bool(int.from_bytes(beam[12:16], "little") & 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("run", ["acme"], indirect=True)
+def test_ctrl_c_closes_the_bench_in_order(
+    run: subprocess.Popen[bytes], lab: Lab
+) -> None:
+    assert _told(run) == "None"
+    os.killpg(run.pid, signal.SIGINT)
+    assert run.wait(10) != 0
+    assert lab.said()[-8:-1] == [
+        "shutter opened", "shutter closed", "laser off",
+        "shutter close", "camera close", "slm close", "laser close",
+    ]  # fmt: skip

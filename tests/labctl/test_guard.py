@@ -93,6 +93,8 @@ class FileLaser(Laser):
     def emission(self, on):
         if on and self._fault == "interlock":
             raise InterlockError("laser: the interlock is open. Close the door.")
+        if on and self._fault == "late":
+            threading.Event().wait(0.5)
         self._on = on
         self._show()
 
@@ -236,6 +238,52 @@ def test_a_hung_call_ends_dark_and_emission_is_refused_afterwards(
         assert _now(light) == "dark"
         with pytest.raises(SafetyError, match="settings did not return in time"):
             laser.emission(True)
+    assert _now(light) == "dark"
+
+
+def test_light_that_comes_after_its_call_was_given_up_is_put_out(
+    make: Make, light: Path
+) -> None:
+    with make(fault="late", patience=Patience(call_s=0.1)) as laser:
+        with pytest.raises(DeviceTimeoutError, match="emission: no answer in time"):
+            laser.emission(True)
+        _wait_lines(light, 4)
+        assert light.read_text().split()[:4] == ["dark", "dark", "on", "dark"]
+
+
+def test_a_guard_that_is_told_nonsense_goes_dark_and_ends(light: Path) -> None:
+    patience = {"start_s": 30.0, "call_s": 10.0, "heartbeat_s": None}
+    start = {
+        "name": "laser",
+        "driver": "acme.laser",
+        "options": {"light": str(light)},
+        "beam": None,
+        "patience": patience,
+    }
+    lines = [
+        json.dumps({"id": 1, "call": "start", "args": [start]}),
+        json.dumps({"id": 2, "call": "identity_theft", "args": []}),
+        json.dumps({"id": 3, "call": "emission", "args": [True]}),
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-m", "labctl.guard"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n".join(lines) + "\n")
+        process.stdin.flush()
+        answers = [json.loads(process.stdout.readline()) for _ in lines]
+        assert answers[1]["error"]["type"] == "DeviceError"
+        assert "is no call of a laser" in answers[1]["error"]["message"]
+        assert answers[2] == {"id": 3, "result": None}
+        assert _now(light) == "on"
+        _, last_words = process.communicate("not JSON\n")
+    assert "JSONDecodeError" in last_words
+    assert process.returncode == 1
     assert _now(light) == "dark"
 
 
