@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 
 class LabctlError(Exception):
     """An error for the person at the bench; the message says what to do."""
@@ -62,13 +64,14 @@ class Fault:
     key: str
     text: str
 
+    @override
     def __str__(self) -> str:
         place = self.where
         if self.line is not None:
             place += f" line {self.line}"
         if self.column is not None:
             place += f" column {self.column}"
-        return f"{place}: {self.key}: {self.text}" if self.key else f"{place}: {self.text}"
+        return ": ".join(part for part in (place, self.key, self.text) if part)
 
 
 class ProtocolError(InputError):

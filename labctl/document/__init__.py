@@ -1,5 +1,6 @@
 """YAML documents that a person writes: read, checked, every fault at once."""
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
@@ -149,7 +150,7 @@ def parse(
     ProtocolError
         Something is wrong: every fault.
     """
-    adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
+    adapter = model if isinstance(model, TypeAdapter) else _adapter(model)
     root, faults = build(text, where)
     for change in overrides:
         faults += apply(root, change)
@@ -282,8 +283,13 @@ def benches() -> dict[str, Path]:
     }
 
 
+@functools.lru_cache(maxsize=16)
+def _adapter(model: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(model)
+
+
 def _shipped(folder: Folder) -> Path:
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     checkout = package.parent / folder
     if (package.parent / "pyproject.toml").is_file() and checkout.is_dir():
         return checkout

@@ -1,0 +1,211 @@
+"""The command line: parse, call, print, exit code; no logic of its own.
+
+torch, h5py, matplotlib and scikit-learn are imported only by the commands that
+need them, so that ``labctl --help`` answers at once.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+import labctl
+from labctl.errors import LabctlError
+
+EXIT_INTERRUPTED = 130
+app = typer.Typer(
+    name="labctl",
+    help="Train a physical nonlinear-optics reservoir whose Jacobian nobody knows.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object as the last line.")
+]
+BenchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bench",
+        metavar="NAME|FILE",
+        help="Bench to use; else the protocol's, else $LABCTL_BENCH, else the only "
+        "real bench there is, else sim.",
+    ),
+]
+
+
+@dataclass
+class _Answer:
+    """What ``--json`` prints, filled in as a command goes on."""
+
+    wanted: bool
+    content: dict[str, object] = field(default_factory=dict)
+
+
+def _print_version(wanted: bool) -> None:
+    """Print the version and stop.
+
+    Raises
+    ------
+    Exit
+        It was wanted.
+    """
+    if wanted:
+        typer.echo(f"labctl {labctl.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and stop.",
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@contextmanager
+def _answering(json_wanted: bool) -> Iterator[_Answer]:
+    """Turn errors into a message and an exit code; print the JSON line last.
+
+    Raises
+    ------
+    Exit
+        With the code, unless all went well.
+    """
+    answer = _Answer(json_wanted)
+    code = 0
+    try:
+        yield answer
+    except LabctlError as error:
+        code = error.exit_code
+        answer.content["error"] = str(error)
+        typer.echo(f"labctl: {error}", err=True)
+        for note in getattr(error, "__notes__", ()):
+            typer.echo(f"  {note}", err=True)
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+        answer.content["error"] = "interrupted"
+        typer.echo("labctl: interrupted; the bench is dark.", err=True)
+    except Exception as error:  # noqa: BLE001 - the edge of the program: a bug
+        code = 1
+        answer.content["error"] = f"{type(error).__name__}: {error}"
+        traceback.print_exc()
+        typer.echo("labctl: this is a bug; please report the lines above.", err=True)
+    if answer.wanted:
+        typer.echo(json.dumps({**answer.content, "exit_code": code}))
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def run(  # noqa: PLR0913 - one parameter an option
+    protocol: Annotated[str, typer.Argument(help="Protocol file.")],
+    *,
+    bench: BenchOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN.h5", help="Record to write.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a record that exists.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Replace the protocol's seed.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace one value."),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check, print the forecast, open nothing."),
+    ] = False,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Use the bench's simulated twin.")
+    ] = False,
+    json_wanted: JsonOption = False,
+) -> None:
+    """Run a protocol on a bench and leave a record."""
+    with _answering(json_wanted) as answer:
+        # Imported here: this is what --help must not pay for.
+        from labctl.run import execute, prepare  # noqa: PLC0415
+        from labctl.run.progress import shown_on  # noqa: PLC0415
+
+        job = prepare.prepare(
+            protocol,
+            prepare.Options(
+                bench=bench,
+                out=out,
+                overwrite=overwrite,
+                seed=seed,
+                overrides=tuple(overrides or ()),
+                simulate=simulate,
+            ),
+        )
+        typer.echo(job.headline)
+        if dry_run:
+            typer.echo(job.forecast.text())
+            answer.content.update(job.forecast.as_json())
+            return
+        with shown_on(sys.stdout) as progress:
+            outcome = execute.execute(job, progress)
+        typer.echo(outcome.summary)
+        answer.content.update(outcome.as_json())
+
+
+@app.command()
+def validate(
+    files: Annotated[list[str], typer.Argument(help="Protocol and bench files.")],
+    *,
+    json_wanted: JsonOption = False,
+) -> None:
+    """Check protocols and bench files; print every fault with line and remedy."""
+    with _answering(json_wanted) as answer:
+        from labctl.run import validate as room  # noqa: PLC0415 - help is quick
+
+        report = room.validate(files)
+        answer.content.update(report.as_json())
+        for line in report.lines():
+            typer.echo(line)
+        report.raise_faults()
+
+
+@app.command()
+def report(
+    record: Annotated[Path, typer.Argument(help="Record to draw.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.html", help="Page to write.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="DIR", help="Figures as PNG too.")
+    ] = None,
+    json_wanted: JsonOption = False,
+) -> None:
+    """Make one self-contained page of figures and numbers from a record."""
+    with _answering(json_wanted) as answer:
+        from labctl.report import page as room  # noqa: PLC0415 - help is quick
+
+        written = room.write(record, out or record.with_suffix(".html"), png)
+        answer.content.update({"report": str(written)})
+        typer.echo(f"report: {written}")
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    app()
+    sys.exit(0)

@@ -1,0 +1,1 @@
+"""One protocol, one bench, one record: the room that sees all three."""

@@ -1,0 +1,246 @@
+"""Kind ``evaluate``: a trained model from a record, measured again."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from labctl import data
+from labctl.calibration import ReservoirEntry
+from labctl.data import Dataset
+from labctl.errors import InputError, ProtocolError
+from labctl.protocol import EvaluateProtocol, TrainProtocol
+from labctl.recording import disk
+from labctl.recording.layout import Layout, evaluate_layout
+from labctl.recording.reader import Record
+from labctl.reservoir import Ledger
+from labctl.run import model
+from labctl.run.progress import Progress, Update
+from labctl.run.setting import (
+    Forecast,
+    Outcome,
+    Session,
+    Setting,
+    opened,
+    shot_seconds,
+    shot_spec,
+)
+from labctl.training.network import Network
+
+# So many samples are exposed between two signs of life on the terminal.
+BATCH = 128
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluateJob:
+    """An evaluation, checked; nothing is open yet.
+
+    Parameters
+    ----------
+    setting
+        The run.
+    trained
+        The protocol that the model was trained by.
+    dataset
+        The data it was trained on.
+    state
+        Numbers of the trained model.
+    then
+        Result of its training.
+    forecast
+        What it will cost.
+    """
+
+    setting: Setting[EvaluateProtocol]
+    trained: TrainProtocol
+    dataset: Dataset
+    state: dict[str, Any]
+    then: dict[str, Any]
+    forecast: Forecast
+
+    @property
+    def headline(self) -> str:
+        """First line that a person reads."""
+        return self.setting.headline
+
+
+def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
+    """Read the trained model and check that it fits this bench.
+
+    Parameters
+    ----------
+    setting
+        The run.
+
+    Returns
+    -------
+    job
+        Ready to execute.
+
+    Raises
+    ------
+    InputError
+        The record holds no trained model, or one of another size.
+    ProtocolError
+        The budget, or the operating point, does not fit it.
+    """
+    protocol = setting.protocol
+    source = setting.folder / protocol.source
+    with Record.open(source) as record:
+        if record.kind != "train":
+            text = f"{source}: kind={record.kind}, expected a record of kind train"
+            raise InputError(text)
+        if not record.checkpoints():
+            text = (
+                f"{source}: no checkpoint, expected a trained model. Train again with "
+                "a smaller record.checkpoint_every."
+            )
+            raise InputError(text)
+        trained = TrainProtocol.model_validate(record.resolved)
+        then = record.result
+        _, _, state = record.checkpoint()
+    dataset = data.load_entry(trained.data, setting.folder)
+    if then.get("data_sha256") != dataset.sha256:
+        text = (
+            f"{source}: data {trained.data.set or trained.data.file} differs from what "
+            "the model was trained on, expected the same. Restore the file."
+        )
+        raise InputError(text)
+    _check_fit(setting, trained)
+    layers = sum(layer.layer == "device" for layer in trained.model)
+    shots = len(dataset.test) * layers * protocol.repeats
+    if protocol.budget is not None and shots > protocol.budget.shots:
+        text = f"shots={protocol.budget.shots}, expected at least {shots} for this"
+        raise ProtocolError([setting.document.fault("budget.shots", text)])
+    nbytes = disk.estimate_bytes(_layout(setting, dataset), shots, 0, 0, 0, 0)
+    disk.check_room(setting.out, nbytes)
+    forecast = Forecast(
+        shots={"evaluate": shots},
+        shot_s=shot_seconds(setting.source, setting.entry),
+        simulated=setting.source.file.simulated,
+        nbytes=nbytes,
+    )
+    return EvaluateJob(setting, trained, dataset, state["network"], then, forecast)
+
+
+def _check_fit(setting: Setting[EvaluateProtocol], trained: TrainProtocol) -> None:
+    """Compare macropixels and bins, which belong to the model, with this bench.
+
+    Raises
+    ------
+    ProtocolError
+        They differ.
+    """
+    wanted = ReservoirEntry.model_validate(trained.reservoir.model_dump())
+    for key in ("macropixels", "bins"):
+        want, have = getattr(wanted, key), getattr(setting.entry, key)
+        if want != have:
+            text = (
+                f"{key}={list(have)}, expected {list(want)} as the model was trained "
+                f"with. Set reservoir.{key} in this protocol."
+            )
+            raise ProtocolError([setting.document.fault(f"reservoir.{key}", text)])
+
+
+def _layout(setting: Setting[EvaluateProtocol], dataset: Dataset) -> Layout:
+    targets = 1 if dataset.task == "classification" else dataset.outputs
+    return evaluate_layout(
+        shot_spec(setting), n_predictions=dataset.outputs, n_targets=targets
+    )
+
+
+def execute(job: EvaluateJob, progress: Progress) -> Outcome:
+    """Measure the test split with the trained model.
+
+    Parameters
+    ----------
+    job
+        An evaluation that was prepared.
+    progress
+        Whoever listens.
+
+    Returns
+    -------
+    outcome
+        How it ended.
+
+    Raises
+    ------
+    LabctlError
+        A device, a limit or the record stopped it.
+    """
+    setting, ledger = job.setting, Ledger(None)
+    scores: list[float] = []
+    with opened(setting, _layout(setting, job.dataset), progress) as session:
+        reservoir = session.reservoir(setting.entry, ledger)
+        network = model.build(job.trained, job.dataset, reservoir, torch.Generator())
+        network.load_state_dict(job.state)
+        for repeat in range(setting.protocol.repeats):
+            scores.append(_measure(job, session, network, repeat))
+            progress.update(
+                Update(
+                    "measuring",
+                    repeat + 1,
+                    setting.protocol.repeats,
+                    ledger.total,
+                    None,
+                    {"score": scores[-1]},
+                )
+            )
+        task = model.task(job.dataset)
+        result = {
+            "metric": task.metric,
+            "direction": task.direction,
+            "score_test": float(np.mean(scores)),
+            "score_then": job.then.get("score_test"),
+            "scores": scores,
+            "source": setting.protocol.source,
+        }
+        session.recorder.set_result(result)
+        session.recorder.commit()
+    then = result["score_then"]
+    summary = [
+        f"{task.metric} on {len(job.dataset.test)} test samples",
+        f"  {result['score_test']:.3f}  now (mean of {len(scores)})",
+        f"  {then:.3f}  then" if then is not None else "  then: not measured",
+        f"record: {setting.out}",
+        f"next:   labctl report {setting.out}",
+    ]
+    return Outcome(
+        setting.out, "complete", result, dict(ledger.counts), "\n".join(summary)
+    )
+
+
+@torch.no_grad()
+def _measure(
+    job: EvaluateJob, session: Session, network: Network, repeat: int
+) -> float:
+    test, task = model.samples(job.dataset.test), model.task(job.dataset)
+    found = []
+    for start in range(0, len(test), BATCH):
+        network.begin("evaluate", step=repeat)
+        rows = slice(start, start + BATCH)
+        answer = network(test.x[rows])
+        found.append(answer)
+        target = test.y[rows].double().reshape(len(answer), -1)
+        session.recorder.append(
+            "predictions",
+            repeat=[repeat] * len(answer),
+            sample=np.arange(start, start + len(answer)),
+            shot=network.device_layers[-1].tape[-1].response.shot.numpy(),
+            prediction=answer.double().numpy(),
+            target=target.numpy(),
+        )
+    answers = torch.cat(found)
+    score = task.score(answers, test.y)
+    session.recorder.append(
+        "scores",
+        repeat=[repeat],
+        score=[score],
+        loss=[float(task.loss(answers, test.y))],
+        shots=[session.recorder.lengths["shots"]],
+        time_s=[session.bench.clock.now()],
+    )
+    session.recorder.commit()
+    return score

@@ -1,0 +1,270 @@
+"""From the plain entries of a train protocol to the parts that training wants."""
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from labctl.calibration import ReservoirEntry
+from labctl.data import Dataset, Split
+from labctl.protocol import (
+    ActivationLayer,
+    DeviceLayer,
+    Layer,
+    LinearLayer,
+    ProbeEntry,
+    SurrogateEntry,
+    TrainingEntry,
+    TrainProtocol,
+)
+from labctl.training import network
+from labctl.training.blackbox import Device, Response
+from labctl.training.evidence import Probing
+from labctl.training.plan import Course
+from labctl.training.readout import Task
+from labctl.training.surrogate.settings import FitTerm, SurrogateSettings
+from labctl.training.trainer import Optimisation, Samples, Settings
+
+
+class Sizes(Device):
+    """The sizes of a device that is not open yet: a model can be checked on it.
+
+    Parameters
+    ----------
+    entry
+        The operating point that it will have.
+    """
+
+    def __init__(self, entry: ReservoirEntry) -> None:
+        self._entry = entry
+
+    @property
+    @override
+    def layout(self) -> tuple[int, int]:
+        """Rows and columns of macropixels."""
+        return self._entry.macropixels
+
+    @property
+    @override
+    def pixels(self) -> int:
+        """Number of macropixels."""
+        return self.layout[0] * self.layout[1]
+
+    @property
+    @override
+    def outputs(self) -> int:
+        """Number of outputs."""
+        return self._entry.bins[0] * self._entry.bins[1]
+
+    @override
+    def __call__(
+        self, phase: Tensor, *, category: str, layer: int, step: int
+    ) -> Response:
+        """Refuse: there is no device behind it.
+
+        Raises
+        ------
+        RuntimeError
+            Always.
+        """
+        text = f"sizes: asked for {category} exposures, expected an open reservoir"
+        raise RuntimeError(text)
+
+
+class AsEvaluation(Device):
+    """A device whose every exposure is booked as ``evaluate``.
+
+    For reference lines: their shots never return to the training.
+
+    Parameters
+    ----------
+    device
+        The device.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    @property
+    @override
+    def layout(self) -> tuple[int, int]:
+        """Rows and columns of macropixels."""
+        return self._device.layout
+
+    @property
+    @override
+    def pixels(self) -> int:
+        """Number of macropixels."""
+        return self._device.pixels
+
+    @property
+    @override
+    def outputs(self) -> int:
+        """Number of outputs."""
+        return self._device.outputs
+
+    @override
+    def __call__(
+        self, phase: Tensor, *, category: str, layer: int, step: int
+    ) -> Response:
+        """Expose; ``category`` and ``step`` are replaced."""
+        return self._device(phase, category="evaluate", layer=layer, step=-1)
+
+
+def layer_spec(layer: Layer) -> network.LayerSpec:
+    """Give one layer of a protocol's model, for training.
+
+    Parameters
+    ----------
+    layer
+        As the protocol has it.
+    """
+    if isinstance(layer, DeviceLayer):
+        return network.DeviceSpec(**layer.model_dump(exclude={"layer"}))
+    if isinstance(layer, LinearLayer):
+        return network.LinearSpec(layer.outputs)
+    if isinstance(layer, ActivationLayer):
+        return network.ActivationSpec(layer.function)
+    return network.StandardiseSpec()
+
+
+def build(
+    protocol: TrainProtocol,
+    dataset: Dataset,
+    device: Device,
+    generator: torch.Generator,
+) -> network.Network:
+    """Build the model of a protocol.
+
+    Parameters
+    ----------
+    protocol
+        The protocol.
+    dataset
+        Gives the number of inputs and outputs.
+    device
+        Serves its device layers.
+    generator
+        Seeds theta, dither and digital weights.
+
+    Returns
+    -------
+    model
+        In torch's default dtype.
+
+    Raises
+    ------
+    ValueError
+        The layers do not fit each other, the data, or the panel.
+    """
+    return network.build(
+        [layer_spec(layer) for layer in protocol.model],
+        network.Ends(dataset.features, dataset.outputs),
+        device=device,
+        generator=generator,
+    )
+
+
+def task(dataset: Dataset) -> Task:
+    """Say what the outputs of a model are meant to be.
+
+    Parameters
+    ----------
+    dataset
+        The data.
+    """
+    return Task(dataset.task, dataset.outputs)
+
+
+def samples(split: Split) -> Samples:
+    """Give a split as tensors, in torch's default dtype.
+
+    Parameters
+    ----------
+    split
+        The split.
+    """
+    y = torch.from_numpy(split.y)
+    default = torch.get_default_dtype()
+    return Samples(
+        torch.from_numpy(split.x).to(default),
+        y.to(default) if y.is_floating_point() else y,
+    )
+
+
+def surrogate_settings(entry: SurrogateEntry) -> SurrogateSettings:
+    """Give the surrogate of a protocol, for training.
+
+    Parameters
+    ----------
+    entry
+        As the protocol has it.
+    """
+    terms = tuple(FitTerm(term.name, term.weight, term.a) for term in entry.loss)
+    return SurrogateSettings(**{**entry.model_dump(exclude={"loss"}), "loss": terms})
+
+
+def probing(entry: ProbeEntry) -> Probing:
+    """Give the probes of a protocol, for training.
+
+    Parameters
+    ----------
+    entry
+        As the protocol has it.
+    """
+    return Probing(**entry.model_dump())
+
+
+def optimisation(entry: TrainingEntry) -> Optimisation:
+    """Give the optimiser of a protocol, for training.
+
+    Parameters
+    ----------
+    entry
+        As the protocol has it.
+    """
+    return Optimisation(**entry.model_dump())
+
+
+def course(protocol: TrainProtocol, dataset: Dataset) -> Course:
+    """Say what a training of this protocol consists of, for the plan.
+
+    Parameters
+    ----------
+    protocol
+        The protocol.
+    dataset
+        The data.
+    """
+    probes, estimator = protocol.probes, protocol.estimator
+    sampled = estimator.probes if estimator.name == "control-variate" else 0
+    return Course(
+        train=len(dataset.train),
+        validation=len(dataset.validation),
+        batch=protocol.training.batch,
+        device_layers=sum(layer.layer == "device" for layer in protocol.model),
+        noise_repeats=probes.noise_repeats,
+        paired_per_step=probes.paired_per_step,
+        held_out_per_step=probes.held_out_per_step,
+        probes_per_sample=sampled,
+        validate_every=protocol.training.validate_every,
+    )
+
+
+def settings(protocol: TrainProtocol, dataset: Dataset, steps: int) -> Settings:
+    """How a training of this protocol goes.
+
+    Parameters
+    ----------
+    protocol
+        The protocol.
+    dataset
+        The data.
+    steps
+        Optimiser steps.
+    """
+    return Settings(
+        task=task(dataset),
+        steps=steps,
+        optimisation=optimisation(protocol.training),
+        probing=probing(protocol.probes),
+    )

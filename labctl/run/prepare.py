@@ -1,0 +1,43 @@
+"""From a protocol's name to a job that was checked and costs nothing yet."""
+
+from typing import cast
+
+from labctl.protocol import EvaluateProtocol, ScanProtocol, TrainProtocol
+from labctl.run import evaluate, scan, train
+from labctl.run.evaluate import EvaluateJob
+from labctl.run.scan import ScanJob
+from labctl.run.setting import Options, Setting, resolve
+from labctl.run.train import TrainJob
+
+Job = TrainJob | EvaluateJob | ScanJob
+
+__all__ = ["Job", "Options", "prepare"]
+
+
+def prepare(name: str, options: Options) -> Job:
+    """Read a protocol, choose its bench, check both, and forecast the cost.
+
+    Parameters
+    ----------
+    name
+        A path, or the name of a shipped protocol.
+    options
+        What the command line adds.
+
+    Returns
+    -------
+    job
+        To be executed; nothing was opened or created.
+
+    Raises
+    ------
+    InputError
+        Something is refused; the message has every fault.
+    """
+    setting = resolve(name, options)
+    # A type checker cannot carry the class of one field over to its owner.
+    if isinstance(setting.protocol, TrainProtocol):
+        return train.prepare(cast("Setting[TrainProtocol]", setting))
+    if isinstance(setting.protocol, EvaluateProtocol):
+        return evaluate.prepare(cast("Setting[EvaluateProtocol]", setting))
+    return scan.prepare(cast("Setting[ScanProtocol]", setting))

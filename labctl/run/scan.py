@@ -1,0 +1,271 @@
+"""Kind ``scan``: one setting swept, the outputs recorded at every value."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labctl import bench as benches
+from labctl import data, document
+from labctl.bench import BenchSource
+from labctl.calibration import ReservoirEntry
+from labctl.errors import ProtocolError
+from labctl.protocol import ScanProtocol
+from labctl.recording import disk
+from labctl.recording.layout import scan_layout
+from labctl.reservoir import TURN, Ledger, Reservoir
+from labctl.run.progress import Progress, Update
+from labctl.run.setting import (
+    Forecast,
+    Outcome,
+    Session,
+    Setting,
+    opened,
+    operating_point,
+    shot_seconds,
+    shot_spec,
+)
+from labctl.training.encoding import Additive
+
+BENCH_PREFIX = "bench_file."
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One value of the swept setting, checked.
+
+    Parameters
+    ----------
+    value
+        What the setting is here.
+    setting
+        The run as it is here.
+    phase
+        Phases shown, ``[pattern, macropixel]``, in rad.
+    """
+
+    value: object
+    setting: Setting[ScanProtocol]
+    phase: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ScanJob:
+    """A scan, checked at every point; nothing is open yet.
+
+    Parameters
+    ----------
+    setting
+        The run.
+    points
+        Every point, in order.
+    forecast
+        What it will cost.
+    """
+
+    setting: Setting[ScanProtocol]
+    points: tuple[Point, ...]
+    forecast: Forecast
+
+    @property
+    def headline(self) -> str:
+        """First line that a person reads."""
+        return self.setting.headline
+
+
+def prepare(setting: Setting[ScanProtocol]) -> ScanJob:
+    """Check a scan at every value before anything opens.
+
+    Parameters
+    ----------
+    setting
+        The run.
+
+    Returns
+    -------
+    job
+        Ready to execute.
+
+    Raises
+    ------
+    ProtocolError
+        A value is refused, or the outputs would change their number.
+    """
+    protocol = setting.protocol
+    points = tuple(_point(setting, value) for value in protocol.values)
+    for point in points:
+        _check_sizes(setting, points[0], point)
+    shots = sum(len(point.phase) for point in points) * protocol.repeats
+    if protocol.budget is not None and shots > protocol.budget.shots:
+        text = f"shots={protocol.budget.shots}, expected at least {shots} for this scan"
+        raise ProtocolError([setting.document.fault("budget.shots", text)])
+    layout = scan_layout(shot_spec(setting))
+    nbytes = disk.estimate_bytes(layout, shots, 0, 0, 0, 0)
+    disk.check_room(setting.out, nbytes)
+    forecast = Forecast(
+        shots={"evaluate": shots},
+        shot_s=max(
+            shot_seconds(point.setting.source, point.setting.entry) for point in points
+        ),
+        simulated=setting.source.file.simulated,
+        nbytes=nbytes,
+        note=f"points: {len(points)} values of {protocol.sweep}",
+    )
+    return ScanJob(setting, points, forecast)
+
+
+def _point(setting: Setting[ScanProtocol], value: object) -> Point:
+    sweep = setting.protocol.sweep
+    override = f"{sweep}={json.dumps(value)}"
+    source, given = setting.source, setting.document
+    if sweep.startswith(BENCH_PREFIX):
+        source = _swept_bench(setting, override.removeprefix(BENCH_PREFIX))
+    elif sweep.split(".")[0] in {"sweep", "values", "kind", "schema_version", "bench"}:
+        text = f"sweep={sweep}, expected a setting such as reservoir.power_mw"
+        raise ProtocolError([given.fault("sweep", text)])
+    else:
+        given = document.parse(
+            given.text,
+            ScanProtocol,
+            where=setting.where,
+            overrides=(*setting.overrides, override),
+        )
+    entry = operating_point(given, source)
+    here = replace(setting, document=given, source=source, entry=entry)
+    return Point(value, here, _phases(here, entry))
+
+
+def _swept_bench(setting: Setting[ScanProtocol], override: str) -> BenchSource:
+    source = setting.source
+    key = f"{BENCH_PREFIX}{override.partition('=')[0]}"
+    if not source.file.simulated or override.startswith("limits."):
+        text = (
+            f"sweep={key}, expected a setting of the protocol: only the bench file of "
+            "a simulated bench can be swept, and never its limits"
+        )
+        raise ProtocolError([setting.document.fault("sweep", text)])
+    return benches.load(source.path, overrides=(override,))
+
+
+def _phases(setting: Setting[ScanProtocol], entry: ReservoirEntry) -> Tensor:
+    patterns, layout = setting.protocol.patterns, entry.macropixels
+    size = layout[0] * layout[1]
+    if patterns.source == "flat":
+        return torch.zeros(1, size, dtype=torch.float64)
+    if patterns.source == "random":
+        rng = np.random.default_rng([setting.protocol.seed, patterns.count])
+        drawn = rng.random((patterns.count, size)) * patterns.scale_rad
+        return torch.from_numpy(drawn)
+    if patterns.data is None:
+        text = "data is missing, expected a data set with source: data"
+        raise ProtocolError([setting.document.fault("patterns", text)])
+    loaded = data.load_entry(patterns.data, setting.folder)
+    x = torch.from_numpy(loaded.train.x[: patterns.count])
+    encoding = Additive(loaded.features, layout, input_scale_rad=patterns.scale_rad)
+    with torch.no_grad():
+        encoded: Tensor = encoding(x, torch.zeros(size, dtype=x.dtype))
+    return encoded.remainder(TURN)
+
+
+def _check_sizes(setting: Setting[ScanProtocol], first: Point, point: Point) -> None:
+    spec, other = shot_spec(first.setting), shot_spec(point.setting)
+    if spec == other or replace(other, frame_origin=spec.frame_origin) == spec:
+        return
+    text = (
+        f"{setting.protocol.sweep}={point.value} changes the number of macropixels, "
+        "outputs or frame pixels, expected the same at every point. Scan it in "
+        "separate runs."
+    )
+    raise ProtocolError([setting.document.fault("values", text)])
+
+
+def execute(job: ScanJob, progress: Progress) -> Outcome:
+    """Measure every point.
+
+    Parameters
+    ----------
+    job
+        A scan that was prepared.
+    progress
+        Whoever listens.
+
+    Returns
+    -------
+    outcome
+        How it ended.
+
+    Raises
+    ------
+    LabctlError
+        A device, a limit or the record stopped it.
+    """
+    setting, ledger = job.setting, Ledger(None)
+    first = job.points[0].setting
+    means: list[list[float]] = []
+    with opened(
+        replace(first, out=setting.out), scan_layout(shot_spec(first)), progress
+    ) as session:
+        for number, point in enumerate(job.points):
+            with _at(session, point, ledger) as reservoir:
+                means.append(_measure(session, reservoir, point, number))
+            progress.update(
+                Update("scan", number + 1, len(job.points), ledger.spent, None, {})
+            )
+        result = {
+            "metric": "mean output",
+            "unit": "electron",
+            "sweep": setting.protocol.sweep,
+            "values": list(setting.protocol.values),
+            "mean_outputs": means,
+        }
+        session.recorder.set_result(result)
+        path = session.recorder.path
+    return Outcome(path, "complete", result, dict(ledger.counts), _summary(job, means))
+
+
+@contextmanager
+def _at(session: Session, point: Point, ledger: Ledger) -> Iterator[Reservoir]:
+    """Yield the reservoir of a point: on the open bench, or on one of its own."""
+    here, first = point.setting, session.setting
+    same_file = here.source.file == first.source.file
+    if same_file and here.protocol.seed == first.protocol.seed:
+        yield session.reservoir(here.entry, ledger)
+        return
+    with benches.open(here.source, seed=here.protocol.seed) as other:
+        yield replace(session, bench=other).reservoir(here.entry, ledger)
+
+
+def _measure(
+    session: Session, reservoir: Reservoir, point: Point, number: int
+) -> list[float]:
+    repeats, count = point.setting.protocol.repeats, len(point.phase)
+    value = point.value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    outputs = []
+    for repeat in range(repeats):
+        response = reservoir(point.phase, category="evaluate", step=number)
+        session.recorder.append(
+            "points",
+            value=np.full(count, value if is_number else number, dtype=np.float64),
+            text=np.array([json.dumps(value)[:64]] * count),
+            pattern=np.arange(count),
+            repeat=np.full(count, repeat),
+            shot=session.recorder.lengths["shots"] - count + np.arange(count),
+            outputs=response.y.numpy(),
+        )
+        session.recorder.commit()
+        outputs.append(response.y)
+    return [float(mean) for mean in torch.cat(outputs).mean(dim=0)]
+
+
+def _summary(job: ScanJob, means: list[list[float]]) -> str:
+    lines = [f"{'value':>12}  mean output, electrons a bin (all bins)"]
+    for value, row in zip(job.setting.protocol.values, means, strict=True):
+        lines.append(f"{value!s:>12}  {np.mean(row):.1f}")
+    lines.append(f"record: {job.setting.out}")
+    lines.append(f"next:   labctl report {job.setting.out}")
+    return "\n".join(lines)

@@ -1,0 +1,557 @@
+"""What a run starts from: protocol, bench and operating point, checked together.
+
+::
+
+    protocol file, options --resolve--> Setting (nothing opened, nothing created)
+    Setting --opened--> Session: bench open, record open, shots flowing into it
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from labctl import bench as benches
+from labctl import document
+from labctl.bench import Bench, BenchSource
+from labctl.calibration import ReservoirEntry
+from labctl.document import Document
+from labctl.errors import Fault, ProtocolError
+from labctl.protocol import ADAPTER, EvaluateProtocol, ScanProtocol, TrainProtocol
+from labctl.recording import disk
+from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
+from labctl.recording.layout import Layout, ShotSpec
+from labctl.recording.writer import Recorder
+from labctl.reservoir import Ledger, Reservoir, Shots
+from labctl.run.progress import Progress
+
+AnyProtocol = TrainProtocol | EvaluateProtocol | ScanProtocol
+P = TypeVar("P", bound=AnyProtocol)
+RECORDS = Path("records")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line adds to a protocol.
+
+    Parameters
+    ----------
+    bench
+        Bench to use; None leaves the choice to protocol and environment.
+    out
+        Record to write; None names one after protocol and time.
+    overwrite
+        Replace a record that is there.
+    seed
+        Replaces the protocol's.
+    overrides
+        ``key.path=value`` each.
+    simulate
+        Use the bench's simulated twin.
+    """
+
+    bench: str | None = None
+    out: Path | None = None
+    overwrite: bool = False
+    seed: int | None = None
+    overrides: tuple[str, ...] = ()
+    simulate: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Setting(Generic[P]):
+    """A protocol on a bench, checked; nothing is open yet.
+
+    Parameters
+    ----------
+    document
+        The protocol with its text and positions.
+    source
+        The bench file with its calibrations.
+    entry
+        The operating point: the bench's, with the protocol's replacements.
+    out
+        Where the record goes.
+    options
+        What the command line added.
+    overrides
+        ``key.path=value`` each, the seed included.
+    headline
+        First line that a person reads: which bench, and why.
+    """
+
+    document: Document[P]
+    source: BenchSource
+    entry: ReservoirEntry
+    out: Path
+    options: Options
+    overrides: tuple[str, ...]
+    headline: str
+
+    @property
+    def protocol(self) -> P:
+        """The protocol."""
+        return self.document.value
+
+    @property
+    def folder(self) -> Path:
+        """Folder that file names in the protocol are relative to."""
+        return Path() if self.document.path is None else self.document.path.parent
+
+    @property
+    def where(self) -> str:
+        """What messages call the protocol."""
+        return str(self.document.path)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will cost.
+
+    Parameters
+    ----------
+    shots
+        Exposures by category.
+    shot_s
+        Time on the bench clock of one exposure.
+    simulated
+        Whether that clock is virtual.
+    nbytes
+        Size of the record.
+    note
+        A line on what the exposures are.
+    """
+
+    shots: dict[str, int]
+    shot_s: float
+    simulated: bool
+    nbytes: int
+    note: str = ""
+
+    @property
+    def total(self) -> int:
+        """Exposures in all."""
+        return sum(self.shots.values())
+
+    def text(self) -> str:
+        """Shots, time and bytes in a few lines."""
+        made = ", ".join(f"{name} {n}" for name, n in self.shots.items() if n)
+        clock = "virtual time" if self.simulated else "bench time, plus the digital"
+        lines = [
+            f"shots: {self.total} ({made})",
+            f"time:  {self.total * self.shot_s:.0f} s of {clock} "
+            f"({1000 * self.shot_s:.1f} ms a shot)",
+            f"bytes: {self.nbytes / 2**20:.1f} MiB",
+        ]
+        return "\n".join([*lines, self.note] if self.note else lines)
+
+    def as_json(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "dry_run": True,
+            "shots": self.shots,
+            "bench_s": self.total * self.shot_s,
+            "bytes": self.nbytes,
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Parameters
+    ----------
+    record
+        The file that holds it.
+    status
+        Status that the record was closed with.
+    result
+        The figures.
+    shots
+        Exposures by category.
+    summary
+        A few lines for a person.
+    """
+
+    record: Path
+    status: str
+    result: dict[str, Any]
+    shots: dict[str, int]
+    summary: str
+
+    def as_json(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "record": str(self.record),
+            "status": self.status,
+            "result": self.result,
+            "shots": self.shots,
+        }
+
+
+def resolve(name: str, options: Options) -> Setting[AnyProtocol]:
+    """Read a protocol and its bench and check them against each other.
+
+    Parameters
+    ----------
+    name
+        A path, or the name of a shipped protocol.
+    options
+        What the command line adds.
+
+    Returns
+    -------
+    setting
+        Everything that a run needs; nothing was opened or created.
+
+    Raises
+    ------
+    InputError
+        A file, an option or the combination is refused.
+    """
+    path = document.find(name, "protocols")
+    overrides = options.overrides
+    if options.seed is not None:
+        overrides = (*overrides, f"seed={options.seed}")
+    protocol = document.read(path, ADAPTER, overrides=overrides)
+    chosen, reason = benches.choose(protocol.value.bench, options.bench)
+    source = benches.load(chosen)
+    entry = operating_point(protocol, source)
+    out = options.out
+    if out is None:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        out = RECORDS / f"{path.stem}-{stamp}.h5"
+    if options.out is not None or RECORDS.exists():
+        disk.check_target(out, overwrite=options.overwrite)
+    simulated = source.file.simulated or options.simulate
+    headline = (
+        f"bench: {source.file.name} ({reason}), "
+        f"{'SIMULATED' if simulated else 'real devices'}"
+    )
+    return Setting(protocol, source, entry, out, options, overrides, headline)
+
+
+def operating_point(protocol: Document[P], source: BenchSource) -> ReservoirEntry:
+    """Put the protocol's replacements into the bench's reservoir section.
+
+    Parameters
+    ----------
+    protocol
+        The protocol; faults are shown in its lines.
+    source
+        The bench.
+
+    Returns
+    -------
+    entry
+        The operating point, within the bench's limits.
+
+    Raises
+    ------
+    ProtocolError
+        It is beyond a limit, or its parts do not fit each other.
+    """
+    bench = source.file
+    replaced = protocol.value.reservoir.model_dump(exclude_none=True)
+    entry = bench.reservoir.model_copy(update=replaced)
+    faults: list[Fault] = []
+
+    def refuse(key: str, text: str) -> None:
+        faults.append(protocol.fault(f"reservoir.{key}", text))
+
+    for key in ("power_mw", "exposure_s"):
+        for text in benches.limit_faults(bench, **{key: getattr(entry, key)}):
+            refuse(key, text)
+    for axis, size in enumerate(("height", "width")):
+        if entry.bins[axis] > entry.region[2 + axis]:
+            refuse(
+                "bins",
+                f"bins={list(entry.bins)}, expected at most one a pixel of region "
+                f"{size} {entry.region[2 + axis]}. Use fewer bins or a larger region.",
+            )
+    if faults:
+        raise ProtocolError(faults)
+    return entry
+
+
+def shot_seconds(source: BenchSource, entry: ReservoirEntry) -> float:
+    """Least time of one exposure on the bench clock: settle and expose.
+
+    Parameters
+    ----------
+    source
+        The bench.
+    entry
+        The operating point.
+    """
+    settle = [
+        record.values.settle_s
+        for record in source.records().values()
+        if record.values.kind == "settle"
+    ]
+    return entry.exposure_s + sum(settle)
+
+
+def shot_spec(setting: Setting[P]) -> ShotSpec:
+    """Sizes of what every exposure leaves in the record.
+
+    Parameters
+    ----------
+    setting
+        The run.
+    """
+    entry, record = setting.entry, setting.protocol.record
+    top, left, height, width = entry.region
+    return ShotSpec(
+        n_macropixels=entry.macropixels[0] * entry.macropixels[1],
+        n_outputs=entry.bins[0] * entry.bins[1],
+        frame_shape=(height, width) if record.frames == "full" else None,
+        frame_origin=(top, left),
+        compression=record.compression,
+    )
+
+
+@dataclass(eq=False)
+class Session:
+    """An open bench and an open record; shots flow from one into the other.
+
+    Parameters
+    ----------
+    setting
+        What it was opened for.
+    bench
+        The open bench.
+    recorder
+        The open record.
+    progress
+        Whoever listens.
+    """
+
+    setting: Setting[Any]
+    bench: Bench
+    recorder: Recorder
+    progress: Progress
+    _warned: set[str] = field(default_factory=set)
+
+    def reservoir(self, entry: ReservoirEntry, ledger: Ledger) -> Reservoir:
+        """Make a function of the bench, whose shots are recorded.
+
+        Parameters
+        ----------
+        entry
+            The operating point.
+        ledger
+            Where exposures are booked.
+        """
+        return Reservoir(self.bench, entry, ledger=ledger, sink=self.write)
+
+    def write(self, shots: Shots) -> None:
+        """Record a batch of shots, and make it safe.
+
+        Parameters
+        ----------
+        shots
+            The batch.
+        """
+        played, count = shots.played, len(shots.levels)
+
+        def every(value: object) -> list[object]:
+            return [value] * count
+
+        columns = {
+            "outputs": shots.outputs,
+            "levels": shots.levels,
+            "host_time_s": played.host_time_s,
+            "device_time_s": played.device_time_s,
+            "frame_id": played.frame_id,
+            "laser_power_mw": every(self.bench.laser.power_mw()),
+            "power_mw": shots.power_mw,
+            "attempt": every(0),
+            "step": every(shots.step),
+            "layer": every(shots.layer),
+            "category": every(shots.category),
+            "quality": every("ok"),
+            "pattern_id": played.pattern_id,
+            "trigger": played.trigger,
+            "exposure_start_s": played.exposure_start_s,
+            "exposure_end_s": played.exposure_end_s,
+            "saturated_px": shots.saturated_px,
+        }
+        if self.setting.protocol.record.frames == "full":
+            columns["frames"] = played.frames
+        self.recorder.append_shots(**{k: np.asarray(v) for k, v in columns.items()})
+        self.recorder.commit()
+        if shots.saturated_px.any():
+            self.warn(
+                "camera",
+                f"{int(shots.saturated_px.max())} saturated pixels in a frame. Lower "
+                "reservoir.exposure_s or reservoir.power_mw.",
+            )
+
+    def warn(self, source: str, text: str) -> None:
+        """Note something legal but suspicious, once for each source.
+
+        Parameters
+        ----------
+        source
+            Who says it.
+        text
+            What is suspicious, and what to do.
+        """
+        if source in self._warned:
+            return
+        self._warned.add(source)
+        self.recorder.event("warning", source, text)
+        self.progress.say(f"warning: {source}: {text}")
+
+
+@contextmanager
+def opened(
+    setting: Setting[P], layout: Layout, progress: Progress
+) -> Iterator[Session]:
+    """Open bench and record; close both, dark first, whatever happens.
+
+    Parameters
+    ----------
+    setting
+        The run.
+    layout
+        What the record holds.
+    progress
+        Whoever listens.
+
+    Yields
+    ------
+    session
+        Both, joined.
+
+    Raises
+    ------
+    LabctlError
+        Anything that opening, running or closing raises.
+    """
+    if setting.options.out is None:
+        setting.out.parent.mkdir(exist_ok=True)
+    seed, simulate = setting.protocol.seed, setting.options.simulate
+    # The record outlives the bench, so that it can say how the bench ended.
+    with benches.open(setting.source, seed=seed, simulate=simulate) as bench:
+        recorder = Recorder.create(
+            setting.out,
+            layout=layout,
+            header=header(setting, bench),
+            overwrite=setting.options.overwrite,
+        )
+        with recorder, _dark_before_closing(bench):
+            if bench.notice:
+                progress.say(bench.notice)
+                recorder.event("warning", "bench", bench.notice)
+            yield Session(setting, bench, recorder, progress)
+            recorder.set_end_time()
+
+
+@contextmanager
+def _dark_before_closing(bench: Bench) -> Iterator[None]:
+    # Closing a record can block on a full disk: the light goes off before.
+    try:
+        yield
+    finally:
+        bench.dark()
+
+
+def header(setting: Setting[P], bench: Bench) -> Header:
+    """Everything that is known before the first shot.
+
+    Parameters
+    ----------
+    setting
+        The run.
+    bench
+        The open bench.
+    """
+    entry, protocol = setting.entry, setting.protocol
+    source, digest = _calibration_source(setting.source.path, bench)
+    return Header(
+        title=protocol.title or setting.out.stem,
+        kind=protocol.kind,
+        protocol_text=setting.document.text,
+        protocol_resolved={
+            **protocol.model_dump(mode="json"),
+            "reservoir": entry.model_dump(mode="json"),
+            "bench": setting.source.file.name,
+        },
+        bench_name=bench.file.name,
+        bench_text=setting.source.text,
+        bench_sha256=setting.source.sha256,
+        simulated=bench.simulated,
+        notice=bench.notice,
+        seeds={"run": protocol.seed},
+        instrument=instrument(bench, entry),
+        calibrations={
+            kind: CalibrationEntry(
+                values={
+                    name: value
+                    for name, value in record.values.model_dump(mode="json").items()
+                    if isinstance(value, float | int)
+                },
+                source=source,
+                source_sha256=digest,
+                created=record.created.isoformat(),
+                figure_of_merit=record.figure_of_merit,
+            )
+            for kind, record in bench.calibrations.items()
+        },
+        reservoir=entry.model_dump(),
+    )
+
+
+def _calibration_source(path: Path, bench: Bench) -> tuple[str, str]:
+    current = path.with_name("current.yaml")
+    if bench.notice or not current.is_file():
+        return "given by the simulated twin", ""
+    digest = hashlib.sha256(current.read_bytes()).hexdigest()
+    return f"{path.parent.name}/{current.name}", digest
+
+
+def instrument(bench: Bench, entry: ReservoirEntry) -> dict[str, DeviceEntry]:
+    """Every device as the record describes it.
+
+    Parameters
+    ----------
+    bench
+        The open bench.
+    entry
+        The operating point.
+    """
+    slm, camera, laser = bench.slm, bench.camera, bench.laser
+    settings = bench.settings()
+    fields: dict[str, dict[str, Any]] = {
+        "laser": {"type": "Laser", "name": laser.name, "power": entry.power_mw},
+        "slm": {
+            "shape": list(slm.shape),
+            "pitch_um": slm.pitch_um,
+            "bit_depth": slm.bit_depth,
+            "lut": bench.phase_curve_rad(),
+        },
+        "camera": {
+            "shape": list(camera.shape),
+            "x_pixel_size": camera.pixel_um,
+            "y_pixel_size": camera.pixel_um,
+            "count_time": entry.exposure_s,
+            "bit_depth_readout": camera.bit_depth,
+            "gain": entry.gain_db,
+            "roi": list(entry.region),
+        },
+    }
+    entries = {
+        role: DeviceEntry(identity, settings[role], fields.get(role, {}))
+        for role, identity in bench.identities().items()
+    }
+    entries["beam"] = DeviceEntry(fields={"incident_wavelength": laser.wavelength_nm})
+    if bench.world is not None:
+        entries["world"] = DeviceEntry(settings=bench.world.describe())
+    return entries

@@ -1,0 +1,514 @@
+"""Kind ``train``: a model with the device in it, and what came of it."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from labctl import data
+from labctl.data import Dataset
+from labctl.errors import OutcomeError, ProtocolError
+from labctl.protocol import TrainProtocol
+from labctl.recording import disk
+from labctl.recording.layout import train_layout
+from labctl.reservoir import Ledger, Reservoir
+from labctl.run import model
+from labctl.run.progress import Progress, Update
+from labctl.run.setting import (
+    Forecast,
+    Outcome,
+    Session,
+    Setting,
+    opened,
+    shot_seconds,
+    shot_spec,
+)
+from labctl.training.estimator import (
+    ControlVariate,
+    Correction,
+    Estimator,
+    Given,
+    Trust,
+)
+from labctl.training.journal import ProbeRows, Result, Row, Status
+from labctl.training.plan import Plan, TooSmall, plan
+from labctl.training.surrogate.build import build as build_surrogate
+from labctl.training.surrogate.fit import Fitter
+from labctl.training.trainer import Parts, Samples, Trainer
+
+METRICS = ("score_validation",)
+TWINS = {"twin-dense", "twin-modes"}
+# A checkpoint holds the model, the surrogate and what they need, in float32.
+CHECKPOINT_BYTES = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class TrainJob:
+    """A training, checked; nothing is open yet.
+
+    Parameters
+    ----------
+    setting
+        The run.
+    dataset
+        Its data.
+    planned
+        What the budget pays for.
+    forecast
+        What it will cost.
+    """
+
+    setting: Setting[TrainProtocol]
+    dataset: Dataset
+    planned: Plan
+    forecast: Forecast
+
+    @property
+    def headline(self) -> str:
+        """First line that a person reads."""
+        return self.setting.headline
+
+
+def prepare(setting: Setting[TrainProtocol]) -> TrainJob:
+    """Check a training before anything opens.
+
+    Parameters
+    ----------
+    setting
+        The run.
+
+    Returns
+    -------
+    job
+        Ready to execute.
+
+    Raises
+    ------
+    InputError
+        Data, model, probes, budget or bench do not fit each other.
+    """
+    protocol = setting.protocol
+    dataset = data.load_entry(protocol.data, setting.folder)
+    _check_model(setting, dataset)
+    _check_probes(setting)
+    planned = _planned(setting, dataset)
+    shots = _forecast_shots(protocol, dataset, planned)
+    layout = train_layout(shot_spec(setting), metrics=METRICS)
+    nbytes = disk.estimate_bytes(
+        layout,
+        shots=sum(shots.values()),
+        steps=planned.steps,
+        probes=planned.counts["probe"],
+        checkpoints=planned.steps // protocol.record.checkpoint_every + 1,
+        checkpoint_bytes=CHECKPOINT_BYTES,
+    )
+    disk.check_room(setting.out, nbytes)
+    forecast = Forecast(
+        shots=shots,
+        shot_s=shot_seconds(setting.source, setting.entry),
+        simulated=setting.source.file.simulated,
+        nbytes=nbytes,
+        note=(
+            f"steps: {planned.steps} of {protocol.training.batch} samples "
+            f"({planned.epochs:.1f} epochs); evaluate lies outside the budget of "
+            f"{protocol.budget.shots}"
+        ),
+    )
+    return TrainJob(setting, dataset, planned, forecast)
+
+
+def _check_model(setting: Setting[TrainProtocol], dataset: Dataset) -> None:
+    protocol = setting.protocol
+    sizes = model.Sizes(setting.entry)
+    try:
+        model.build(protocol, dataset, sizes, torch.Generator())
+        build_surrogate(
+            model.surrogate_settings(protocol.surrogate),
+            pixels=sizes.pixels,
+            outputs=sizes.outputs,
+            generator=torch.Generator(),
+        )
+    except ValueError as error:
+        raise ProtocolError([setting.document.fault("model", str(error))]) from error
+    if protocol.reference.oracle and setting.source.file.oracle is None:
+        text = (
+            f"oracle=true, but bench {setting.source.file.name} has none: only "
+            "simulated light knows its gradient. Set it to false."
+        )
+        raise ProtocolError([setting.document.fault("reference.oracle", text)])
+
+
+def _check_probes(setting: Setting[TrainProtocol]) -> None:
+    protocol, probes = setting.protocol, setting.protocol.probes
+    terms = {term.name for term in protocol.surrogate.loss}
+    wants = protocol.surrogate.name not in TWINS or bool(terms - {"value"})
+    sampled = protocol.estimator.name == "control-variate"
+    if wants and not (probes.paired_per_step or sampled):
+        text = (
+            f"paired_per_step=0, but surrogate {protocol.surrogate.name} is fitted to "
+            "differences: a dithered exposure has no baseline to be compared with. "
+            "Set paired_per_step, or use twin-modes with the loss value."
+        )
+        raise ProtocolError([setting.document.fault("probes.paired_per_step", text)])
+    if sampled and probes.noise_repeats < 2:
+        text = (
+            f"noise_repeats={probes.noise_repeats}, expected at least 2: a control "
+            "variate weighs its probes by the measured noise"
+        )
+        raise ProtocolError([setting.document.fault("probes.noise_repeats", text)])
+
+
+def _planned(setting: Setting[TrainProtocol], dataset: Dataset) -> Plan:
+    protocol = setting.protocol
+    try:
+        found = plan(protocol.budget.shots, model.course(protocol, dataset))
+    except ValueError as error:
+        fault = setting.document.fault("training.batch", str(error))
+        raise ProtocolError([fault]) from error
+    if isinstance(found, TooSmall):
+        raise ProtocolError([setting.document.fault("budget.shots", str(found))])
+    return found
+
+
+def _forecast_shots(
+    protocol: TrainProtocol, dataset: Dataset, planned: Plan
+) -> dict[str, int]:
+    shots = dict(planned.counts)
+    layers = model.course(protocol, dataset).device_layers
+    test, train = len(dataset.test) * layers, len(dataset.train) * layers
+    # Two final tests, and the training split for the readout-only line.
+    shots["evaluate"] += 2 * test + train
+    if protocol.reference.oracle:
+        batch = protocol.training.batch * layers
+        shots["evaluate"] += train + planned.steps * batch + test
+    return shots
+
+
+class _Listener:
+    """Writes what a training tells into the record, and shows it."""
+
+    def __init__(self, job: TrainJob, session: Session, reservoir: Reservoir) -> None:
+        self._job, self._session, self._reservoir = job, session, reservoir
+        self._start_s = time.monotonic()
+        self.trainer: Trainer | None = None
+
+    def stage(self, text: str) -> None:
+        self._session.progress.say(text)
+        self._session.recorder.event("info", "training", text)
+
+    def beat(self) -> None:
+        self._session.bench.beat()
+
+    def probes(self, rows: ProbeRows) -> None:
+        count = len(rows.shot_base)
+        self._session.recorder.append(
+            "probes",
+            step=[rows.step] * count,
+            layer=[rows.layer] * count,
+            shot_base=rows.shot_base.numpy(),
+            shot_plus=rows.shot_plus.numpy(),
+            df=rows.d_f.double().numpy(),
+            cotangent=rows.cotangent.double().numpy(),
+        )
+
+    def step(self, row: Row) -> None:
+        session, protocol = self._session, self._job.setting.protocol
+        session.recorder.append(
+            "training",
+            step=[row.step],
+            loss=[row.loss],
+            loss_surrogate=[row.loss_surrogate],
+            lr=[row.lr],
+            accuracy=[row.accuracy],
+            cosine=[row.cosine],
+            cosine_error=[row.cosine_error],
+            score_validation=[row.score_validation],
+            shots=[row.shots],
+            time_s=[session.bench.clock.now()],
+        )
+        if (row.step + 1) % protocol.record.checkpoint_every == 0:
+            self.checkpoint(row.step + 1, "step")
+        session.recorder.commit()
+        session.progress.update(
+            Update(
+                "training",
+                row.step + 1,
+                self._job.planned.steps,
+                self._reservoir.ledger.spent,
+                protocol.budget.shots,
+                {
+                    "loss": row.loss,
+                    "accuracy": row.accuracy,
+                    "cosine": row.cosine,
+                },
+            )
+        )
+
+    def checkpoint(self, step: int, kind: str) -> None:
+        if self.trainer is None:
+            return
+        parts = self.trainer.parts
+        surrogate = parts.fitter.answering.state_dict() if parts.fitter else {}
+        state = {
+            "network": dict(parts.network.state_dict()),
+            "surrogate": dict(surrogate),
+            "ledger": self._reservoir.ledger.state_dict(),
+        }
+        self._session.recorder.checkpoint(step, kind, state)
+
+
+@dataclass(frozen=True)
+class _Scores:
+    test: float
+    readout: float
+    oracle: float | None
+
+
+def execute(job: TrainJob, progress: Progress) -> Outcome:
+    """Train, test, and measure the reference lines.
+
+    Parameters
+    ----------
+    job
+        A training that was prepared.
+    progress
+        Whoever listens.
+
+    Returns
+    -------
+    outcome
+        How it ended.
+
+    Raises
+    ------
+    OutcomeError
+        The training failed in a way it knows; the record tells.
+    LabctlError
+        A device, a limit or the record stopped it.
+    """
+    setting = job.setting
+    layout = train_layout(shot_spec(setting), metrics=METRICS)
+    # Spin barriers between threads cost more than a second thread brings here.
+    with _one_thread(), opened(setting, layout, progress) as session:
+        ledger = Ledger(setting.protocol.budget.shots)
+        reservoir = session.reservoir(setting.entry, ledger)
+        start_s = time.monotonic()
+        trainer, listener = _trainer(job, session, reservoir)
+        trained, scores = _train(job, trainer, reservoir)
+        train_s = time.monotonic() - start_s
+        listener.checkpoint(trained.steps, "final")
+        if setting.protocol.reference.oracle and trained.status is Status.COMPLETED:
+            progress.say("reference: the same training with the true gradient")
+            scores = replace(scores, oracle=_oracle_score(job, reservoir, progress))
+        result = _result(job, trained, scores, train_s)
+        session.recorder.set_result(result)
+        if trained.status is not Status.COMPLETED:
+            session.recorder.event("error", "training", trained.status.value)
+            session.recorder.set_status("failed")
+        session.recorder.commit()
+    if trained.status is not Status.COMPLETED:
+        text = f"{setting.where}: training stopped at step {trained.steps}: "
+        raise OutcomeError(text + trained.status.value)
+    return Outcome(
+        setting.out,
+        "complete",
+        result,
+        dict(ledger.counts),
+        _summary(job, result, ledger),
+    )
+
+
+def _train(
+    job: TrainJob, trainer: Trainer, reservoir: Reservoir
+) -> tuple[Result, _Scores]:
+    """Prepare, judge the untrained device, train, judge the trained one."""
+    ledger, test = reservoir.ledger, model.samples(job.dataset.test)
+    untrained = math.nan
+    trainer.prepare()
+    if trainer.prepared:
+        with ledger.outside_budget():
+            readout = trainer.readout()
+            hidden = trainer.features(test)
+            untrained = trainer.settings.task.score(readout(hidden), test.y)
+    trained = trainer.run()
+    score = math.nan
+    if trained.status is Status.COMPLETED:
+        with ledger.outside_budget():
+            score = trainer.score(test)
+    return trained, _Scores(score, untrained, None)
+
+
+def _trainer(
+    job: TrainJob, session: Session, reservoir: Reservoir
+) -> tuple[Trainer, _Listener]:
+    protocol, dataset = job.setting.protocol, job.dataset
+    generator = torch.Generator().manual_seed(protocol.seed)
+    network = model.build(protocol, dataset, reservoir, generator)
+    settings = model.surrogate_settings(protocol.surrogate)
+    surrogate = build_surrogate(
+        settings,
+        pixels=reservoir.pixels,
+        outputs=reservoir.outputs,
+        generator=generator,
+    )
+    fitter = Fitter(surrogate, settings, generator)
+    correction_generator = torch.Generator().manual_seed(protocol.seed + 1)
+
+    def make_estimator(noise: Tensor | None) -> Estimator:
+        entry = protocol.estimator
+        if entry.name == "trust" or noise is None:
+            return Trust(fitter.answering)
+        return ControlVariate(
+            fitter.answering,
+            reservoir,
+            Correction(
+                probes=entry.probes,
+                rms_rad=protocol.probes.paired_rad,
+                gain=None if entry.gain == "optimal" else entry.gain,
+            ),
+            noise=noise,
+            generator=correction_generator,
+        )
+
+    listener = _Listener(job, session, reservoir)
+    trainer = Trainer(
+        Parts(network, reservoir, make_estimator, fitter),
+        model.samples(dataset.train),
+        model.settings(protocol, dataset, job.planned.steps),
+        validation=_validation(dataset),
+        listener=listener,
+        generator=generator,
+    )
+    listener.trainer = trainer
+    return trainer, listener
+
+
+def _validation(dataset: Dataset) -> Samples | None:
+    return model.samples(dataset.validation) if len(dataset.validation) else None
+
+
+class _Reference:
+    """Keeps the guard awake and shows how far the reference line is."""
+
+    def __init__(self, job: TrainJob, reservoir: Reservoir, progress: Progress) -> None:
+        self._job, self._reservoir, self._progress = job, reservoir, progress
+
+    def stage(self, text: str) -> None:
+        self._progress.say(f"reference: {text}")
+
+    def probes(self, rows: ProbeRows) -> None:
+        """Have nothing to keep: a reference takes no probes."""
+
+    def beat(self) -> None:
+        self._reservoir.bench.beat()
+
+    def step(self, row: Row) -> None:
+        figures = {"loss": row.loss, "accuracy": row.accuracy}
+        steps = self._job.planned.steps
+        self._progress.update(
+            Update("reference", row.step + 1, steps, row.shots, None, figures)
+        )
+
+
+def _oracle_score(job: TrainJob, reservoir: Reservoir, progress: Progress) -> float:
+    """Train once more, from the same start, with the gradient that nobody knows."""
+    protocol, dataset = job.setting.protocol, job.dataset
+    generator = torch.Generator().manual_seed(protocol.seed)
+    device = model.AsEvaluation(reservoir)
+    source = reservoir.gradient_source()
+    settings = model.settings(protocol, dataset, job.planned.steps)
+    quiet = replace(
+        settings.probing,
+        dither_rad=(0.0, 0.0),
+        paired_per_step=0,
+        held_out_per_step=0,
+        noise_repeats=0,
+    )
+    trainer = Trainer(
+        Parts(
+            model.build(protocol, dataset, device, generator),
+            device,
+            lambda _noise: Given(source),
+        ),
+        model.samples(dataset.train),
+        replace(
+            settings,
+            probing=quiet,
+            optimisation=replace(settings.optimisation, validate_every=0),
+        ),
+        listener=_Reference(job, reservoir, progress),
+        generator=generator,
+    )
+    with reservoir.ledger.outside_budget():
+        trained = trainer.run()
+        if trained.status is not Status.COMPLETED:
+            return math.nan
+        return trainer.score(model.samples(dataset.test))
+
+
+def _result(
+    job: TrainJob, trained: Result, scores: _Scores, train_s: float
+) -> dict[str, Any]:
+    task = model.task(job.dataset)
+    return {
+        "metric": task.metric,
+        "direction": task.direction,
+        "score_test": _number(scores.test),
+        "score_readout": _number(scores.readout),
+        "score_oracle": None if scores.oracle is None else _number(scores.oracle),
+        "status": trained.status.value,
+        "steps": trained.steps,
+        "cosine": _number(trained.cosine.value),
+        "cosine_error": _number(trained.cosine.error),
+        "train_s": round(train_s, 1),
+        "data": job.dataset.name,
+        "data_sha256": job.dataset.sha256,
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else round(value, 6)
+
+
+def _summary(job: TrainJob, result: dict[str, Any], ledger: Ledger) -> str:
+    better = "higher" if result["direction"] == "up" else "lower"
+    lines = [
+        f"{result['metric']} on {len(job.dataset.test)} test samples "
+        f"({better} is better)"
+    ]
+    for name, text in (
+        ("score_readout", "readout only, theta as it started"),
+        ("score_test", "trained device"),
+        ("score_oracle", "oracle: trained with the true gradient"),
+    ):
+        if result[name] is not None:
+            lines.append(f"  {result[name]:.3f}  {text}")
+    cosine = result["cosine"]
+    if cosine is not None:
+        lines.append(
+            f"held-out cosine of the surrogate: {cosine:.2f} "
+            f"± {result['cosine_error']:.2f}"
+        )
+    made = ", ".join(f"{name} {n}" for name, n in ledger.counts.items() if n)
+    lines += [
+        f"shots: {made}; {ledger.spent} of the budget of {ledger.budget}",
+        f"record: {job.setting.out}",
+        f"next:   labctl report {job.setting.out}",
+    ]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,118 @@
+"""Check files of any kind without a bench: every fault of every file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from labctl import bench, document
+from labctl.calibration import BenchFile, CalibrationRecord, Current
+from labctl.errors import CalibrationError, Fault, InputError, ProtocolError
+from labctl.protocol import ADAPTER
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found in the files.
+
+    Parameters
+    ----------
+    good
+        Files without a fault, with what each is.
+    faults
+        Every fault, in order.
+    """
+
+    good: tuple[tuple[str, str], ...]
+    faults: tuple[Fault, ...]
+
+    def lines(self) -> list[str]:
+        """Give a line for each good file; :meth:`raise_faults` tells the others."""
+        return [f"{name}: a valid {what}" for name, what in self.good]
+
+    def as_json(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "valid": [name for name, _ in self.good],
+            "faults": [
+                {
+                    "where": fault.where,
+                    "line": fault.line,
+                    "column": fault.column,
+                    "key": fault.key,
+                    "text": fault.text,
+                }
+                for fault in self.faults
+            ],
+        }
+
+    def raise_faults(self) -> None:
+        """Raise what was found, if anything was.
+
+        Raises
+        ------
+        ProtocolError
+            Every fault.
+        """
+        if self.faults:
+            raise ProtocolError(self.faults)
+
+
+def validate(names: Sequence[str]) -> Checked:
+    """Check protocols, bench files and calibration records.
+
+    Parameters
+    ----------
+    names
+        Paths, names of shipped protocols, or names of benches.
+
+    Returns
+    -------
+    checked
+        What was found.
+    """
+    good: list[tuple[str, str]] = []
+    faults: list[Fault] = []
+    for name in names:
+        try:
+            good.append((name, _check(name)))
+        except ProtocolError as error:
+            faults += error.faults
+        except InputError as error:
+            faults.append(Fault(name, None, None, "", str(error)))
+    return Checked(tuple(good), tuple(faults))
+
+
+def _check(name: str) -> str:
+    path = _find(name)
+    there = set(document.keys(path))
+    kinds = [_KINDS[marker] for marker in _KINDS if marker in there]
+    what, model = kinds[0] if kinds else ("protocol", ADAPTER)
+    document.read(path, model)
+    if what == "bench file":
+        _check_records(path)
+    return what
+
+
+def _check_records(path: Path) -> None:
+    if not path.with_name("current.yaml").exists():
+        return
+    try:
+        bench.load(path).records()
+    except CalibrationError as error:
+        raise ProtocolError([Fault(str(path), None, None, "", str(error))]) from error
+
+
+def _find(name: str) -> Path:
+    if name in document.benches():
+        return document.find_bench(name)
+    return document.find(name, "protocols")
+
+
+_KINDS: dict[str, tuple[str, TypeAdapter[Any] | type[Any]]] = {
+    "devices": ("bench file", BenchFile),
+    "bench_sha256": ("calibration record", CalibrationRecord),
+    "records": ("list of calibration records", Current),
+}

@@ -1,0 +1,265 @@
+"""Phases in, outputs out, every exposure on the ledger."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labctl import bench as benches
+from labctl.calibration import CameraResponse, ReservoirEntry
+from labctl.errors import BudgetError, CalibrationError, InputError
+from labctl.reservoir import (
+    CATEGORIES,
+    Blocks,
+    Decoder,
+    Ledger,
+    PhaseScale,
+    Reservoir,
+    Shots,
+)
+
+TURN = 2 * math.pi
+LINE = np.arange(256) * TURN / 256
+
+
+# -- ledger ----------------------------------------------------------------------
+
+
+def test_refuses_to_overspend_and_books_nothing() -> None:
+    ledger = Ledger(10)
+    ledger.book("train", 8)
+    with pytest.raises(BudgetError, match=r"probe=3 shots, expected at most 2"):
+        ledger.book("probe", 3)
+    assert ledger.counts["probe"] == 0
+    assert ledger.left == 2
+
+
+def test_shots_outside_the_budget_are_counted_but_not_charged() -> None:
+    ledger = Ledger(10)
+    with ledger.outside_budget():
+        ledger.book("evaluate", 100)
+    assert (ledger.total, ledger.spent, ledger.left) == (100, 0, 10)
+
+
+def test_refuses_a_category_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match="category=training"):
+        Ledger(None).book("training", 1)
+
+
+@given(
+    bookings=st.lists(
+        st.tuples(
+            st.sampled_from(CATEGORIES),
+            st.integers(0, 50),
+            st.booleans(),
+            st.floats(0, 1),
+        )
+    ),
+    budget=st.integers(0, 200),
+)
+def test_ledger_conserves_exposures(
+    bookings: list[tuple[str, int, bool, float]], budget: int
+) -> None:
+    ledger, made, charged = Ledger(budget), 0, 0
+    for category, shots, free, share in bookings:
+        try:
+            if free:
+                with ledger.outside_budget():
+                    ledger.book(category, shots)
+            else:
+                ledger.book(category, shots)
+        except BudgetError:
+            assert not free
+            assert charged + shots > budget
+            continue
+        made += shots
+        rejected = 0 if free else int(share * shots)
+        charged += 0 if free else shots - rejected
+        ledger.refund(rejected)
+    assert ledger.total == made
+    assert ledger.spent == charged <= budget
+    again = Ledger(budget)
+    again.load_state_dict(ledger.state_dict())
+    assert again.state_dict() == ledger.state_dict()
+
+
+# -- phases, levels, panel -------------------------------------------------------
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=20))
+def test_shown_phase_is_within_half_a_level_on_the_circle(phases: list[float]) -> None:
+    scale = PhaseScale(LINE)
+    phase = np.array(phases)
+    shown = scale.shown(scale.levels(phase))
+    error = np.abs(np.angle(np.exp(1j * (shown - phase))))
+    assert np.all(error <= TURN / 512 + 1e-9)
+
+
+def test_levels_of_shown_phases_are_the_same_levels() -> None:
+    curve = TURN * 1.05 * (np.arange(256) / 256) ** 1.2
+    scale = PhaseScale(curve)
+    levels = np.arange(len(scale.phase_rad), dtype=np.uint8)
+    assert np.array_equal(scale.levels(scale.shown(levels)), levels)
+
+
+def test_slope_is_the_derivative_of_the_curve() -> None:
+    curve = TURN * (np.arange(256) / 256) ** 1.3
+    scale = PhaseScale(curve)
+    step = np.diff(curve)
+    assert scale.slope_rad[1:-1] == pytest.approx((step[1:] + step[:-1]) / 2)
+
+
+def test_refuses_a_curve_short_of_a_turn() -> None:
+    with pytest.raises(CalibrationError, match=r"spans 5\.\d+ rad, expected 6\.283"):
+        PhaseScale(LINE * 0.85)
+
+
+def test_refuses_phases_that_are_no_numbers() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        PhaseScale(LINE).levels(np.array([[0.0, np.nan]]))
+
+
+def test_blocks_are_centred_and_in_row_order() -> None:
+    blocks = Blocks((7, 10), (2, 3))
+    panel = blocks.expand(np.array([[1, 2, 3, 4, 5, 6]], dtype=np.uint8))
+    assert panel.shape == (1, 7, 10)
+    assert panel[0, 0].tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3, 0]
+    assert panel[0, 3].tolist() == [4, 4, 4, 5, 5, 5, 6, 6, 6, 0]
+    assert panel[0, 6].tolist() == [0] * 10
+
+
+def test_gather_is_the_transpose_of_expand() -> None:
+    blocks = Blocks((7, 10), (2, 3))
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 255, (4, 6)).astype(np.uint8)
+    weight = rng.normal(size=(4, 7, 10))
+    left = (blocks.expand(levels) * weight).sum()
+    assert left == pytest.approx((levels * blocks.gather(weight)).sum())
+
+
+def test_refuses_a_panel_smaller_than_the_encoding() -> None:
+    with pytest.raises(InputError, match=r"macropixels=16 x 16, expected at most 8 x"):
+        Blocks((8, 32), (16, 16))
+
+
+# -- frames to outputs -----------------------------------------------------------
+
+ENTRY = ReservoirEntry(
+    macropixels=(4, 4),
+    region=(2, 3, 6, 10),
+    bins=(2, 3),
+    exposure_s=0.01,
+    gain_db=20.0,
+    power_mw=2.0,
+)
+RESPONSE = CameraResponse(
+    kind="camera",
+    offset_dn=100.0,
+    dark_dn_per_s=50.0,
+    gain_dn_per_e=0.5,
+    read_noise_e=1.0,
+)
+
+
+def test_decoding_gives_electrons_at_nominal_exposure_and_power() -> None:
+    # 20 dB is ten times: 5 DN an electron; dark level 100 + 50 * 0.02 = 101 DN.
+    decoder = Decoder(ENTRY, RESPONSE, exposure_s=0.02)
+    electrons = np.arange(60).reshape(1, 6, 10)
+    frames = (101 + 5 * electrons).astype(np.uint16)
+    outputs = decoder.outputs(frames, np.array([1.0]))
+    # Twice the exposure at half the power: what was counted is what is nominal.
+    expected = [
+        electrons[0, rows, columns].sum()
+        for rows in (slice(0, 3), slice(3, 6))
+        for columns in (slice(0, 3), slice(3, 7), slice(7, 10))
+    ]
+    assert outputs[0] == pytest.approx(expected)
+
+
+def test_spread_is_the_derivative_of_decoding() -> None:
+    decoder = Decoder(ENTRY, RESPONSE, exposure_s=0.01)
+    rng = np.random.default_rng(1)
+    frames = rng.integers(100, 400, (1, 6, 10)).astype(np.uint16)
+    cotangent = rng.normal(size=(1, 6))
+    moved = frames.copy()
+    moved[0, 4, 8] += 10
+    power = np.array([2.0])
+    change = decoder.outputs(moved, power) - decoder.outputs(frames, power)
+    slope = decoder.spread(cotangent)[0, 4, 8]
+    assert (change * cotangent).sum() / 10 == pytest.approx(slope)
+
+
+# -- the whole, on the simulated bench -------------------------------------------
+
+
+def some_phases(reservoir: Reservoir, count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return TURN * torch.rand(count, reservoir.pixels, generator=generator)
+
+
+def test_outputs_do_not_depend_on_how_a_batch_is_split_or_played() -> None:
+    batches = [[12], [1] * 12, [5, 7]]
+    found = []
+    for sizes in batches:
+        with benches.open(benches.load("sim-small"), seed=5) as bench:
+            reservoir = Reservoir(bench)
+            phase = some_phases(reservoir, 12)
+            parts = [reservoir(part, category="train") for part in torch.split(phase, sizes)]
+            found.append(torch.cat([part.y for part in parts]))
+    with benches.open(benches.load("sim-small"), seed=5) as bench:
+        bench.sequence = None
+        found.append(Reservoir(bench)(phase, category="train").y)
+    for other in found[1:]:
+        assert torch.equal(found[0], other)
+
+
+def test_every_shot_reaches_the_sink_with_its_identity() -> None:
+    rows: list[Shots] = []
+    with benches.open(benches.load("sim-small"), seed=5) as bench:
+        reservoir = Reservoir(bench, sink=rows.append)
+        response = reservoir(some_phases(reservoir, 9), category="probe", step=4)
+        assert bench.world is not None
+        assert bench.world.shots == reservoir.ledger.total == 9
+    (shots,) = rows
+    assert (shots.category, shots.step, shots.first) == ("probe", 4, 0)
+    assert shots.levels.shape == (9, reservoir.pixels)
+    assert np.all(np.diff(shots.played.pattern_id) == 1)
+    assert np.all(shots.played.exposure_start_s >= shots.played.written_s)
+    assert response.shot.tolist() == list(range(9))
+
+
+def test_overspending_exposes_nothing() -> None:
+    with benches.open(benches.load("sim-small"), seed=5) as bench:
+        reservoir = Reservoir(bench, ledger=Ledger(8))
+        with pytest.raises(BudgetError):
+            reservoir(some_phases(reservoir, 9), category="train")
+        assert bench.world is not None
+        assert bench.world.shots == 0
+
+
+def test_gradient_source_agrees_with_finite_differences() -> None:
+    with benches.open(benches.load("sim-ideal"), seed=5) as bench:
+        reservoir = Reservoir(bench)
+        base = torch.from_numpy(
+            reservoir.scale.shown(
+                np.random.default_rng(2)
+                .integers(60, 190, (1, reservoir.pixels))
+                .astype(np.uint8)
+            )
+        )
+        cotangent = torch.randn(
+            1,
+            reservoir.outputs,
+            generator=torch.Generator().manual_seed(0),
+            dtype=torch.float64,
+        )
+        slope = reservoir.gradient_source()(base, cotangent)
+        along = torch.sign(slope) * 4 * TURN / 256
+        plus = reservoir(base + along, category="probe").y
+        minus = reservoir(base - along, category="probe").y
+        measured = ((plus - minus) * cotangent).sum() / 2
+        predicted = (slope * along).sum()
+        assert float(measured) == pytest.approx(float(predicted), rel=0.1)
