@@ -247,15 +247,15 @@ class Trainer:
 
     def _prepare(self) -> None:
         hidden = self.train.x
-        network = self.parts.network
-        for layer in network.layers:
+        head = self.parts.network.head
+        for layer in self.parts.network.layers:
             if isinstance(layer, DeviceLayer):
                 if self.evidence.shots == 0:
                     self.evidence.noise = self._repeat(layer, hidden)
                 self.listener.stage("warm-up pass")
                 hidden = self._warm_up(layer, hidden)
-            elif layer is network.head:
-                solve(hidden, self.train.y, self.settings.task).put_into(network.head)
+            elif head is not None and layer is head:
+                solve(hidden, self.train.y, self.settings.task).put_into(head)
             else:
                 if isinstance(layer, Standardise):
                     layer.settle(hidden)

@@ -1,0 +1,199 @@
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor
+
+from labctl.training.blackbox import Exposure, Response
+from labctl.training.evidence import FITS_A_BEAT, Evidence, Probing
+from labctl.training.journal import ProbeRows, Row
+from labctl.training.probe import Size, paired, rows
+from labctl.training.surrogate.build import build
+from labctl.training.surrogate.fit import Fitter
+from labctl.training.surrogate.settings import FitTerm, SurrogateSettings
+
+if TYPE_CHECKING:
+    from tests.labctl.training.conftest import FakeDevice
+
+PROBING = Probing(paired_per_step=2, held_out_per_step=3)
+TWIN = SurrogateSettings(
+    "twin-modes",
+    modes=8,
+    fit_batch=16,
+    loss=(FitTerm("value"), FitTerm("jvp")),
+)
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.beats = 0
+        self.heard: list[ProbeRows] = []
+
+    def stage(self, text: str) -> None: ...
+
+    def step(self, row: Row) -> None: ...
+
+    def beat(self) -> None:
+        self.beats += 1
+
+    def probes(self, rows: ProbeRows) -> None:
+        self.heard.append(rows)
+
+
+class Log:
+    """Stands where the fitter's doors are, and writes down what passes."""
+
+    def __init__(self, fitter: Fitter) -> None:
+        self.values: list[Tensor] = []
+        self.probes: list[Tensor] = []
+        self.cotangents: list[Tensor] = []
+        fitter.observe_values = self._value  # type: ignore[method-assign]  # a spy
+        fitter.observe_probes = self._probe  # type: ignore[method-assign]  # a spy
+        fitter.observe_cotangents = self._cotangent  # type: ignore[method-assign]  # a spy
+
+    def _value(self, phase: Tensor, y: Tensor) -> None:
+        assert len(phase) == len(y)
+        self.values.append(y)
+
+    def _probe(self, phase: Tensor, d_alpha: Tensor, d_f: Tensor) -> None:
+        assert d_alpha.shape == (len(phase), 1, phase.shape[1])
+        assert d_f.shape[:2] == (len(phase), 1)
+        self.probes.append(d_f)
+
+    def _cotangent(self, cotangent: Tensor) -> None:
+        self.cotangents.append(cotangent)
+
+
+def fitter_of(device: "FakeDevice") -> Fitter:
+    generator = torch.Generator().manual_seed(8)
+    surrogate = build(
+        TWIN, pixels=device.pixels, outputs=device.outputs, generator=generator
+    )
+    return Fitter(surrogate, TWIN, generator)
+
+
+def evidence_of(
+    device: "FakeDevice",
+    fitter: Fitter | None,
+    ear: Ear,
+    probing: Probing = PROBING,
+) -> Evidence:
+    generator = torch.Generator().manual_seed(4)
+    evidence = Evidence(device, fitter, probing, listener=ear, generator=generator)
+    evidence.noise = torch.zeros(device.outputs)
+    return evidence
+
+
+def exposed(device: "FakeDevice", layer: int = 0, batch: int = 11) -> Exposure:
+    generator = torch.Generator().manual_seed(2 + layer)
+    phase = 6 * torch.rand(batch, device.pixels, generator=generator)
+    response = device(phase, category="train", layer=layer, step=6)
+    made = Exposure(layer, 6, "train", Response(response.y, phase, response.shot))
+    made.cotangent = torch.randn(batch, device.outputs, generator=generator)
+    made.gradient = device.gradient(phase.double(), made.cotangent.double())
+    return made
+
+
+def test_each_shot_goes_where_it_may(device: "FakeDevice") -> None:
+    fitter, ear = fitter_of(device), Ear()
+    log, evidence = Log(fitter), evidence_of(device, fitter, ear)
+    evidence.gather([exposed(device)], step=6)
+    assert [len(y) for y in log.values] == [8, 2]
+    assert [len(d_f) for d_f in log.probes] == [2]
+    assert [len(c) for c in log.cotangents] == [8]
+    assert [(r.kind, len(r.shot_plus)) for r in ear.heard] == [
+        ("held-out", 3),
+        ("paired", 2),
+    ]
+    assert evidence.shots == device.shots == 11 + 5
+    held = set(ear.heard[0].shot_base.tolist())
+    assert held.isdisjoint(ear.heard[1].shot_base.tolist())
+
+
+def test_probes_take_turns_over_the_layers(device: "FakeDevice") -> None:
+    ear = Ear()
+    evidence = evidence_of(device, None, ear)
+    for step in (6, 7):
+        evidence.gather([exposed(device, 0), exposed(device, 1)], step)
+    assert [rows.layer for rows in ear.heard] == [0, 0, 1, 1]
+    assert evidence.shots == device.shots
+
+
+def test_probes_of_held_out_samples_that_the_estimator_took_stay_hidden(
+    device: "FakeDevice", generator: torch.Generator
+) -> None:
+    fitter, ear = fitter_of(device), Ear()
+    log, made = Log(fitter), exposed(device)
+    index = torch.arange(11).repeat_interleave(2)
+    fresh = paired(device, rows(made.response, index), Size(0.1, generator), made)
+    made.probes = (fresh, torch.zeros(22, device.outputs))
+    evidence = evidence_of(device, fitter, ear)
+    evidence.gather([made], step=0)
+    held = set(ear.heard[0].shot_base.tolist())
+    allowed = [n for n, base in enumerate(fresh.shot_base.tolist()) if base not in held]
+    assert torch.equal(log.probes[0][:, 0], fresh.d_f[allowed])
+    assert [rows.kind for rows in ear.heard] == [
+        "held-out",
+        "control-variate",
+        "paired",
+    ]
+    assert evidence.shots == device.shots
+
+
+def test_a_warm_up_pass_is_learned_from_whole(device: "FakeDevice") -> None:
+    fitter, ear = fitter_of(device), Ear()
+    log, evidence = Log(fitter), evidence_of(device, fitter, ear)
+    made = exposed(device)
+    made.cotangent = made.gradient = None
+    evidence.warm_up(made)
+    assert [len(y) for y in log.values] == [11, 2]
+    assert log.cotangents == []
+    assert ear.heard[0].cotangent.isnan().all()
+
+
+def test_a_true_gradient_reads_as_one(device: "FakeDevice") -> None:
+    probing = dataclasses.replace(
+        PROBING, held_out_per_step=9, held_out_rad=1e-3, paired_per_step=0
+    )
+    device.dtype = torch.float64
+    evidence = evidence_of(device, None, Ear(), probing)
+    for step in range(6):
+        made = exposed(device)
+        shown = made.response.shown.double()
+        made.response = device(shown, category="train", layer=0, step=step)
+        evidence.gather([made], step)
+    found = evidence.cosine.read()
+    assert found.value == pytest.approx(1.0, abs=1e-3)
+    assert found.probes == 54
+
+
+def test_fits_come_with_signs_of_life(device: "FakeDevice") -> None:
+    fitter, ear = fitter_of(device), Ear()
+    evidence = evidence_of(device, fitter, ear)
+    enough = [evidence.is_enough]
+    evidence.warm_up(exposed(device))
+    enough.append(evidence.is_enough)
+    assert enough == [False, True]
+    assert math.isfinite(evidence.fit(2 * FITS_A_BEAT + 1))
+    assert (ear.beats, fitter.steps) == (3, 21)
+    assert math.isnan(evidence.fit(0))
+    assert math.isnan(evidence_of(device, None, ear).fit(5))
+
+
+def test_evidence_goes_on_from_its_state(make_device: "type[FakeDevice]") -> None:
+    found: list[tuple[float, object]] = []
+    for resumed in (False, True):
+        device, ear = make_device(), Ear()
+        evidence = evidence_of(device, fitter_of(device), ear)
+        evidence.gather([exposed(device)], step=0)
+        evidence.fit(4)
+        if resumed:
+            state = evidence.state_dict()
+            evidence = evidence_of(device, fitter_of(device), ear)
+            evidence.load_state_dict(state)
+        evidence.gather([exposed(device)], step=1)
+        moments = evidence.cosine.state_dict()["moments"].tolist()
+        found.append((evidence.fit(4), (moments, evidence.shots)))
+    assert found[0] == found[1]
