@@ -150,7 +150,7 @@ def parse(
     ProtocolError
         Something is wrong: every fault.
     """
-    adapter = model if isinstance(model, TypeAdapter) else _adapter(model)
+    adapter = model if isinstance(model, TypeAdapter) else _adapter(model)  # type: ignore[arg-type]  # mypy doubts that every class can be hashed
     root, faults = build(text, where)
     for change in overrides:
         faults += apply(root, change)

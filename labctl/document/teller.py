@@ -1,5 +1,6 @@
 """A model tried on a tree: what does not fit, in plain sentences."""
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeVar
@@ -48,11 +49,17 @@ def check(adapter: TypeAdapter[T], root: Node) -> tuple[list[T], list[Fault]]:
         errors = err.errors(include_url=False, include_input=False)
         # Comparing words takes time: not for a document that is all wrong.
         suggest = len(errors) <= MOST_SUGGESTIONS
-        teller = _Teller(root, adapter.json_schema(), suggest=suggest)
+        teller = _Teller(root, _schema(adapter), suggest=suggest)
         newer = teller.newer()
         if newer:
             return [], newer
         return [], [fault for error in errors for fault in teller.tell(error)]
+
+
+@functools.lru_cache(maxsize=16)
+def _schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
+    # Making it takes 20 ms, and nobody changes it.
+    return adapter.json_schema()
 
 
 def wrong(*faults: tuple[str, str]) -> PydanticCustomError:

@@ -135,7 +135,6 @@ _NULL: Final = re.compile(r"~|null|Null|NULL|")
 _BOOL: Final = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_SURROGATE: Final = re.compile("[\\ud800-\\udfff]")
 _HALF: Final = "half a surrogate pair, expected whole characters. Remove the escape."
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
@@ -262,9 +261,9 @@ class _Builder:
             if not isinstance(event, ScalarEvent) or not event.value:
                 text = "a key that is no word, expected key: value."
                 raise self._stop(mark, text)
-            key = event.value
-            if _SURROGATE.search(key):
-                raise self._stop(mark, _HALF)
+            key = _whole(event.value)
+            if isinstance(key, _Refusal):
+                raise self._stop(mark, key.text)
             here = (*path, key)
             value = self._node(next(self._events), here)
             if key in items:
@@ -275,12 +274,9 @@ class _Builder:
         node.value = items
 
     def _scalar(self, event: ScalarEvent, mark: Mark, path: KeyPath) -> Scalar:
-        value = _resolved(event.value) if event.implicit[0] else event.value
+        value = _resolved(event.value) if event.implicit[0] else _whole(event.value)
         if isinstance(value, _Refusal):
             self.faults.append(mark.fault(dotted(path), value.text))
-            return None
-        if isinstance(value, str) and _SURROGATE.search(value):
-            self.faults.append(mark.fault(dotted(path), _HALF))
             return None
         return value
 
@@ -288,6 +284,14 @@ class _Builder:
 @dataclass(frozen=True)
 class _Refusal:
     text: str
+
+
+def _whole(text: str) -> str | _Refusal:
+    """Join the halves of a character, which JSON writes as two escapes."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        return _Refusal(_HALF)
 
 
 def _resolved(word: str) -> Scalar | _Refusal:
