@@ -31,6 +31,7 @@ _INK: dict[Theme, str] = {"light": "#1b1f24", "dark": "#e6e8eb"}
 _PAPER: dict[Theme, str] = {"light": "#ffffff", "dark": "#16191d"}
 _GRID: dict[Theme, str] = {"light": "#d9dde2", "dark": "#363c44"}
 _POINTS = 400  # of a curve: more cannot be told apart on a page
+_FEW = 20  # points that are marked one by one
 INTENSITY = "viridis"
 PHASE = "twilight"
 
@@ -172,15 +173,21 @@ def curves(
     def draw(figure: Figure) -> None:
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for number, (axis, (text, curve)) in enumerate(zip(axes, panels, strict=True)):
-            axis.plot(*thinned(values, curve), color=f"C{number}", linewidth=1.2)
+            axis.plot(
+                *thinned(values, curve),
+                color=f"C{number}",
+                linewidth=1.2,
+                marker="o" if len(values) < _FEW else "",
+            )
             axis.set(xlabel=label, ylabel=text)
+            axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
     told = "; ".join(f"{text} {_course(curve)}" for text, curve in panels)
     return Drawing(
         name,
         title,
-        f"Over {label}: {', '.join(text for text, _ in panels)}. Neighbours are "
-        f"averaged where there are more than {_POINTS} points.",
+        f"Over {label}: {', '.join(text for text, _ in panels)}."
+        + (" Neighbours are averaged." if len(values) > _POINTS else ""),
         f"Curves over {label}: {told}.",
         (7.2, 2.9),
         draw,
@@ -338,7 +345,8 @@ def _height(picture: Picture) -> float:
     if picture.values.ndim == 1:
         return 2.9
     rows, columns = picture.values.shape
-    return min(6.0, 0.9 + 2.3 * rows / columns)  # 2.3 inches are left for the width
+    # 2.3 inches are what titles and scale leave of the width.
+    return min(6.0, 0.9 + 2.3 * float(rows / columns))
 
 
 def _picture(figure: Figure, axis: Axes, picture: Picture) -> None:

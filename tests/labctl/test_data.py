@@ -476,3 +476,18 @@ def test_table_gives_back_every_number_written(
         for x, y in zip(split.x.tolist(), split.y.tolist(), strict=True)
     ]
     assert sorted(found) == sorted(rows)
+
+
+# ---- documentation ----------------------------------------------------------
+
+
+def test_page_on_own_data_tells_the_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "use-your-own-data.md"
+    text = page.read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    expected = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(code), {})  # noqa: S102 - our own page
+    assert capsys.readouterr().out == "".join(expected)
