@@ -43,5 +43,5 @@ class Dense(Surrogate):
         phase: Float[Tensor, "batch pixel"],
     ) -> Float[Tensor, "batch pixel"]:
         seen = torch.cat([self._gain * cotangent, features(phase, self.ports)], dim=1)
-        answer: Tensor = self.net(seen)
+        answer: Tensor = self.gradient_scale * self.net(seen)
         return answer

@@ -150,10 +150,11 @@ class Fitter:
             Responses, in the units of the device.
         """
         phase, d_alpha, d_f = self._cast(phase), self._cast(d_alpha), self._cast(d_f)
-        self.surrogate.calibrate_differences(d_f.flatten(0, 1))
+        flat = d_alpha.flatten(0, 1), d_f.flatten(0, 1)
+        self.surrogate.calibrate_probes(*flat)
         self._share_scale()
         self._probes.append(phase, d_alpha, d_f)
-        self.surrogate.absorb(d_alpha.flatten(0, 1), d_f.flatten(0, 1))
+        self.surrogate.absorb(*flat)
 
     def observe_cotangents(self, cotangent: Float[Tensor, "batch output"]) -> None:
         """Remember cotangents of the run: relation (1) is then fitted along them.

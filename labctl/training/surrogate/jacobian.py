@@ -74,13 +74,12 @@ class Jacobian(Surrogate):
         d_f
             Responses, in the units of the device.
         """
-        self.calibrate_differences(d_f)
         age = torch.arange(len(d_alpha) - 1, -1, -1, dtype=self.power.dtype)
         factor = self.forgetting**age
         decay = self.forgetting ** len(d_alpha)
         faded = (d_alpha * factor[:, None]).T
         self.power.mul_(decay).add_(faded @ d_alpha)
-        self.cross.mul_(decay).add_(faded @ (d_f / self.y_scale))
+        self.cross.mul_(decay).add_(faded @ d_f)
         self.weight.mul_(decay).add_(factor.sum())
         self._solved = None
 
@@ -93,12 +92,9 @@ class Jacobian(Surrogate):
         self.update(d_alpha, d_f)
 
     @property
+    @torch.no_grad()
     def matrix(self) -> Float[Tensor, "output pixel"]:
         """Change of each output, in the units of the device, per rad on each pixel."""
-        return self.y_scale[:, None] * self._scaled()
-
-    @torch.no_grad()
-    def _scaled(self) -> Float[Tensor, "output pixel"]:
         if self._solved is None or self._solved.dtype != self.power.dtype:
             self._solved = self._solve()
         return self._solved
@@ -121,7 +117,7 @@ class Jacobian(Surrogate):
         phase: Float[Tensor, "batch pixel"],
     ) -> Float[Tensor, "batch pixel"]:
         del phase  # One matrix serves every operating point.
-        return cotangent @ self._scaled()
+        return (cotangent / self.y_scale) @ self.matrix
 
     @override
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:

@@ -70,7 +70,7 @@ def dense_layer(inputs: int, outputs: int, generator: Generator) -> nn.Linear:
     return layer
 
 
-def net(sizes: list[int], generator: Generator) -> nn.Sequential:
+def net(sizes: list[int], generator: Generator, *, last: float = 1.0) -> nn.Sequential:
     """Make a net of linear layers with GELU between them.
 
     Parameters
@@ -79,6 +79,8 @@ def net(sizes: list[int], generator: Generator) -> nn.Sequential:
         Inputs, hidden sizes, outputs.
     generator
         Source of the weights.
+    last
+        Factor of the last layer's weights at the start.
 
     Returns
     -------
@@ -93,7 +95,8 @@ def net(sizes: list[int], generator: Generator) -> nn.Sequential:
     if len(sizes) < 2:
         text = f"net: sizes={sizes}, expected inputs and outputs. Name both."
         raise ValueError(text)
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        layers += [dense_layer(inputs, outputs, generator), nn.GELU()]
-    return nn.Sequential(*layers[:-1])
+    dense = [dense_layer(*pair, generator) for pair in pairwise(sizes)]
+    with torch.no_grad():
+        dense[-1].weight.mul_(last)
+    hidden = [part for layer in dense[:-1] for part in (layer, nn.GELU())]
+    return nn.Sequential(*hidden, dense[-1])

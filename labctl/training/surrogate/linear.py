@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from typing_extensions import override
 
 from labctl.training.surrogate.layers import feature_count, features, net
@@ -43,11 +43,13 @@ class Linear(Surrogate):
             raise ValueError(text)
         self.rank = rank
         each = ports.pixels + ports.outputs
-        self.net = net([feature_count(ports), *[width] * depth, rank * each], generator)
-        # The part that does not depend on alpha: without it u and v start near
-        # zero together, where the gradient of their product vanishes.
-        start = torch.randn(rank * each, generator=generator)
-        self.start = torch.nn.Parameter(start)
+        sizes = [feature_count(ports), *[width] * depth, rank * each]
+        self.net = net(sizes, generator, last=0.1)
+        # u and v start from a part that does not depend on alpha, else both start
+        # near zero, where the gradient of their product vanishes; and small, for
+        # what a random start says must first be unlearned.
+        start = 0.3 * torch.randn(rank * each, generator=generator)
+        self.start = nn.Parameter(start)
 
     @override
     def unit_vjp(
@@ -59,4 +61,6 @@ class Linear(Surrogate):
         both = both.view(len(phase), self.rank, self.pixels + self.outputs)
         u, v = both.split([self.pixels, self.outputs], dim=2)
         gain = torch.bmm(v, cotangent[:, :, None])
-        return torch.bmm(gain.transpose(1, 2), u)[:, 0] / self.rank
+        total = torch.bmm(gain.transpose(1, 2), u)[:, 0]
+        answer: Tensor = self.gradient_scale * total / self.rank**0.5
+        return answer

@@ -80,7 +80,7 @@ class LogLinExp(Surrogate):
         growth = torch.exp(size @ self.real - turn @ self.imag)
         angle = size @ self.imag + turn @ self.real
         parts = torch.cat([growth * torch.cos(angle), growth * torch.sin(angle)], 1)
-        answer: Tensor = self.mix(parts)
+        answer: Tensor = self.gradient_scale * self.mix(parts)
         return answer
 
 

@@ -11,7 +11,6 @@ from typing import ClassVar
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from typing_extensions import override
 
 from labctl.training.surrogate.settings import FitTerm, Ports
@@ -20,9 +19,10 @@ from labctl.training.surrogate.settings import FitTerm, Ports
 class Surrogate(nn.Module, ABC):
     """A learned backward pass, positively homogeneous in the cotangent.
 
-    Outputs are measured in units of ``y_scale`` around ``y_mean``, which are set
-    once from the first data, so that models work with numbers of order one whatever
-    the device counts in.
+    Outputs are measured in units of ``y_scale`` around ``y_mean``, and their change
+    per rad on one pixel in units of ``y_slope``. All are set once from the first
+    data, so that models work with numbers of order one whatever the device counts
+    in.
 
     Parameters
     ----------
@@ -33,16 +33,18 @@ class Surrogate(nn.Module, ABC):
     default_losses: ClassVar[tuple[FitTerm, ...]]
     y_mean: Float[Tensor, " output"]
     y_scale: Float[Tensor, " output"]
+    y_slope: Float[Tensor, " output"]
     mean_known: Bool[Tensor, ""]
-    scale_known: Bool[Tensor, ""]
+    slope_known: Bool[Tensor, ""]
 
     def __init__(self, ports: Ports) -> None:
         super().__init__()
         self.ports = ports
         self.register_buffer("y_mean", torch.zeros(ports.outputs))
         self.register_buffer("y_scale", torch.ones(ports.outputs))
+        self.register_buffer("y_slope", torch.ones(ports.outputs))
         self.register_buffer("mean_known", torch.tensor(data=False))
-        self.register_buffer("scale_known", torch.tensor(data=False))
+        self.register_buffer("slope_known", torch.tensor(data=False))
 
     @property
     def pixels(self) -> int:
@@ -73,31 +75,47 @@ class Surrogate(nn.Module, ABC):
             return
         _check_finite(y, "y", rows=2)
         self.y_mean.copy_(y.mean(dim=0))
+        self.y_scale.copy_(_one_for_zero(y.std(dim=0)))
         self.mean_known.fill_(value=True)
-        self._set_scale(y.std(dim=0))
 
     @torch.no_grad()
-    def calibrate_differences(self, d_f: Float[Tensor, "probe output"]) -> None:
-        """Set the scale of the outputs from responses to probes, where none is set.
+    def calibrate_probes(
+        self,
+        d_alpha: Float[Tensor, "probe pixel"],
+        d_f: Float[Tensor, "probe output"],
+    ) -> None:
+        """Set the slope of the outputs, once; later calls change nothing.
+
+        Before any values have come it sets the scale too, which they replace.
 
         Parameters
         ----------
+        d_alpha
+            Perturbations, in rad.
         d_f
-            Changes of the outputs.
+            Responses.
 
         Raises
         ------
         ValueError
-            There is no row, or a value is not finite.
+            There is no probe, or a value is not finite.
         """
-        _check_finite(d_f, "d_f", rows=1)
-        self._set_scale(d_f.square().mean(dim=0).sqrt())
-
-    def _set_scale(self, spread: Float[Tensor, " output"]) -> None:
-        if self.scale_known:
+        if self.slope_known:
             return
-        self.y_scale.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
-        self.scale_known.fill_(value=True)
+        _check_finite(d_alpha, "d_alpha", rows=1)
+        _check_finite(d_f, "d_f", rows=1)
+        response = d_f.square().mean(dim=0).sqrt()
+        if not self.mean_known:
+            self.y_scale.copy_(_one_for_zero(response))
+        # |d_alpha| is the rms of one pixel times the root of their number.
+        length = torch.linalg.vector_norm(d_alpha, dim=1).square().mean().sqrt()
+        self.y_slope.copy_(response / _one_for_zero(length))
+        self.slope_known.fill_(value=True)
+
+    @property
+    def gradient_scale(self) -> Float[Tensor, ""]:
+        """Size to be expected of one pixel's gradient, for a unit cotangent."""
+        return (self.y_slope / self.y_scale).square().mean().sqrt()
 
     def vjp(
         self,
@@ -125,9 +143,9 @@ class Surrogate(nn.Module, ABC):
         scaled = cotangent * self.y_scale
         # Largest component first: the squares of a norm underflow long before it.
         peak = scaled.abs().amax(dim=1, keepdim=True)
-        flat = scaled / torch.where(peak > 0, peak, torch.ones_like(peak))
+        flat = scaled / _one_for_zero(peak)
         norm = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-        unit = flat / torch.where(norm > 0, norm, torch.ones_like(norm))
+        unit = flat / _one_for_zero(norm)
         answer: Tensor = self.unit_vjp(unit, phase) * (norm * peak)
         return answer
 
@@ -226,13 +244,16 @@ class Twin(Surrogate):
         slope
             Change of the outputs per unit of the direction.
         """
-        with forward_ad.dual_level():
-            # torch leaves these two without types.
-            dual = forward_ad.make_dual(phase, direction)  # type: ignore[no-untyped-call]
-            moved = self.predict(dual)
-            tangent = forward_ad.unpack_dual(moved).tangent  # type: ignore[no-untyped-call]
-        slope = torch.zeros_like(self.y_scale) if tangent is None else tangent
-        return (self.y_scale * slope).expand(len(phase), -1)
+        keep = torch.is_grad_enabled()
+        # The VJP is linear in its cotangent, so its derivative there is the JVP;
+        # torch's forward mode compiles decompositions with a deprecated script.
+        with torch.enable_grad():
+            leaf = phase.detach().requires_grad_()
+            scaled = self.predict(leaf)
+            free = torch.zeros_like(scaled).requires_grad_()
+            (gradient,) = torch.autograd.grad(scaled, leaf, free, create_graph=True)
+            (slope,) = torch.autograd.grad(gradient, free, direction, create_graph=keep)
+        return self.y_scale * slope
 
     @override
     def unit_vjp(
@@ -248,6 +269,10 @@ class Twin(Surrogate):
                 scaled, leaf, cotangent, create_graph=keep
             )
         return gradient
+
+
+def _one_for_zero(spread: Tensor) -> Tensor:
+    return torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
 def _check_finite(values: Tensor, name: str, *, rows: int) -> None:

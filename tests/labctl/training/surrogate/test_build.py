@@ -1,0 +1,55 @@
+import dataclasses
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Generator
+
+from labctl import protocol
+from labctl.training.surrogate.build import BUILDERS, build
+from labctl.training.surrogate.settings import (
+    FitTerm,
+    SurrogateName,
+    SurrogateSettings,
+    TermName,
+)
+
+
+def test_settings_have_the_fields_and_defaults_of_the_protocol() -> None:
+    ours = {
+        field.name: field.default for field in dataclasses.fields(SurrogateSettings)
+    }
+    theirs = protocol.SurrogateEntry(name="dense").model_dump()
+    assert list(ours) == list(theirs)
+    del ours["name"], theirs["name"]
+    assert {**ours, "loss": list(SurrogateSettings("dense").loss)} == theirs
+
+
+def test_names_are_those_of_the_protocol() -> None:
+    entry: Any = protocol.SurrogateEntry.model_fields["name"].annotation
+    term: Any = protocol.FitLoss.model_fields["name"].annotation
+    assert set(BUILDERS) == set(get_args(SurrogateName)) == set(get_args(entry))
+    assert set(get_args(TermName)) == set(get_args(term))
+    fields = [field.name for field in dataclasses.fields(FitTerm)]
+    assert fields == list(protocol.FitLoss.model_fields)
+
+
+@pytest.mark.parametrize("name", list(BUILDERS))
+def test_start_depends_on_the_generator_alone(name: SurrogateName) -> None:
+    settings = SurrogateSettings(name, width=8, rank=3, modes=6)
+    before = torch.random.get_rng_state()
+    one, two = (
+        build(settings, pixels=6, outputs=4, generator=Generator().manual_seed(5))
+        for _ in range(2)
+    )
+    assert torch.equal(before, torch.random.get_rng_state())
+    for left, right in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_refuses_an_unknown_model() -> None:
+    settings = SurrogateSettings("dense")
+    # Around the check of the annotations, which runs in tests only.
+    object.__setattr__(settings, "name", "twin-mode")
+    with pytest.raises(ValueError, match="name='twin-mode', expected one of jacobian"):
+        build(settings, pixels=6, outputs=4, generator=Generator().manual_seed(0))

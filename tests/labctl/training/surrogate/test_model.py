@@ -1,0 +1,164 @@
+import pytest
+import torch
+from torch import Generator
+
+from labctl.training.surrogate.build import BUILDERS, build
+from labctl.training.surrogate.model import Surrogate, Twin
+from labctl.training.surrogate.settings import SurrogateName, SurrogateSettings
+
+PIXELS, OUTPUTS = 6, 4
+
+
+@pytest.fixture
+def generator() -> Generator:
+    return Generator().manual_seed(2)
+
+
+@pytest.fixture(params=list(BUILDERS))
+def surrogate(request: pytest.FixtureRequest, generator: Generator) -> Surrogate:
+    name: SurrogateName = request.param
+    model = build(
+        SurrogateSettings(name, width=16, rank=3, modes=8),
+        pixels=PIXELS,
+        outputs=OUTPUTS,
+        generator=generator,
+    )
+    model.calibrate(200 + 30 * torch.randn(20, OUTPUTS, generator=generator))
+    d_alpha = torch.randn(9, PIXELS, generator=generator)
+    d_f = torch.randn(9, OUTPUTS, generator=generator)
+    model.calibrate_probes(d_alpha, d_f)
+    model.absorb(d_alpha, d_f)
+    return model
+
+
+@pytest.fixture(params=["twin-dense", "twin-modes"])
+def twin(request: pytest.FixtureRequest, generator: Generator) -> Twin:
+    name: SurrogateName = request.param
+    model = build(
+        SurrogateSettings(name, width=16, modes=8),
+        pixels=PIXELS,
+        outputs=OUTPUTS,
+        generator=generator,
+    ).double()
+    assert isinstance(model, Twin)
+    model.calibrate(200 + 30 * torch.randn(20, OUTPUTS, generator=generator).double())
+    return model
+
+
+@pytest.fixture
+def phase(generator: Generator) -> torch.Tensor:
+    return torch.randn(5, PIXELS, generator=generator)
+
+
+@pytest.fixture
+def cotangent(generator: Generator) -> torch.Tensor:
+    return torch.randn(5, OUTPUTS, generator=generator)
+
+
+def test_answer_is_homogeneous_in_the_cotangent(
+    surrogate: Surrogate, cotangent: torch.Tensor, phase: torch.Tensor
+) -> None:
+    one = surrogate.vjp(cotangent, phase)
+    assert one.abs().max() > 0
+    # A power of two scales without rounding, so the answers are equal, not close.
+    assert torch.equal(surrogate.vjp(2.0**-40 * cotangent, phase), 2.0**-40 * one)
+    torch.testing.assert_close(surrogate.vjp(3 * cotangent, phase), 3 * one)
+
+
+def test_zero_cotangent_gives_zero_beside_others(
+    surrogate: Surrogate, cotangent: torch.Tensor, phase: torch.Tensor
+) -> None:
+    cotangent[1] = 0
+    answer = surrogate.vjp(cotangent, phase)
+    assert torch.equal(answer[1], torch.zeros(PIXELS))
+    assert torch.isfinite(answer).all()
+
+
+def test_rows_are_answered_apart(
+    surrogate: Surrogate, cotangent: torch.Tensor, phase: torch.Tensor
+) -> None:
+    whole = surrogate.vjp(cotangent, phase)
+    parts = [
+        surrogate.vjp(cotangent[rows], phase[rows])
+        for rows in (slice(0, 2), slice(2, 5))
+    ]
+    torch.testing.assert_close(torch.cat(parts), whole)
+
+
+def test_works_without_gradients_and_in_float64(
+    surrogate: Surrogate, cotangent: torch.Tensor, phase: torch.Tensor
+) -> None:
+    single = surrogate.vjp(cotangent, phase)
+    with torch.no_grad():
+        double = surrogate.double().vjp(cotangent.double(), phase.double())
+    assert not double.requires_grad
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-4)
+
+
+def test_jvp_of_a_twin_agrees_with_finite_differences(
+    twin: Twin, phase: torch.Tensor, generator: Generator
+) -> None:
+    point = phase.double()
+    direction = torch.randn(5, PIXELS, generator=generator).double()
+    with torch.no_grad():
+        slope = twin.jvp(point, direction)
+        step = 1e-5
+        ahead, back = (twin(point + sign * step * direction) for sign in (1, -1))
+    torch.testing.assert_close(slope, (ahead - back) / (2 * step), rtol=1e-6, atol=1e-5)
+
+
+def test_vjp_of_a_twin_is_the_adjoint_of_its_jvp(
+    twin: Twin, phase: torch.Tensor, cotangent: torch.Tensor, generator: Generator
+) -> None:
+    point, cotangent = phase.double(), cotangent.double()
+    direction = torch.randn(5, PIXELS, generator=generator).double()
+    with torch.no_grad():
+        left = (twin.vjp(cotangent, point) * direction).sum(dim=1)
+        right = (cotangent * twin.jvp(point, direction)).sum(dim=1)
+    torch.testing.assert_close(left, right)
+
+
+def test_predictions_start_around_the_first_outputs(
+    twin: Twin, generator: Generator
+) -> None:
+    phase = 2 * torch.pi * torch.rand(200, PIXELS, generator=generator).double()
+    with torch.no_grad():
+        y = twin(phase)
+    assert float(y.mean()) == pytest.approx(200, abs=30)
+
+
+def test_scale_is_set_once(surrogate: Surrogate, generator: Generator) -> None:
+    before = surrogate.y_mean.clone(), surrogate.y_scale.clone()
+    surrogate.calibrate(torch.randn(7, OUTPUTS, generator=generator))
+    surrogate.calibrate_probes(torch.ones(3, PIXELS), torch.ones(3, OUTPUTS))
+    assert torch.equal(surrogate.y_mean, before[0])
+    assert torch.equal(surrogate.y_scale, before[1])
+
+
+def test_an_output_that_never_varies_keeps_scale_one(generator: Generator) -> None:
+    model = build(
+        SurrogateSettings("twin-dense"), pixels=3, outputs=2, generator=generator
+    )
+    y = torch.randn(9, 2, generator=generator)
+    y[:, 1] = 7
+    model.calibrate(y)
+    assert model.y_scale[1] == 1
+    assert model.y_mean[1] == 7
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (torch.ones(1, OUTPUTS), "y has rows=1, expected at least 2"),
+        (torch.full((3, OUTPUTS), torch.nan), "not finite"),
+    ],
+)
+def test_refuses_to_calibrate_on_unusable_outputs(
+    y: torch.Tensor, message: str, generator: Generator
+) -> None:
+    model = build(
+        SurrogateSettings("dense"), pixels=3, outputs=OUTPUTS, generator=generator
+    )
+    with pytest.raises(ValueError, match=message):
+        model.calibrate(y)

@@ -1,0 +1,8 @@
+import pytest
+
+from labctl.training.surrogate.settings import Ports
+
+
+def test_ports_refuse_a_device_without_outputs() -> None:
+    with pytest.raises(ValueError, match="pixels=4, outputs=0"):
+        Ports(4, 0)

@@ -1,0 +1,20 @@
+from typing import TYPE_CHECKING
+
+from labctl.training.surrogate.settings import FitTerm, SurrogateSettings
+
+if TYPE_CHECKING:
+    from tests.labctl.training.surrogate.conftest import Fit, Task
+
+
+def test_finds_the_gradient_of_a_product(product_task: "Task", fit: "Fit") -> None:
+    settings = SurrogateSettings("twin-dense", fit_batch=256, average=0.98)
+    fitter = fit(product_task, settings, shots=10_000, steps=500)
+    assert product_task.cosine(fitter) > 0.99
+
+
+def test_finds_the_gradient_of_linear_optics_from_differences(
+    optics_task: "Task", fit: "Fit"
+) -> None:
+    settings = SurrogateSettings("twin-dense", loss=(FitTerm("jvp"),), average=0.98)
+    fitter = fit(optics_task, settings, shots=5000, steps=400)
+    assert optics_task.cosine(fitter) > 0.9
