@@ -1,0 +1,79 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drivers.sim.beam import Beam
+from drivers.sim.clock import VirtualClock
+from drivers.sim.laser import SimLaser
+from labctl.errors import DeviceError, OutOfRangeError
+
+
+def test_publishes_what_it_does(tmp_path: Path) -> None:
+    path, clock = tmp_path / "beam", VirtualClock(5.0)
+    laser = SimLaser(beam=str(path), clock=clock)
+    laser.open()
+    with Beam.open(path) as beam:
+        laser.set_power_mw(2.5)
+        dark = beam.read()
+        assert (dark.emission, dark.power_setpoint_mw, dark.power_mw) == (False, 2.5, 0)
+        clock.sleep(1)
+        laser.emission(on=True)
+        lit = beam.read()
+        assert (lit.emission, lit.shutter_open, lit.power_mw) == (True, True, 2.5)
+        assert lit.since_s == 6.0
+        laser.close()
+        closed = beam.read()
+        assert (closed.emission, closed.power_setpoint_mw) == (False, 0)
+
+
+def test_emission_once_more_keeps_its_time(tmp_path: Path) -> None:
+    clock = VirtualClock(1.0)
+    with SimLaser(beam=tmp_path / "beam", clock=clock) as laser:
+        laser.emission(on=True)
+        clock.sleep(1)
+        laser.emission(on=True)
+        with Beam.open(tmp_path / "beam") as beam:
+            assert beam.read().since_s == 1.0
+
+
+@pytest.mark.parametrize("power_mw", [-0.1, 10.1, float("nan")])
+def test_refuses_power_beyond_limits_and_publishes_nothing(
+    tmp_path: Path, power_mw: float
+) -> None:
+    with SimLaser(beam=tmp_path / "beam") as laser:
+        before = (tmp_path / "beam").read_bytes()
+        with pytest.raises(OutOfRangeError, match=r"expected 0\.0 to 10\.0"):
+            laser.set_power_mw(power_mw)
+        assert (tmp_path / "beam").read_bytes() == before
+
+
+def test_refuses_work_while_closed(tmp_path: Path) -> None:
+    laser = SimLaser(beam=tmp_path / "beam")
+    for call in (laser.power_mw, laser.is_emitting, laser.identity, laser.faults):
+        with pytest.raises(DeviceError, match="not open"):
+            call()
+    with pytest.raises(DeviceError, match="not open"):
+        laser.emission(on=True)
+    assert not (tmp_path / "beam").exists()
+
+
+def test_refuses_impossible_options(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="power_limits_mw"):
+        SimLaser(beam=tmp_path / "beam", power_limits_mw=[5, 1])
+    with pytest.raises(ValueError, match="wavelength_nm=0, expected more than 0"):
+        SimLaser(beam=tmp_path / "beam", wavelength_nm=0)
+
+
+def test_a_folder_that_is_not_there_is_a_device_error(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="beam file"):
+        SimLaser(beam=tmp_path / "nowhere" / "beam").open()
+
+
+def test_importing_the_laser_imports_no_torch() -> None:
+    code = "import sys, drivers.sim.laser; print('torch' in sys.modules)"
+    answer = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "False"

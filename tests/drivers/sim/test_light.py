@@ -1,0 +1,159 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from drivers.sim.light import (
+    Illumination,
+    LightPath,
+    gaussian,
+    medium_plan,
+    one_thread,
+    phase_curve,
+)
+from drivers.sim.options import LightOptions, MediumOptions, Options, PanelOptions
+
+IDEAL = Options(
+    grid=(16, 24), macropixel_px=2, ideal=True, medium=MediumOptions(b=0, screens=0)
+).effective()
+
+
+def lit(count: int, power: float = 1.0) -> Illumination:
+    return Illumination(torch.full((count,), power))
+
+
+def test_a_blazed_panel_deflects_along_the_right_axis() -> None:
+    path = LightPath(IDEAL)
+    rows = torch.arange(16.0)[:, None].expand(16, 24)
+    columns = torch.arange(24.0).expand(16, 24)
+    # 3 periods down the rows, 4 along the columns, in levels of 256.
+    ramps = torch.stack([rows * 48 % 256, columns * 256 * 4 / 24 % 256])
+    spots = path.fraction(ramps, lit(2))
+    peaks = [divmod(int(spot.argmax()), 24) for spot in spots]
+    assert peaks == [(8 + 3, 12), (8, 12 + 4)]
+
+
+def test_tilt_moves_the_spot_by_its_pixels() -> None:
+    path = LightPath(IDEAL)
+    tilt = torch.tensor([[2.0, 0.0], [0.0, -3.0]])
+    spots = path.fraction(torch.zeros(2, 16, 24), Illumination(torch.ones(2), tilt))
+    peaks = [divmod(int(spot.argmax()), 24) for spot in spots]
+    assert peaks == [(10, 12), (8, 9)]
+
+
+def test_all_light_reaches_the_sensor_without_loss() -> None:
+    lossless = Options(
+        grid=(16, 24), macropixel_px=2, ideal=True, medium=MediumOptions(edge=0)
+    ).effective()
+    seen = LightPath(lossless).fraction(torch.zeros(2, 16, 24), lit(2, 0.5))
+    torch.testing.assert_close(seen.sum(dim=(1, 2)), torch.tensor([0.5, 0.5]))
+
+
+def test_power_acts_in_the_medium_not_at_the_camera() -> None:
+    path = LightPath(Options(grid=(16, 24), macropixel_px=2))
+    levels = torch.randint(
+        0, 256, (1, 16, 24), generator=torch.Generator().manual_seed(1)
+    ).float()
+    weak, strong = (path.fraction(levels, lit(1, power)) for power in (0.1, 1.0))
+    shape_change = (strong / strong.sum() - weak / weak.sum()).abs().sum()
+    assert float(shape_change) > 0.1
+
+
+def test_ripple_changes_only_what_interferes_with_the_zero_order() -> None:
+    shaken = Illumination(torch.ones(1), ripple_rad=torch.tensor([0.3]))
+    levels = torch.randint(
+        0, 256, (1, 16, 24), generator=torch.Generator().manual_seed(1)
+    ).float()
+    pure = LightPath(IDEAL)
+    torch.testing.assert_close(
+        pure.fraction(levels, shaken),
+        pure.fraction(levels, lit(1)),
+        rtol=1e-3,
+        atol=1e-7,
+    )
+    leaky = LightPath(Options(grid=(16, 24), macropixel_px=2))
+    change = leaky.fraction(levels, shaken) - leaky.fraction(levels, lit(1))
+    assert float(change.abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("device_seed", [1, 2, 3])
+def test_curve_has_the_error_it_should_and_the_overshoot(device_seed: int) -> None:
+    curve = phase_curve(Options(device_seed=device_seed))
+    u = torch.arange(256, dtype=torch.float64) / 256
+    span = 2 * math.pi * 1.03
+    error = (curve(u) - span * u) / (2 * math.pi)
+    assert float(error.square().mean().sqrt()) == pytest.approx(0.02, rel=1e-6)
+    assert float(curve(torch.ones(1))) == pytest.approx(span)
+    assert bool((curve(u).diff() > 0).all())
+
+
+def test_beam_is_gaussian_and_centred() -> None:
+    beam = gaussian((20, 32), 0.5)
+    torch.testing.assert_close(beam, beam.flip((0, 1)))
+    ratio = float((beam[9, 15] / beam[9, 25]) ** 2)
+    assert ratio == pytest.approx(math.exp(2 * (9.5**2 - 0.5**2) / 10**2))
+
+
+def test_screens_have_their_size_and_belong_to_the_specimen() -> None:
+    one = Options(medium=MediumOptions(screen_rad=0.3))
+    masks = [kick.mask for kick in medium_plan(one, 16, torch.complex128).kicks]
+    inside = [mask[20:44, 20:44] for mask in masks if mask is not None]
+    angles = torch.stack([torch.angle(mask) for mask in inside])
+    strong = angles.abs().amax(dim=(1, 2)) > 1e-6
+    assert strong.nonzero().flatten().tolist() == [2, 6, 10, 14]
+    assert float(angles[strong].std()) == pytest.approx(0.3, rel=0.3)
+    other = Options(medium=MediumOptions(screen_rad=0.3), device_seed=2)
+    mask = medium_plan(other, 16, torch.complex128).kicks[2].mask
+    assert mask is not None
+    assert masks[2] is not None
+    assert not torch.equal(mask, masks[2])
+
+
+def test_same_screens_in_twice_the_steps() -> None:
+    options = Options()
+    for steps in (16, 32):
+        kicks = medium_plan(options, steps, torch.complex128).kicks
+        total = sum(
+            torch.angle(kick.mask[30, 30]) for kick in kicks if kick.mask is not None
+        )
+        if steps == 16:
+            first = total
+    torch.testing.assert_close(total, first)
+
+
+def test_one_thread_puts_the_number_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_double_precision_agrees_with_single() -> None:
+    levels = np.random.default_rng(3).integers(0, 256, (2, 16, 24))
+    single, double = (
+        LightPath(Options(grid=(16, 24), macropixel_px=2, precision=precision))
+        for precision in ("complex64", "complex128")
+    )
+    a = single.fraction(torch.from_numpy(levels).float(), lit(2)).double()
+    b = double.fraction(
+        torch.from_numpy(levels).double(), Illumination(torch.ones(2).double())
+    )
+    assert float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b)) < 1e-5
+
+
+def test_at_least_four_fifths_of_the_macropixels_are_lit() -> None:
+    for grid, side in (((64, 64), 4), ((32, 32), 2)):
+        intensity = gaussian(grid, LightOptions().radius).square()
+        blocks = intensity.reshape(grid[0] // side, side, grid[1] // side, side)
+        mean = blocks.mean(dim=(1, 3))
+        assert float((mean > 0.1).double().mean()) >= 0.8
+
+
+def test_crosstalk_is_in_macropixels() -> None:
+    options = Options(macropixel_px=4, panel=PanelOptions(crosstalk_macropixels=0.25))
+    assert LightPath(options).sigma_px == 1.0
