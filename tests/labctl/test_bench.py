@@ -169,6 +169,7 @@ class AcmeMeter(Part, Meter):
     def reading(self):
         return Reading(1.0, self.clock.now())
 """
+WORLD = {"grid": [24, 32], "medium": {"steps": 2, "screens": 0}}
 ROLES = ("Laser", "SLM", "Camera", "Shutter", "Attenuator", "Meter")
 
 
@@ -216,17 +217,18 @@ class Lab:
         }
 
     def simulated(self) -> BenchSource:
-        world = {"grid": [24, 32], "medium": {"steps": 2, "screens": 0}}
         roles = ("slm", "laser", "camera", "meter")
         simulated = {
-            "world": {"driver": "sim.world", "options": world},
+            "world": {"driver": "sim.world", "options": WORLD},
             "devices": {role: {"driver": f"sim.{role}"} for role in roles},
             "sequence": {"driver": "sim.sequence"},
             "oracle": {"driver": "sim.oracle"},
         }
         return self.write(self.tree() | simulated)
 
-    def write(self, tree: dict[str, Any], name: str = "lab") -> BenchSource:
+    def write(
+        self, tree: dict[str, Any], name: str = "lab", **serials: str
+    ) -> BenchSource:
         folder = self.home / "calibrations" / name
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(tree | {"name": name}, indent=1)  # JSON is YAML
@@ -244,6 +246,7 @@ class Lab:
                 "origin": "given",
                 "created": "2021-04-02T10:15:00Z",
                 "bench_sha256": digest,
+                "serials": serials,
                 "values": each,
             }
             (folder / files[-1]).write_text(json.dumps(record), encoding="utf-8")
@@ -295,6 +298,24 @@ def test_calibrations_in_force_come_with_the_bench(lab: Lab) -> None:
         curve = table.phase_curve_rad()
         assert curve.shape == (256,)
         np.testing.assert_allclose(np.diff(curve), 6.0 / 256)
+
+
+def test_a_calibration_of_another_device_is_refused(lab: Lab) -> None:
+    bench.open(lab.write(lab.tree(), camera="4711")).close()
+    with pytest.raises(
+        CalibrationError, match=r"slm-phase: camera serial=4711, expected 4712\. Meas"
+    ):
+        bench.open(lab.write(lab.tree(), camera="4712"))
+    assert lab.said()[-2] == "laser close"
+
+
+def test_a_stale_calibration_is_refused_before_anything_opens(lab: Lab) -> None:
+    source = lab.source()
+    changed = source.path.read_text().replace("0.1", "0.2")
+    source.path.write_text(changed, encoding="utf-8")
+    with pytest.raises(CalibrationError, match="given for another bench file"):
+        bench.open(bench.load("lab"))
+    assert lab.said() == []
 
 
 def test_power_beyond_the_limit_is_refused_and_the_laser_never_on(lab: Lab) -> None:
@@ -468,6 +489,23 @@ def test_a_real_bench_has_one_owner(lab: Lab) -> None:
     bench.open(source).close()
 
 
+def test_a_lock_without_its_owner_beside_it_still_holds(lab: Lab) -> None:
+    source = lab.source()
+    with bench.open(source):
+        (bench.state_folder() / "lab.owner.json").write_text("{")
+        with pytest.raises(InputError, match="held by another process, expected it f"):
+            bench.open(source)
+
+
+def test_locks_lie_in_the_state_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bench.state_folder() == tmp_path / "state"
+    monkeypatch.delenv("LABCTL_STATE")
+    assert bench.state_folder().name == "labctl"
+    assert bench.state_folder().is_absolute()
+
+
 def test_a_real_bench_has_no_oracle_and_takes_no_overrides(lab: Lab) -> None:
     source = lab.source()
     with bench.open(source) as table, pytest.raises(InputError, match="oracle=none"):
@@ -529,7 +567,7 @@ def test_the_driver_of_the_how_to_page_works_on_a_bench(
             table.meter.reading()
 
 
-TWIN: dict[str, Any] = {"world": {}, "slm": {}, "laser": {}, "camera": {}}
+TWIN: dict[str, Any] = {"world": WORLD, "slm": {}, "laser": {}, "camera": {}}
 
 
 def test_simulating_needs_a_twin(lab: Lab) -> None:

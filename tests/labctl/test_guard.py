@@ -335,7 +335,7 @@ def test_a_heartbeat_slower_than_five_seconds_is_refused() -> None:
 
 
 @POSIX
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_to_the_guard_makes_dark_first(
     make: Make, light: Path, name: str
 ) -> None:
