@@ -245,7 +245,7 @@ class Record:
         found = {}
         group = tree.group(self._entry, "calibration")
         for name in tree.names(group):
-            kind = _text(tree.group(group, name).attrs["kind"])
+            kind = _text(tree.group(group, name).attrs.get("kind", name))
             fields = self._fields(f"calibration/{name}")
             fields["figure_of_merit"] = json.loads(str(fields["figure_of_merit"]))
             found[kind] = fields
@@ -434,7 +434,11 @@ class Record:
         for entry in wanted:
             blob = self._blob(entry)
             if checkpoint.checksum(blob) == entry.crc32:
-                return entry.step, entry.kind, checkpoint.unpack(blob)
+                try:
+                    return entry.step, entry.kind, checkpoint.unpack(blob)
+                except ValueError as err:
+                    message = f"{self._path}: {err}"
+                    raise RecordError(message) from err
         text = (
             f"{self._path}: checkpoint={index} is damaged (checksum), expected the "
             "bytes that were written. Take another one, or restore the file."
@@ -453,7 +457,11 @@ class Record:
         return self._parsed(path, self.text(path))
 
     def _parsed(self, path: str, text: str) -> dict[str, Any]:
-        value = json.loads(text)
+        try:
+            value = json.loads(text)
+        except ValueError as err:
+            message = f"{self._path}: {path}: {err}, expected JSON."
+            raise InputError(message) from err
         if not isinstance(value, dict):
             message = f"{self._path}: {path}, expected a JSON object."
             raise InputError(message)

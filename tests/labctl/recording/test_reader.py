@@ -1,4 +1,6 @@
+import shutil
 import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,22 +20,32 @@ MakeRows = Callable[[Layout, str, int], dict[str, Any]]
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def record_file(
-    record_path: Path, plan: Layout, header: Header, make_rows: MakeRows
+@pytest.fixture(scope="module")
+def template(
+    tmp_path_factory: pytest.TempPathFactory,
+    plan: Layout,
+    header: Header,
+    make_rows: MakeRows,
 ) -> Path:
-    """Write a small record."""
+    """Write a small record, once."""
+    path = tmp_path_factory.mktemp("template") / "run.h5"
     shots = make_rows(plan, "shots", 4)
     shots["category"] = np.array(["train", "train", "probe", "probe"])
     shots["quality"] = np.array(["ok", "ok", "ok", "stale"])
-    with Recorder.create(record_path, layout=plan, header=header) as recorder:
+    with Recorder.create(path, layout=plan, header=header) as recorder:
         recorder.append_shots(**shots)
         recorder.append("training", **make_rows(plan, "training", 3))
         recorder.event("info", "test", "hello")
         for step in (1, 2):
             recorder.checkpoint(step, "step", {"step": step, "w": torch.ones(2, 3)})
         recorder.set_result({"score_test": 0.5})
-    return record_path
+    return path
+
+
+@pytest.fixture
+def record_file(template: Path, record_path: Path) -> Path:
+    """A record of one's own, to read and to damage."""
+    return Path(shutil.copy(template, record_path))
 
 
 def test_everything_in_the_header_comes_back(record_file: Path, header: Header) -> None:
@@ -120,6 +132,32 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(record_file: Path) ->
         assert record.checkpoint()[0] == 1
         with pytest.raises(RecordError, match="checkpoint=1 is damaged"):
             record.checkpoint(1)
+
+
+def test_bytes_that_are_no_checkpoint_are_an_error(record_file: Path) -> None:
+    with h5py.File(record_file, "r+") as file:
+        size = len(file["entry/checkpoints/blob"])
+        file["entry/checkpoints/blob"][()] = 0
+        rows = file["entry/checkpoints/index"][()]
+        rows["offset"], rows["nbytes"] = 0, size
+        rows["crc32"] = zlib.crc32(bytes(size))
+        file["entry/checkpoints/index"][()] = rows
+    with (
+        Record.open(record_file) as record,
+        pytest.raises(RecordError, match="expected what a checkpoint was packed into"),
+    ):
+        record.checkpoint()
+
+
+def test_a_result_that_is_no_json_is_refused(record_file: Path) -> None:
+    with h5py.File(record_file, "r+") as file:
+        place = file["entry/result"]
+        place[()] = np.array(b"{", dtype=place.dtype)
+    with (
+        Record.open(record_file) as record,
+        pytest.raises(InputError, match="expected JSON"),
+    ):
+        _ = record.result
 
 
 def test_writers_tell_process_and_time(record_file: Path) -> None:

@@ -1,0 +1,217 @@
+"""Make a record readable again whose writer was killed: 48 bytes are rewritten.
+
+A killed writer leaves two flags in the superblock of the file and an end-of-file
+that may lie before its true end. ``h5clear -s`` of HDF5 cuts the file there and
+loses rows, so labctl rewrites the superblock itself: flags cleared, end-of-file
+the greater of both, checksum anew. Nothing else is touched.
+"""
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from labctl.errors import InputError, RecordError
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# Superblock of version 2 or 3 with 8-byte addresses, no user block (HDF5 file
+# format specification 3.0, II.A.2): byte 8 version, 9 size of addresses, 11 flags,
+# 28 end-of-file, 44 checksum of what is before it.
+_VERSIONS = (2, 3)
+_ADDRESS_BYTES = 8
+_SUPERBLOCK_BYTES = 48
+_VERSION, _ADDRESSES, _FLAGS, _END, _CHECKSUM = 8, 9, 11, 28, 44
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+_WORDS = struct.Struct("<III")
+_MASK = 0xFFFFFFFF
+# Rounds of lookup3: words of the state that are changed and mixed in, rotation.
+_MIX = (
+    (0, 2, 1, 4),
+    (1, 0, 2, 6),
+    (2, 1, 0, 8),
+    (0, 2, 1, 16),
+    (1, 0, 2, 19),
+    (2, 1, 0, 4),
+)
+_FINAL = (
+    (2, 1, 14),
+    (0, 2, 11),
+    (1, 0, 25),
+    (2, 1, 16),
+    (0, 2, 4),
+    (1, 0, 14),
+    (2, 1, 24),
+)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was done to a file.
+
+    Parameters
+    ----------
+    flags
+        Flags that were set; 0 means that nothing had to be done.
+    stored_bytes
+        End-of-file that was stored.
+    file_bytes
+        Size of the file before and after.
+    """
+
+    flags: int
+    stored_bytes: int
+    file_bytes: int
+
+
+def is_flagged(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file looks like one that is being written.
+
+    Parameters
+    ----------
+    path
+        An HDF5 file.
+
+    Returns
+    -------
+    flagged
+        True for a record of a live writer and of one that was killed.
+
+    Raises
+    ------
+    RecordError
+        The file has not the superblock that labctl writes.
+    """
+    with Path(path).open("rb") as file:
+        block = file.read(_SUPERBLOCK_BYTES)
+    _check(Path(path), block)
+    return block[_FLAGS] != 0
+
+
+def repair(path: str | os.PathLike[str]) -> Repair:
+    """Make a record readable by any program, and open to be continued.
+
+    Parameters
+    ----------
+    path
+        The record.
+
+    Returns
+    -------
+    repair
+        What was done.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or its writer lives.
+    RecordError
+        The file has not the superblock that labctl writes, or the disk failed.
+    """
+    source = Path(path)
+    if not source.is_file():
+        text = f"{source}: not there, expected a record. Check the name."
+        raise InputError(text)
+    lock = FileLock(source.with_name(source.name + ".lock"), thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as err:
+        text = (
+            f"{source}: its writer lives, expected a record that nobody writes. "
+            "Wait for the run to end, or stop it."
+        )
+        raise InputError(text) from err
+    try:
+        return _rewrite(source)
+    except OSError as err:
+        text = f"{source}: {err}, expected a file that can be written."
+        raise RecordError(text) from err
+    finally:
+        lock.release()
+
+
+def _rewrite(path: Path) -> Repair:
+    with path.open("r+b") as file:
+        block = bytearray(file.read(_SUPERBLOCK_BYTES))
+        _check(path, bytes(block))
+        size = path.stat().st_size
+        (stored,) = _U64.unpack_from(block, _END)
+        done = Repair(block[_FLAGS], stored, size)
+        if done.flags == 0:
+            return done
+        end = max(stored, size)
+        block[_FLAGS] = 0
+        _U64.pack_into(block, _END, end)
+        _U32.pack_into(block, _CHECKSUM, lookup3(bytes(block[:_CHECKSUM])))
+        file.seek(0)
+        file.write(block)
+        file.truncate(end)
+        file.flush()
+        os.fsync(file.fileno())
+    return done
+
+
+def _check(path: Path, block: bytes) -> None:
+    fits = (
+        len(block) == _SUPERBLOCK_BYTES
+        and block.startswith(_SIGNATURE)
+        and block[_VERSION] in _VERSIONS
+        and block[_ADDRESSES] == _ADDRESS_BYTES
+    )
+    if not fits:
+        text = (
+            f"{path}: starts otherwise than a record, expected the superblock that "
+            "labctl writes. It was not touched; restore it from a copy."
+        )
+        raise RecordError(text)
+    (stored,) = _U32.unpack_from(block, _CHECKSUM)
+    if stored != lookup3(block[:_CHECKSUM]):
+        text = (
+            f"{path}: checksum of the superblock={stored:#010x}, expected "
+            f"{lookup3(block[:_CHECKSUM]):#010x}. It was not touched; restore it "
+            "from a copy."
+        )
+        raise RecordError(text)
+
+
+def lookup3(data: bytes) -> int:
+    """Return the checksum that HDF5 gives to metadata.
+
+    Parameters
+    ----------
+    data
+        At least one byte.
+
+    Returns
+    -------
+    checksum
+        32 bits.
+
+    References
+    ----------
+    .. [1] Bob Jenkins, "lookup3.c", 2006, hashlittle with initial value 0.
+    """
+    state = [(0xDEADBEEF + len(data)) & _MASK] * 3
+    while len(data) > _WORDS.size:
+        _add(state, data[: _WORDS.size])
+        for changed, other, third, bits in _MIX:
+            rotated = _rotate(state[other], bits)
+            state[changed] = ((state[changed] - state[other]) & _MASK) ^ rotated
+            state[other] = (state[other] + state[third]) & _MASK
+        data = data[_WORDS.size :]
+    _add(state, data.ljust(_WORDS.size, b"\0"))
+    for changed, other, bits in _FINAL:
+        mixed = state[changed] ^ state[other]
+        state[changed] = (mixed - _rotate(state[other], bits)) & _MASK
+    return state[2]
+
+
+def _add(state: list[int], chunk: bytes) -> None:
+    for place, word in enumerate(_WORDS.unpack(chunk)):
+        state[place] = (state[place] + word) & _MASK
+
+
+def _rotate(word: int, bits: int) -> int:
+    return (word << bits | word >> (32 - bits)) & _MASK

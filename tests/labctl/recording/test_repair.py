@@ -1,0 +1,127 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from labctl.errors import InputError, RecordError
+from labctl.recording.header import Header
+from labctl.recording.layout import Layout
+from labctl.recording.reader import Record
+from labctl.recording.repair import is_flagged, lookup3, repair
+from labctl.recording.writer import Recorder
+
+MakeRows = Callable[[Layout, str, int], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def crashed(
+    tmp_path_factory: pytest.TempPathFactory,
+    plan: Layout,
+    header: Header,
+    make_rows: MakeRows,
+) -> Path:
+    """Leave the file that a kill between two commits leaves: a copy, mid-way."""
+    folder = tmp_path_factory.mktemp("crashed")
+    live, copy = folder / "live.h5", folder / "run.h5"
+    with Recorder.create(live, layout=plan, header=header) as recorder:
+        for _ in range(5):
+            recorder.append_shots(**make_rows(plan, "shots", 8))
+            recorder.commit()
+        recorder.append_shots(**make_rows(plan, "shots", 8))
+        shutil.copy(live, copy)
+    return copy
+
+
+@pytest.fixture
+def damaged(crashed: Path, record_path: Path) -> Path:
+    """A crashed record of one's own."""
+    return Path(shutil.copy(crashed, record_path))
+
+
+def test_the_checksum_is_that_of_jenkins() -> None:
+    # From driver5 of lookup3.c, with initial value 0.
+    assert lookup3(b"Four score and seven years ago") == 0x17770551
+
+
+def test_a_crashed_record_opens_plainly_after_repair(damaged: Path) -> None:
+    with pytest.raises(OSError, match=r"[Uu]nable|file"):
+        h5py.File(damaged, "r")
+    assert is_flagged(damaged)
+    done = repair(damaged)
+    assert done.flags == 5
+    assert done.file_bytes == damaged.stat().st_size
+    assert not is_flagged(damaged)
+    with h5py.File(damaged, "r") as file:
+        assert file["entry/status"][()] == b"running"
+    with Record.open(damaged) as record:
+        assert record.lengths["shots"] == 40
+        assert record.column("shots", "frames").shape == (40, 5, 7)
+
+
+def test_a_repaired_record_can_be_appended_to(damaged: Path) -> None:
+    repair(damaged)
+    with h5py.File(damaged, "r+", libver="v110") as file:
+        loss = file["entry/training/loss"]
+        loss.resize(3, axis=0)
+        loss[:] = np.arange(3.0)
+    with h5py.File(damaged, "r") as file:
+        assert file["entry/training/loss"][()].tolist() == [0, 1, 2]
+        assert file["entry/shots/frames"][:40].shape == (40, 5, 7)
+
+
+def test_only_the_superblock_changes(damaged: Path) -> None:
+    before = damaged.read_bytes()
+    repair(damaged)
+    after = damaged.read_bytes()
+    assert after[48:] == before[48:]
+    assert after[:8] == before[:8]
+
+
+def test_repairing_twice_is_repairing_once(damaged: Path) -> None:
+    repair(damaged)
+    once = damaged.read_bytes()
+    assert repair(damaged).flags == 0
+    assert damaged.read_bytes() == once
+
+
+def test_the_record_of_a_live_writer_is_refused(
+    record_path: Path, plan: Layout, header: Header
+) -> None:
+    with (
+        Recorder.create(record_path, layout=plan, header=header),
+        pytest.raises(InputError, match="its writer lives"),
+    ):
+        repair(record_path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not there, expected a record"):
+        repair(tmp_path / "none.h5")
+
+
+@pytest.mark.parametrize("place", [12, 30, 45])
+def test_a_wrong_checksum_is_refused(damaged: Path, place: int) -> None:
+    content = bytearray(damaged.read_bytes())
+    content[place] ^= 0x10
+    damaged.write_bytes(content)
+    with pytest.raises(RecordError, match="checksum of the superblock"):
+        repair(damaged)
+    assert damaged.read_bytes() == bytes(content)
+
+
+@pytest.mark.parametrize("how", ["user block", "old format", "short"])
+def test_another_superblock_is_refused(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "other.h5"
+    options = {"userblock_size": 512, "libver": "v110"} if how == "user block" else {}
+    with h5py.File(path, "w", **options) as file:
+        file["x"] = 1
+    if how == "short":
+        path.write_bytes(path.read_bytes()[:20])
+    before = path.read_bytes()
+    with pytest.raises(RecordError, match="starts otherwise than a record"):
+        repair(path)
+    assert path.read_bytes() == before
