@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 
 import numpy as np
+from numpy.lib.format import read_array
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
@@ -264,11 +265,12 @@ class ArrayFile(Schema):
             )
             raise CalibrationError(text)
         try:
-            values = np.load(io.BytesIO(raw), allow_pickle=False)
+            # Not np.load, which would open an archive as well.
+            values = read_array(io.BytesIO(raw), allow_pickle=False)
         except (ValueError, OSError, EOFError, MemoryError) as err:
             text = f"{where}: no numpy array ({err}), expected one. Measure again."
             raise CalibrationError(text) from err
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        if values.dtype.kind not in "fiu":
             text = (
                 f"{where}: no real numbers, expected an array of them. Measure again."
             )

@@ -105,7 +105,7 @@ class _Teller:
         path, above, here = _follow(error["loc"], self._schema)
         kind = error["type"]
         if kind == WRONG:
-            faults = error["ctx"]["faults"]
+            faults = error.get("ctx", {})["faults"]
             return [self._say((*path, *key.split(".")), text) for key, text in faults]
         if kind == "extra_forbidden":
             return [self._say(path, self._unknown(path, above), at_key=True)]

@@ -27,7 +27,7 @@ from labctl.errors import Fault, ProtocolError
 # A document that a person writes stays far below these. Together they bound the
 # time: the slowest text of this size that we found takes 3 s to scan.
 LARGEST_BYTES: Final = 1 << 20
-MOST_NODES: Final = 20_000
+MOST_NODES: Final = 10_000
 DEEPEST: Final = 24
 MOST_ALIASES: Final = 16
 LONGEST_NUMBER: Final = 64
