@@ -465,7 +465,7 @@ class Bench:
             folder.mkdir(mode=0o700)
             self._undo.append(lambda: shutil.rmtree(folder))
             # The world has the beam mapped, and on Windows a mapped file stays.
-            self._undo.append(getattr(self.world, "close", lambda: None))
+            self._undo.append(self.world.close)
         for role in ("laser", "slm", "camera", "meter", "shutter", "attenuator"):
             device: Device | None = getattr(self, role)
             if device is None:

@@ -590,5 +590,9 @@ class World(Protocol):
         """Take up a state that :meth:`state` returned."""
 
     @abstractmethod
+    def close(self) -> None:
+        """Let go of the beam's file; may be called twice."""
+
+    @abstractmethod
     def describe(self) -> Settings:
         """Medium, grid, kernel and imperfections, for the record."""

@@ -1,0 +1,54 @@
+"""A trained model, measured again."""
+
+from pathlib import Path
+
+import pytest
+
+from labctl.errors import InputError, ProtocolError
+from labctl.recording.reader import Record
+from labctl.run.execute import execute
+from labctl.run.prepare import prepare
+from labctl.run.progress import Silent
+from labctl.run.setting import Options, Outcome
+
+EVALUATE = """\
+schema_version: 1
+kind: evaluate
+bench: sim-small
+source: {source}
+repeats: 2
+"""
+
+
+@pytest.fixture
+def protocol(trained: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "again.yaml"
+    path.write_text(EVALUATE.format(source=trained.record), encoding="utf-8")
+    return path
+
+
+def test_scores_then_and_now_agree_within_noise(
+    protocol: Path, trained: Outcome
+) -> None:
+    outcome = execute(prepare(str(protocol), Options(out=Path("e.h5"))), Silent())
+    assert outcome.result["score_then"] == trained.result["score_test"]
+    assert abs(outcome.result["score_test"] - outcome.result["score_then"]) < 0.2
+    assert outcome.shots["evaluate"] == 80
+    with Record.open("e.h5") as record:
+        assert record.column("scores", "score").tolist() == outcome.result["scores"]
+        answer = record.column("predictions", "prediction").argmax(axis=1)
+        target = record.column("predictions", "target")[:, 0]
+    assert (answer == target).mean() == pytest.approx(outcome.result["score_test"])
+
+
+def test_refuses_a_bench_used_otherwise_than_in_training(protocol: Path) -> None:
+    overrides = ("reservoir.bins=[2, 2]",)
+    with pytest.raises(ProtocolError, match=r"bins=\[2, 2\], expected \[3, 3\]"):
+        prepare(str(protocol), Options(overrides=overrides))
+
+
+def test_refuses_a_file_that_is_no_record(protocol: Path) -> None:
+    protocol.with_name("no.h5").write_text("not a record", encoding="utf-8")
+    with pytest.raises(InputError, match=r"no\.h5"):
+        prepare(str(protocol), Options(overrides=("source=no.h5",)))

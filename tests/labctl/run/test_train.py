@@ -1,0 +1,199 @@
+"""A training leaves a whole record and an honest result."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from labctl import bench as benches
+from labctl.errors import OutcomeError, ProtocolError
+from labctl.recording.reader import Record
+from labctl.reservoir import PhaseScale, Reservoir
+from labctl.run.execute import execute
+from labctl.run.prepare import prepare
+from labctl.run.progress import Silent
+from labctl.run.setting import Options, Outcome
+from labctl.run.train import TrainJob
+
+
+def test_every_exposure_is_on_the_ledger_and_in_the_record(trained: Outcome) -> None:
+    with Record.open(trained.record) as record:
+        rows = Counter(record.column("shots_meta", "category"))
+        patterns = record.column("shots_meta", "pattern_id")
+    assert {k: v for k, v in trained.shots.items() if v} == dict(rows)
+    # The panel counted as many writes as there are rows: nothing was left out.
+    assert patterns.tolist() == list(range(1, sum(rows.values()) + 1))
+
+
+def test_the_budget_holds_and_is_used(trained: Outcome) -> None:
+    job = prepare(str(trained.record.with_name("small.yaml")), Options())
+    assert isinstance(job, TrainJob)
+    assert job.forecast.shots == {
+        name: trained.shots[name] for name in job.forecast.shots
+    }
+    assert 400 - 16 - 4 - 20 < job.planned.total <= 400
+
+
+def test_result_has_all_lines(trained: Outcome) -> None:
+    result = trained.result
+    for name in ("score_test", "score_readout", "score_oracle"):
+        assert 0 <= result[name] <= 1
+    assert (result["metric"], result["direction"]) == ("accuracy", "up")
+    with Record.open(trained.record) as record:
+        assert record.result == result
+        assert (record.status, record.simulated) == ("complete", True)
+
+
+def test_recorded_outputs_follow_from_recorded_frames(trained: Outcome) -> None:
+    with (
+        benches.open(benches.load("sim-small")) as bench,
+        Record.open(trained.record) as record,
+    ):
+        decoder = Reservoir(bench).decoder
+        some = slice(100, 120)
+        frames = record.column("shots", "frames", some)
+        power = record.column("shots_meta", "power_mw", some)
+        outputs = record.column("shots", "outputs", some)
+    assert decoder.outputs(frames, power) == pytest.approx(outputs, rel=1e-6)
+
+
+def test_probes_point_at_the_shots_that_made_them(trained: Outcome) -> None:
+    with Record.open(trained.record) as record:
+        base = record.column("probes", "shot_base")
+        plus = record.column("probes", "shot_plus")
+        outputs = record.column("shots", "outputs").astype(float)
+        change = record.column("probes", "df")
+        levels = record.column("shots_meta", "levels").astype(int)
+        category = record.column("shots_meta", "category")
+    assert set(category[plus]) == {"probe"}
+    assert set(category[base]) == {"train"}
+    assert outputs[plus] - outputs[base] == pytest.approx(change, rel=1e-4, abs=1e-2)
+    moved = np.abs(levels[plus] - levels[base])
+    assert np.median(np.minimum(moved, 256 - moved)) < 20
+
+
+def test_a_shot_shows_input_plus_theta_plus_dither(trained: Outcome) -> None:
+    """The warm-up levels are those of the initial theta with dither of its size."""
+    with Record.open(trained.record) as record:
+        category = record.column("shots_meta", "category")
+        levels = record.column("shots_meta", "levels")
+        _, _, state = record.checkpoint(0)
+    scale = PhaseScale(np.arange(256) * 2 * np.pi / 256)
+    warm = scale.shown(levels[category == "warm-up"])
+    assert warm.shape == (96, 256)
+    theta = state["network"]["layers.0.theta"]
+    # Half of the macropixels of a digit carry nothing: theta and dither alone.
+    error = np.angle(np.exp(1j * (warm - theta.numpy())))
+    assert 0.3 < np.median(np.abs(error)) < 1.5
+
+
+def test_training_curve_has_a_row_a_step(trained: Outcome) -> None:
+    with Record.open(trained.record) as record:
+        steps = record.column("training", "step")
+        validation = record.column("training", "score_validation")
+        cosine = record.column("training", "cosine")
+    assert steps.tolist() == list(range(trained.result["steps"]))
+    assert np.isfinite(validation[4::5]).all()
+    assert np.isfinite(cosine[-1])
+
+
+def test_same_seed_same_record_and_another_seed_another(
+    small: Path, trained: Outcome
+) -> None:
+    loss = []
+    for options in (Options(out=Path("a.h5")), Options(out=Path("b.h5"), seed=3)):
+        quick = Options(out=options.out, seed=options.seed)
+        outcome = execute(prepare(str(small), quick), Silent())
+        with Record.open(outcome.record) as record:
+            loss.append(record.column("training", "loss"))
+    with Record.open(trained.record) as record:
+        first = record.column("training", "loss")
+    assert np.array_equal(first, loss[0])
+    assert not np.array_equal(first, loss[1])
+
+
+def test_threads_are_left_as_they_were(small: Path) -> None:
+    before = torch.get_num_threads()
+    overrides = ("reference.oracle=false",)
+    job = prepare(str(small), Options(overrides=overrides, out=Path("t.h5")))
+    execute(job, Silent())
+    assert torch.get_num_threads() == before
+
+
+def test_a_training_that_diverges_is_a_typed_failure(small: Path) -> None:
+    overrides = ("training.learning_rate_digital=1e30", "reference.oracle=false")
+    job = prepare(str(small), Options(overrides=overrides, out=Path("bad.h5")))
+    with pytest.raises(OutcomeError, match="not finite"):
+        execute(job, Silent())
+    with Record.open("bad.h5") as record:
+        assert record.status == "failed"
+        assert any(event.level == "error" for event in record.events())
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("budget.shots=100", "expected at least"),
+        ("training.batch=97", "batch=97, expected at most 96"),
+        ("reservoir.macropixels=[40, 40]", "expected at most 32 x 32"),
+        ("reservoir.macropixels=[2, 2]", "features=64, expected 1 to 4"),
+        ("reservoir.power_mw=9", "power_mw=9, expected 0 to 8"),
+        ("reservoir.exposure_s=3", "exposure_s=3, expected 0 to 0.02"),
+        ("reservoir.bins=[40, 3]", r"bins=\[40, 3\], expected at most"),
+        ("surrogate.name=dense", "paired_per_step=0"),
+        ("data.test=999", "999"),
+    ],
+)
+def test_refuses_before_anything_opens(
+    small: Path, override: str, message: str
+) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        prepare(str(small), Options(overrides=(override,)))
+    assert list(small.parent.iterdir()) == [small]
+
+
+@pytest.mark.parametrize(
+    "surrogate", ["jacobian", "dense", "log-lin-exp", "linear", "twin-dense"]
+)
+def test_every_surrogate_trains(small: Path, surrogate: str) -> None:
+    overrides = (
+        f"surrogate.name={surrogate}",
+        "surrogate.width=16",
+        "probes.paired_per_step=2",
+        "reference.oracle=false",
+        "budget.shots=500",
+    )
+    job = prepare(str(small), Options(overrides=overrides, out=Path("s.h5")))
+    outcome = execute(job, Silent())
+    assert outcome.result["status"] == "The planned steps were done."
+
+
+def test_control_variate_pays_for_its_probes(small: Path) -> None:
+    overrides = (
+        "estimator.name=control-variate",
+        "reference.oracle=false",
+        "budget.shots=700",
+    )
+    job = prepare(str(small), Options(overrides=overrides, out=Path("c.h5")))
+    outcome = execute(job, Silent())
+    assert outcome.shots["probe"] > outcome.shots["train"]
+
+
+def test_two_device_layers_share_the_bench(small: Path) -> None:
+    text = small.read_text(encoding="utf-8").replace(
+        "  - {layer: linear}\n",
+        "  - {layer: activation, function: sigmoid}\n"
+        "  - {layer: device, encoding: modes, modes: 16}\n"
+        "  - {layer: standardise}\n  - {layer: linear}\n",
+    )
+    small.write_text(text, encoding="utf-8")
+    overrides = ("reference.oracle=false", "budget.shots=900")
+    job = prepare(str(small), Options(overrides=overrides, out=Path("two.h5")))
+    execute(job, Silent())
+    with Record.open("two.h5") as record:
+        layer = record.column("shots_meta", "layer")
+        category = record.column("shots_meta", "category")
+    train = layer[category == "train"]
+    assert (train == 0).sum() == (train == 1).sum() > 0
