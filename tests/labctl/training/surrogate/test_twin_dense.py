@@ -7,8 +7,10 @@ if TYPE_CHECKING:
 
 
 def test_finds_the_gradient_of_a_product(product_task: "Task", fit: "Fit") -> None:
-    settings = SurrogateSettings("twin-dense", fit_batch=256, average=0.98)
-    fitter = fit(product_task, settings, shots=10_000, steps=500)
+    settings = SurrogateSettings(
+        "twin-dense", fit_batch=256, learning_rate=1e-2, average=0.98
+    )
+    fitter = fit(product_task, settings, shots=10_000, steps=800)
     assert product_task.cosine(fitter) > 0.99
 
 
