@@ -458,7 +458,7 @@ class Bench:
             raise
 
     def _take(self) -> None:
-        if self.beam is None:
+        if self.beam is None or self.world is None:
             self._undo.append(_lock(self.file.name).release)
         else:
             folder = self.beam.parent

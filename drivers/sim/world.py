@@ -139,8 +139,8 @@ class World(devices.World):
         """Rows and columns of panel, grid and sensor."""
         return self.options.grid
 
+    @override
     def close(self) -> None:
-        """Release the beam file; may be called twice."""
         if self._beam is not None:
             self._beam.close()
             self._beam = None

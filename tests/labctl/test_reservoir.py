@@ -207,7 +207,9 @@ def test_outputs_do_not_depend_on_how_a_batch_is_split_or_played() -> None:
         with benches.open(benches.load("sim-small"), seed=5) as bench:
             reservoir = Reservoir(bench)
             phase = some_phases(reservoir, 12)
-            parts = [reservoir(part, category="train") for part in torch.split(phase, sizes)]
+            parts = [
+                reservoir(part, category="train") for part in torch.split(phase, sizes)
+            ]
             found.append(torch.cat([part.y for part in parts]))
     with benches.open(benches.load("sim-small"), seed=5) as bench:
         bench.sequence = None
