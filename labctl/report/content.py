@@ -17,14 +17,20 @@ from labctl.report import figure
 from labctl.report.figure import Drawing, Picture
 
 _SHOWN_EVENTS = 200
-_SCORES = {
-    "score_readout": "readout only",
-    "score_test": "trained device",
-    "score_oracle": "oracle (true gradient)",
-    "score_then": "when it was trained",
-    "score_now": "measured again",
+_SCORES: dict[str, dict[str, str]] = {
+    "train": {
+        "score_readout": "readout only",
+        "score_test": "trained device",
+        "score_oracle": "oracle (true gradient)",
+    },
+    "evaluate": {
+        "score_then": "when it was trained",
+        "score_test": "measured again",
+    },
+    "scan": {},
 }
-_SETTINGS = ("step", "loss", "accuracy", "cosine", "cosine_error", "shots")
+_NO_SCORES: dict[str, str] = {}
+_CURVES = ("step", "loss", "accuracy", "cosine", "cosine_error", "shots")
 
 
 @dataclass(frozen=True)
@@ -139,11 +145,13 @@ def read(record: Record) -> Page:
 # ---- the result -------------------------------------------------------------
 
 
-def scores(result: Mapping[str, Any]) -> dict[str, float]:
+def scores(kind: str, result: Mapping[str, Any]) -> dict[str, float]:
     """Pick the scores out of a result, by what a person calls them.
 
     Parameters
     ----------
+    kind
+        Kind of the protocol.
     result
         Summary of the run.
 
@@ -154,16 +162,18 @@ def scores(result: Mapping[str, Any]) -> dict[str, float]:
     """
     return {
         text: float(result[key])
-        for key, text in _SCORES.items()
+        for key, text in _SCORES.get(kind, _NO_SCORES).items()
         if isinstance(result.get(key), int | float) and math.isfinite(result[key])
     }
 
 
-def headline(result: Mapping[str, Any]) -> str:
+def headline(kind: str, result: Mapping[str, Any]) -> str:
     """Say the result in one line.
 
     Parameters
     ----------
+    kind
+        Kind of the protocol.
     result
         Summary of the run.
 
@@ -172,7 +182,7 @@ def headline(result: Mapping[str, Any]) -> str:
     line
         Such as ``accuracy: 0.52 readout only, 0.84 trained device``.
     """
-    found = scores(result)
+    found = scores(kind, result)
     if not found:
         return "No score was measured."
     metric = str(result.get("metric", "score"))
@@ -204,7 +214,7 @@ def _result(record: Record) -> Section:
     if not result:
         sentence = f"There is no result: the status of this record is {record.status}."
         return Section("result", "Result", (sentence,))
-    found = scores(result)
+    found = scores(record.kind, result)
     drawings = []
     if found:
         metric = str(result.get("metric", "score"))
@@ -221,13 +231,14 @@ def _result(record: Record) -> Section:
                 found,
             )
         )
-    rest = {key: value for key, value in result.items() if key not in _SCORES}
+    named = _SCORES.get(record.kind, _NO_SCORES)
+    rest = {key: value for key, value in result.items() if key not in named}
     table = Table(
         ("figure", "value"), tuple((key, _shown(value)) for key, value in rest.items())
     )
     sentences = tuple(
         text
-        for text in (headline(result), _gain(result))
+        for text in (headline(record.kind, result), _gain(result))
         if text and (found or record.kind != "scan")
     )
     return Section("result", "Result", sentences, table, tuple(drawings))
@@ -258,7 +269,11 @@ _NAMED = ("data", "budget", "source", "sweep", "values", "patterns")
 
 def _model(resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for number, layer in enumerate(resolved.get("model", [])):
-        rest = {key: value for key, value in layer.items() if key != "layer"}
+        rest = {
+            key: value
+            for key, value in layer.items()
+            if key != "layer" and value is not None
+        }
         text = f"{layer['layer']}: {_shown(rest)}" if rest else str(layer["layer"])
         yield f"layer {number}", text
     for key in ("surrogate", "estimator"):
@@ -327,7 +342,7 @@ def _nothing(record: Record) -> Section:
 
 def _training(record: Record) -> Section:
     title = "Training"
-    columns = {name: record.column("training", name) for name in _SETTINGS}
+    columns = {name: record.column("training", name) for name in _CURVES}
     if not len(columns["step"]):
         return Section("training", title, ("No step was recorded yet.",))
     shots = ("shots spent", columns["shots"])
@@ -338,9 +353,24 @@ def _training(record: Record) -> Section:
         if np.isfinite(columns[name]).any()
     ]
     drawings = [figure.curves("training", "Loss and accuracy", shots, panels)]
+    drawings += _validation(record, columns["shots"])
     if np.isfinite(columns["cosine"]).any():
         drawings.append(figure.band(shots, columns["cosine"], columns["cosine_error"]))
     return Section("training", title, drawings=tuple(drawings))
+
+
+def _validation(record: Record, shots: NDArray[Any]) -> Iterator[Drawing]:
+    if "score_validation" not in record.tables["training"]:
+        return
+    score = record.column("training", "score_validation")
+    known = np.isfinite(score)  # only every so many steps
+    if known.any():
+        yield figure.curves(
+            "validation",
+            "Score on the validation split",
+            ("shots spent", shots[known]),
+            [("score", score[known])],
+        )
 
 
 def _evaluation(record: Record) -> Section:

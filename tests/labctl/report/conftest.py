@@ -122,9 +122,13 @@ def training_rows(steps: int) -> dict[str, Any]:
         "cosine_error": np.full(steps, 0.03),
         "shots": 1300 + 66 * np.arange(steps),
         "time_s": np.arange(steps) * 0.5,
+        "score_validation": np.where(
+            np.arange(steps) % 50 == 49, 0.2 + part / 2, np.nan
+        ),
     }
 
 
+METRICS = ("score_validation",)
 MODEL = [
     {"layer": "device", "encoding": "additive"},
     {"layer": "linear"},
@@ -161,7 +165,9 @@ def training_record(
     path = tmp_path_factory.mktemp("training") / "run.h5"
     spec = ShotSpec(15, 6, frame_shape=FRAME, frame_origin=(4, 6))
     header = make_header("train", {"model": MODEL})
-    with Recorder.create(path, layout=train_layout(spec), header=header) as recorder:
+    with Recorder.create(
+        path, layout=train_layout(spec, metrics=METRICS), header=header
+    ) as recorder:
         fill_training(recorder, "", frames=True)
     return path
 
@@ -173,7 +179,7 @@ def marked_record(
     """A training run with markup in every text that a record has room for."""
     path = tmp_path_factory.mktemp("marked") / "run.h5"
     header = make_header("train", {"model": MODEL, MARKUP: MARKUP}, MARKUP)
-    layout = train_layout(ShotSpec(15, 6))
+    layout = train_layout(ShotSpec(15, 6), metrics=METRICS)
     with Recorder.create(path, layout=layout, header=header) as recorder:
         fill_training(recorder, MARKUP, frames=False)
         rows = shot_rows(4, frames=False)
@@ -229,7 +235,7 @@ def evaluation_record(
                 "metric": "accuracy",
                 "direction": "up",
                 "score_then": 0.74,
-                "score_now": 0.723,
+                "score_test": 0.723,
             }
         )
     return path

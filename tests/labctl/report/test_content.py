@@ -34,7 +34,14 @@ def section(page: content.Page, name: str) -> content.Section:
 def test_headline_names_every_score_that_was_measured(
     result: dict[str, Any], line: str
 ) -> None:
-    assert content.headline(result) == line
+    assert content.headline("train", result) == line
+
+
+def test_score_of_an_evaluation_is_the_one_measured_again() -> None:
+    result = {"metric": "accuracy", "score_then": 0.7, "score_test": 0.6}
+    assert content.headline("evaluate", result) == (
+        "accuracy on the test split: 0.7 when it was trained, 0.6 measured again."
+    )
 
 
 @pytest.mark.parametrize(

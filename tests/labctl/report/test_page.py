@@ -83,6 +83,7 @@ def test_training_page_has_its_figures(training_page: Path) -> None:
     assert names == {
         "scores",
         "training",
+        "validation",
         "cosine",
         "theta-0",
         "theta-1",
@@ -99,7 +100,7 @@ def test_page_needs_nothing_from_outside(training_page: Path) -> None:
     assert not parsed.all("link")
     places = [tag["src"] for tag in parsed.all("img")]
     places += [tag["srcset"] for tag in parsed.all("source")]
-    assert len(places) == 14
+    assert len(places) == 16
     for place in places:
         kind, _, content = place.partition(",")
         assert kind == "data:image/svg+xml;base64"
