@@ -1,0 +1,195 @@
+"""Every registered driver, made ready in this process: one row a driver.
+
+A new driver adds its row to ``ROWS``; the contracts of its role then run over it.
+Guards are started by a bench only: here a laser is opened directly.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.devices import (
+    SLM,
+    Camera,
+    Clock,
+    Device,
+    Laser,
+    Meter,
+    World,
+)
+
+ROLES = ("world", "slm", "laser", "camera", "meter", "sequence", "oracle")
+
+
+@dataclass
+class Place:
+    """Where a driver is tried: its folder, and what must be closed after it.
+
+    Parameters
+    ----------
+    folder
+        Empty, for files.
+    stack
+        Closes what a row opened.
+    """
+
+    folder: Path
+    stack: ExitStack
+    made: dict[str, Any] = field(default_factory=dict)
+
+    def driver(self, key: str, **options: object) -> Any:  # noqa: ANN401 - any role
+        """Make what an entry point names, once."""
+        if key not in self.made:
+            (entry,) = (
+                point
+                for point in distribution("labctl").entry_points
+                if point.group == "labctl.drivers" and point.name == key
+            )
+            self.made[key] = entry.load()(**options)
+        return self.made[key]
+
+
+def sim_world(place: Place) -> World:
+    world: World = place.driver(
+        "sim.world",
+        seed=1,
+        beam=place.folder / "beam",
+        grid=[16, 24],
+        macropixel_px=2,
+        medium={"steps": 8},
+    )
+    # The light path reads a beam file, which only a laser makes.
+    if "sim.laser" not in place.made:
+        place.stack.enter_context(sim_laser(place))
+    return world
+
+
+def sim_laser(place: Place) -> Laser:
+    laser: Laser = place.driver("sim.laser", beam=place.folder / "beam")
+    return laser
+
+
+def sim_device(key: str) -> Callable[[Place], Any]:
+    def make(place: Place) -> Any:  # noqa: ANN401 - any role
+        world = sim_world(place)
+        return place.driver(key, world=world, clock=world.clock)
+
+    return make
+
+
+def sim_capability(key: str) -> Callable[[Place], Any]:
+    def make(place: Place) -> Any:  # noqa: ANN401 - any role
+        world = sim_world(place)
+        parts = {
+            role: place.driver(f"sim.{role}", world=world, clock=world.clock)
+            for role in ("slm", "camera")
+        }
+        return place.driver(key, world=world, **parts)
+
+    return make
+
+
+ROWS: dict[str, Callable[[Place], Any]] = {
+    "sim.world": sim_world,
+    "sim.laser": sim_laser,
+    "sim.slm": sim_device("sim.slm"),
+    "sim.camera": sim_device("sim.camera"),
+    "sim.meter": sim_device("sim.meter"),
+    "sim.sequence": sim_capability("sim.sequence"),
+    "sim.oracle": sim_capability("sim.oracle"),
+}
+DEVICES = ("slm", "laser", "camera", "meter")
+
+
+def of_role(*roles: str) -> list[str]:
+    return [key for key in ROWS if key.split(".")[1] in roles]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a contract over every driver of the role that it asks for."""
+    for role in ROLES:
+        if role in metafunc.fixturenames:
+            metafunc.parametrize(role, of_role(role), indirect=True)
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", of_role(*DEVICES), indirect=True)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with ExitStack() as stack:
+        yield Place(tmp_path, stack)
+
+
+@pytest.fixture
+def rows() -> dict[str, Callable[[Place], Any]]:
+    return ROWS
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest, place: Place) -> Device:
+    made: Device = ROWS[request.param](place)
+    return made
+
+
+@pytest.fixture
+def laser(request: pytest.FixtureRequest, place: Place) -> Laser:
+    made: Laser = ROWS[request.param](place)
+    return made
+
+
+@pytest.fixture
+def slm(request: pytest.FixtureRequest, place: Place) -> SLM:
+    made: SLM = ROWS[request.param](place)
+    return made
+
+
+@pytest.fixture
+def camera(request: pytest.FixtureRequest, place: Place) -> Camera:
+    made: Camera = ROWS[request.param](place)
+    return made
+
+
+@pytest.fixture
+def meter(request: pytest.FixtureRequest, place: Place) -> Meter:
+    made: Meter = ROWS[request.param](place)
+    return made
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, place: Place) -> World:
+    made: World = ROWS[request.param](place)
+    return made
+
+
+@dataclass
+class Played:
+    """A sequence, or an oracle, with the open devices that it works on."""
+
+    capability: Any
+    slm: SLM
+    camera: Camera
+    clock: Clock
+
+
+def _with_devices(key: str, place: Place) -> Played:
+    capability = ROWS[key](place)
+    family = key.split(".")[0]
+    slm, camera = place.made[f"{family}.slm"], place.made[f"{family}.camera"]
+    place.stack.enter_context(slm)
+    place.stack.enter_context(camera)
+    return Played(capability, slm, camera, place.made[f"{family}.world"].clock)
+
+
+@pytest.fixture
+def sequence(request: pytest.FixtureRequest, place: Place) -> Played:
+    return _with_devices(request.param, place)
+
+
+@pytest.fixture
+def oracle(request: pytest.FixtureRequest, place: Place) -> Played:
+    return _with_devices(request.param, place)

@@ -1,0 +1,92 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from drivers.sim.camera import SimCamera
+from drivers.sim.sequence import SimSequence
+from drivers.sim.slm import SimSLM
+from drivers.sim.world import World
+from labctl.devices import Played
+
+REGION = (2, 3, 9, 14)
+NUMBERS = (
+    "pattern_id",
+    "checksum",
+    "written_s",
+    "frame_id",
+    "trigger",
+    "device_time_s",
+    "host_time_s",
+    "exposure_start_s",
+    "exposure_end_s",
+    "power_mw",
+)
+
+
+def joined(parts: list[Played], name: str) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = np.concatenate([getattr(p, name) for p in parts])
+    return values
+
+
+# At 4 ms the panel still moves, at 60 ms it stands.
+@pytest.mark.parametrize("settle_s", [0.004, 0.06])
+@pytest.mark.parametrize("sizes", [(40,), (1, 7, 17, 15), (33, 7)])
+def test_any_split_gives_the_frames_and_numbers_of_stepping(
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+    settle_s: float,
+    sizes: tuple[int, ...],
+) -> None:
+    stepped, played = build(), build()
+    shown = patterns(stepped, 40)
+    for lit in (stepped, played):
+        lit.camera.configure(exposure_s=0.001, gain_db=3.0, region=REGION)
+    frames, numbers = [], []
+    parts: list[Played] = []
+    start = 0
+    for size in sizes:
+        batch = shown[start : start + size]
+        start += size
+        stepped.camera.arm(size)
+        for pattern in batch:
+            frame, row = stepped.step(pattern, settle_s)
+            frames.append(frame)
+            numbers.append(row)
+        stepped.camera.disarm()
+        parts.append(played.sequence.play(batch, settle_s=settle_s))
+    assert np.array_equal(joined(parts, "frames"), np.stack(frames))
+    for name, column in zip(NUMBERS, zip(*numbers, strict=True), strict=True):
+        assert joined(parts, name).tolist() == list(column), name
+    assert played.world.clock.now() == stepped.world.clock.now()
+
+
+def test_frames_are_of_the_region_and_differ(
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+) -> None:
+    lit = build()
+    lit.camera.configure(exposure_s=0.001, region=REGION)
+    played = lit.sequence.play(patterns(lit, 3), settle_s=0.05)
+    assert played.frames.shape == (3, 9, 14)
+    assert played.frames.dtype == np.uint16
+    assert played.pattern_id.tolist() == [1, 2, 3]
+    assert (played.exposure_start_s >= played.written_s + 0.05).all()
+    assert not np.array_equal(played.frames[0], played.frames[1])
+
+
+def test_refuses_devices_of_another_world(
+    build: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    lit = build()
+    other = World(seed=1, beam=tmp_path / "other", grid=[16, 24])
+    camera = SimCamera(world=other, clock=other.clock)
+    with pytest.raises(TypeError, match="another world"):
+        SimSequence(slm=lit.slm, camera=camera, world=lit.world)
+    slm = SimSLM(world=other, clock=other.clock)
+    with pytest.raises(TypeError, match="another world"):
+        SimSequence(slm=slm, camera=lit.camera, world=lit.world)

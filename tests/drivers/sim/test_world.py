@@ -1,0 +1,268 @@
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+
+from drivers.sim.light import Illumination
+from drivers.sim.slm import SimSLM
+from drivers.sim.world import World
+from labctl.devices import CameraSettings
+from labctl.errors import DeviceError
+
+BENCHES = Path(__file__).parents[3] / "calibrations"
+SHIPPED = ["sim", "sim-small", "sim-ideal"]
+FULL = CameraSettings(0.001, 0.0, (0, 0, 16, 24))
+
+
+def file_of(bench: str) -> dict[str, Any]:
+    text = (BENCHES / bench / "bench.yaml").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = YAML(typ="safe").load(text)
+    return loaded
+
+
+def shipped(bench: str) -> tuple[World, dict[str, Any]]:
+    file = file_of(bench)
+    world = World(seed=1, beam="no-beam", **file["world"]["options"])
+    return world, file["reservoir"]
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def mean_light(world: World, reservoir: dict[str, Any], count: int) -> NDArray[Any]:
+    blocks = reservoir["macropixels"]
+    rows, columns = (a // b for a, b in zip(world.shape, blocks, strict=True))
+    levels = np.random.default_rng(8).integers(0, 256, (count, *blocks))
+    shown = torch.from_numpy(levels.repeat(rows, 1).repeat(columns, 2)).float()
+    with torch.no_grad():
+        parts = [
+            world.light.fraction(part, Illumination(torch.ones(len(part))))
+            for part in shown.split(world.light.chunk)  # type: ignore[no-untyped-call]  # torch has no types for split
+        ]
+    mean: NDArray[Any] = torch.cat(parts).double().mean(dim=0).numpy()
+    return mean
+
+
+@pytest.mark.parametrize("bench", SHIPPED)
+def test_shipped_outputs_hold_the_light_and_the_electrons_they_promise(
+    bench: str,
+) -> None:
+    world, reservoir = shipped(bench)
+    light = mean_light(world, reservoir, 192)
+    row, column, height, width = reservoir["region"]
+    region = light[row : row + height, column : column + width]
+    assert 0.95 <= region.sum() / light.sum() < 0.97
+    assert height % reservoir["bins"][0] == width % reservoir["bins"][1] == 0
+    settings = CameraSettings(
+        reservoir["exposure_s"], reservoir["gain_db"], tuple(reservoir["region"])
+    )
+    electrons = region * world.sensor.electrons_per_fraction(settings)
+    assert electrons.sum() / 9 == pytest.approx(200, rel=0.03)
+    assert reservoir["power_mw"] == world.options.nominal_mw
+
+
+@pytest.mark.parametrize("bench", SHIPPED)
+def test_shipped_benches_are_converged_as_far_as_they_say(bench: str) -> None:
+    world, _ = shipped(bench)
+    described = world.describe()
+    assert float(str(described["step_gate"])) <= 0.02
+    fine = float(str(described["nyquist_share"])) < 1e-3
+    assert fine != file_of(bench).get("discrete", False)
+
+
+@pytest.mark.parametrize("bench", SHIPPED)
+def test_shipped_calibrations_belong_to_their_bench_file(bench: str) -> None:
+    folder = BENCHES / bench
+    digest = hashlib.sha256((folder / "bench.yaml").read_bytes()).hexdigest()
+    current = YAML(typ="safe").load((folder / "current.yaml").read_text())
+    for name in current["records"]:
+        record = YAML(typ="safe").load((folder / name).read_text())
+        assert record["bench_sha256"] == digest
+        assert record["origin"] == "given"
+
+
+@pytest.mark.parametrize("bench", SHIPPED)
+def test_the_settling_time_on_file_is_enough(bench: str) -> None:
+    world, _ = shipped(bench)
+    (name,) = (BENCHES / bench).glob("settle-*.yaml")
+    settle_s = YAML(typ="safe").load(name.read_text())["values"]["settle_s"]
+    slm = SimSLM(world=world, clock=world.clock)
+    assert slm.settle_s <= settle_s < slm.settle_s + 0.002
+
+
+def test_in_the_dark_there_is_no_light_but_there_are_frames(
+    build: Callable[..., Any],
+) -> None:
+    lit = build()
+    lit.laser.emission(on=False)
+    shot = lit.world.expose(FULL)
+    dark = lit.world.render([shot])[0]
+    assert shot.power_mw == 0
+    assert lit.meter.reading().value == 0
+    assert dark.mean() == pytest.approx(100, abs=0.5)
+    assert dark.std() > 1
+    lit.laser.emission(on=True)
+    assert lit.world.render([lit.world.expose(FULL)])[0].mean() > 110
+
+
+def test_without_a_laser_it_says_what_to_do(tmp_path: Path) -> None:
+    world = World(seed=1, beam=tmp_path / "beam", grid=[16, 24])
+    with pytest.raises(DeviceError, match="Open the laser first"):
+        world.expose(FULL)
+    assert world.shots == 0
+    world.close()
+
+
+def test_a_moving_panel_is_averaged_and_a_still_one_is_not(
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+) -> None:
+    lit = build()
+    lit.world.show(patterns(lit, 1)[0])
+    moving = lit.world.expose(FULL)
+    assert len(moving.pictures) == 3
+    assert sum(weight for _, weight in moving.pictures) == pytest.approx(1)
+    lit.world.clock.sleep(lit.slm.settle_s + 0.001)
+    assert len(lit.world.expose(FULL).pictures) == 1
+
+
+def test_frames_settle_as_the_panel_does(
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+) -> None:
+    lit = build(ideal=True, sensor={"photons_per_s": 1e9})
+    slow = build(
+        light={"power_noise": 0.0, "pointing_px": 0.0},
+        panel={"flicker_rad": 0.0},
+        sensor={"photons_per_s": 1e10, "prnu": 0.0, "dsnu_e": 0.0},
+    )
+    first, second = patterns(slow, 2)
+    errors = []
+    for wait_s in (0.0, 0.005, 0.02, 0.04):
+        slow.world.show(first)
+        slow.world.clock.sleep(0.2)
+        slow.world.show(second)
+        slow.world.clock.sleep(wait_s)
+        early = slow.world.render([slow.world.expose(FULL)])[0].astype(float)
+        slow.world.clock.sleep(0.2)
+        late = slow.world.render([slow.world.expose(FULL)])[0].astype(float)
+        errors.append(np.linalg.norm(early - late) / np.linalg.norm(late - 100))
+    assert errors[0] > 0.3
+    assert errors[0] > errors[1] > errors[2] > errors[3]
+    assert errors[3] < 0.05
+    lit.world.show(first)
+    at_once = lit.world.render([lit.world.expose(FULL)])[0]
+    lit.world.clock.sleep(0.2)
+    assert np.array_equal(at_once, lit.world.render([lit.world.expose(FULL)])[0])
+
+
+def test_a_pattern_that_comes_during_an_exposure_is_in_it(
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+) -> None:
+    lit = build()
+    first, second = patterns(lit, 2)
+    lit.world.show(first)
+    lit.world.clock.sleep(0.2)
+    long = CameraSettings(0.1, 0.0, FULL.region)
+    shot = lit.world.expose(long)
+    before = [levels for levels, _ in shot.pictures]
+    lit.world.show(second)
+    after = [levels for levels, _ in shot.pictures]
+    assert len(before) == 1
+    assert len(after) == 3
+    np.testing.assert_allclose(after[-1], second, atol=0.5)
+    assert sum(weight for _, weight in shot.pictures) == pytest.approx(1)
+
+
+def test_ripple_is_a_function_of_virtual_time(build: Callable[..., Any]) -> None:
+    lit = build(panel={"flicker_hz": 100.0, "flicker_rad": 0.1})
+    ripple = []
+    for _ in range(5):
+        ripple.append(lit.world.expose(FULL).ripple_rad)
+        lit.world.clock.sleep(0.0025)
+    assert ripple[4] == pytest.approx(ripple[0], abs=1e-9)
+    assert ripple[2] == pytest.approx(-ripple[0], abs=1e-9)
+    assert max(ripple) > 0.05
+    whole_periods = CameraSettings(0.02, 0.0, FULL.region)
+    assert lit.world.expose(whole_periods).ripple_rad == pytest.approx(0, abs=1e-9)
+
+
+def test_power_noise_reaches_light_and_meter(build: Callable[..., Any]) -> None:
+    lit = build(light={"power_noise": 0.02}, meter={"noise": 0.0})
+    powers = []
+    for _ in range(200):
+        powers.append(lit.world.expose(FULL).power_mw)
+        assert lit.meter.reading().value == powers[-1]
+    assert np.std(powers) / 5 == pytest.approx(0.02, rel=0.2)
+    assert np.mean(powers) == pytest.approx(5, rel=0.01)
+
+
+def test_another_seed_is_another_noise_on_the_same_device(
+    build: Callable[..., Any],
+) -> None:
+    first, second = build(seed=1), build(seed=2)
+    frames = [lit.world.render([lit.world.expose(FULL)])[0] for lit in (first, second)]
+    assert not np.array_equal(*frames)
+    levels = torch.full((1, 16, 24), 7.0)
+    still = [
+        lit.world.light.fraction(levels, Illumination(torch.ones(1)))
+        for lit in (first, second)
+    ]
+    assert torch.equal(*still)
+
+
+def test_restored_world_goes_on_bit_for_bit(
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+) -> None:
+    lit, other = build(seed=5), build(seed=5)
+    shown = patterns(lit, 6)
+    for bench in (lit, other):
+        bench.camera.configure(exposure_s=0.002, region=(2, 3, 9, 14))
+    lit.sequence.play(shown[:3], settle_s=0.004)
+    other.world.restore(lit.world.state())
+    assert other.meter.reading() == lit.meter.reading()
+    ends = [bench.sequence.play(shown[3:], settle_s=0.004) for bench in (lit, other)]
+    for name, values in vars(ends[0]).items():
+        assert np.array_equal(values, getattr(ends[1], name)), name
+    assert other.world.state().keys() == lit.world.state().keys()
+    assert other.world.shots == lit.world.shots == 6
+
+
+def test_description_names_medium_kernel_and_every_imperfection(
+    build: Callable[..., Any],
+) -> None:
+    described = build().world.describe()
+    assert described["medium"] == "kerr_sat"
+    assert described["kernel"] == "torch"
+    assert described["grid"] == [16, 24]
+    assert described["precision"] == "complex64"
+    assert described["medium.b"] == 3.0
+    assert described["panel.lut_error"] == 0.02
+    assert described["sensor.prnu"] == 0.003
+    assert float(str(described["power_over_critical"])) > 1
+
+
+def test_two_threads_give_the_frames_of_one(
+    threads: None,  # noqa: ARG001 - puts the number of threads back
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+) -> None:
+    frames = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        lit = build(grid=[64, 48], macropixel_px=4)
+        frames.append(lit.sequence.play(patterns(lit, 5), settle_s=0.05).frames)
+        assert torch.get_num_threads() == count
+    assert np.array_equal(*frames)
