@@ -21,7 +21,7 @@ def test_finds_a_matrix(matrix_task: "Task", fit: "Fit") -> None:
 
 def test_finds_the_gradient_of_a_product(product_task: "Task", fit: "Fit") -> None:
     settings = SurrogateSettings("log-lin-exp", fit_batch=256, average=0.98)
-    fitter = fit(product_task, settings, shots=5000, steps=700)
+    fitter = fit(product_task, settings, shots=5000, steps=550)
     assert product_task.cosine(fitter) > 0.99
 
 
