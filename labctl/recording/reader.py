@@ -485,6 +485,8 @@ class Record:
 
     def _cut(self, dataset: h5py.Dataset, count: int, rows: slice) -> NDArray[Any]:
         if dataset.shape[0] < count:
+            dataset.refresh()
+        if dataset.shape[0] < count:
             text = (
                 f"{self._path}: {dataset.name} has {dataset.shape[0]} rows, expected "
                 f"the {count} that were committed. Restore the file from a copy."
@@ -541,6 +543,8 @@ def _check_creator(path: Path, file: h5py.File) -> None:
 
 
 def _committed(commits: h5py.Dataset) -> dict[str, int]:
+    # HDF5 remembers the length from when the file was searched for links.
+    commits.refresh()
     rows = commits[()]
     names = [name for name in rows.dtype.names if name != "time_s"]
     # A row is written whole, and no torn one was ever seen; still the last one

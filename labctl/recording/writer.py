@@ -10,8 +10,8 @@ true by a row in ``commits``, written after the data and before anyone is told.
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -64,7 +64,7 @@ class Recorder:
         self._file, self._is_open = file, True
         self._lock, self._reserve = lock, reserve
         self._counts = dict.fromkeys(plan.counters, 0)
-        self._commits = 0
+        self._committed, self._commits = dict(self._counts), 0
         self._status = "running"
         # The closed list: every dataset that may change from now on.
         entry = tree.group(file, "entry")
@@ -273,6 +273,7 @@ class Recorder:
             _extend(self._closed_list[rows.path], self._commits, row)
             self._flush(fsync=fsync)  # then the row that makes it true
         self._commits += 1
+        self._committed = dict(self._counts)
 
     def set_status(self, text: str) -> None:
         """Commit, then rewrite the status.
@@ -418,11 +419,19 @@ class Recorder:
         self._append_row(layout.WRITERS, row)
         self.commit()
 
-    def _working(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _working(self) -> Iterator[None]:
         if not self._is_open:
             text = f"{self._path}: closed, expected open. Append before closing."
             raise RecordError(text)
-        return disk.disk_errors(self._path, self._reserve)
+        try:
+            with disk.disk_errors(self._path, self._reserve):
+                yield
+        except RecordError:
+            # What was appended since the last commit may be written in part: a
+            # commit while closing must not make it true.
+            self._counts = dict(self._committed)
+            raise
 
     def _flush(self, *, fsync: bool) -> None:
         self._file.flush()

@@ -411,6 +411,29 @@ def test_no_room_gives_the_reserve_back_and_closes_well(
         assert record.lengths["shots"] == 2
 
 
+def test_rows_that_could_not_be_flushed_never_become_true(
+    create: Create,
+    plan: Layout,
+    make_rows: MakeRows,
+    record_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError(NO_ROOM)
+
+    rows = make_rows(plan, "shots", 2)
+    with pytest.raises(RecordError, match="no space"), create() as recorder:
+        recorder.append_shots(**rows)
+        recorder.commit()
+        recorder.append_shots(**rows)
+        with monkeypatch.context() as patch:
+            patch.setattr(recorder, "_flush", full)
+            recorder.commit()
+    with Record.open(record_path) as record:
+        assert record.status == "failed"
+        assert record.lengths["shots"] == 2
+
+
 def test_trouble_while_closing_goes_with_the_first_error(
     create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
