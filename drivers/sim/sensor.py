@@ -5,6 +5,8 @@ read noise, full well, gain, offset, rounding, converter. Rounding is the
 quantiser; no dither is added to it, which would count its noise twice.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.random import Generator
@@ -110,35 +112,43 @@ class Sensor:
         return (counts + self._made.offset_dn).clamp(min=0, max=_TOP_DN)
 
     def counts(
-        self, light_e: NDArray[np.float64], settings: CameraSettings, shot: int
+        self,
+        light_e: NDArray[np.float64],
+        settings: CameraSettings,
+        shots: Sequence[int],
     ) -> NDArray[np.uint16]:
-        """One frame.
+        """Make frames.
 
         Parameters
         ----------
         light_e
-            Mean electrons that the light makes in the region.
+            Mean electrons that the light makes in the region, ``(shot, row,
+            column)``.
         settings
             Exposure, gain and region.
-        shot
-            Number of the exposure: names the noise.
+        shots
+            Numbers of the exposures: they name the noise.
 
         Returns
         -------
         counts
-            ``(row, column)``, uint16.
+            ``(shot, row, column)``, uint16.
         """
         made = self._made
-        source = generator(self._seed, Stream.SENSOR, shot)
-        mean = light_e + made.dark_e_per_s * settings.exposure_s
-        electrons = _arrivals(mean, source) if made.shot_noise else mean
-        if made.read_noise_e > 0:
-            electrons = electrons + made.read_noise_e * source.standard_normal(
-                mean.shape, dtype=np.float32
-            )
-        electrons = electrons + self._crop(self._dark_level_e, settings)
-        counts = np.minimum(electrons, made.well_e) * self._gain(settings.gain_db)
-        return np.clip(np.rint(counts + made.offset_dn), 0, _TOP_DN).astype(np.uint16)
+        electrons = light_e + made.dark_e_per_s * settings.exposure_s
+        for frame, shot in zip(electrons, shots, strict=True):
+            source = generator(self._seed, Stream.SENSOR, shot)
+            if made.shot_noise:
+                frame[:] = _arrivals(frame, source)
+            if made.read_noise_e > 0:
+                noise = source.standard_normal(frame.shape, dtype=np.float32)
+                frame += made.read_noise_e * noise
+        electrons += self._crop(self._dark_level_e, settings)
+        np.minimum(electrons, made.well_e, out=electrons)
+        electrons *= self._gain(settings.gain_db)
+        electrons += made.offset_dn
+        np.rint(electrons, out=electrons)
+        return np.clip(electrons, 0, _TOP_DN, out=electrons).astype(np.uint16)
 
 
 def _arrivals(mean: NDArray[np.float64], source: Generator) -> NDArray[np.float64]:

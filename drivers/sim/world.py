@@ -323,12 +323,7 @@ class World(devices.World):
             seen = fraction[:, row : row + height, column : column + width].numpy()
             for (index, _, weight), picture in zip(part, seen, strict=True):
                 light_e[index] += picture * (weight * factor)
-        return np.stack(
-            [
-                self.sensor.counts(light_e[index], settings, shot.number)
-                for index, shot in enumerate(shots)
-            ]
-        )
+        return self.sensor.counts(light_e, settings, [shot.number for shot in shots])
 
     def _illumination(self, shots: Sequence[Shot]) -> Illumination:
         def column(values: list[Any]) -> Tensor:
@@ -374,13 +369,11 @@ class World(devices.World):
             "kernel": "torch",
             **self._convergence,
         }
-        for part in dataclasses.fields(self.options):
-            value = getattr(self.options, part.name)
-            if dataclasses.is_dataclass(value) and not isinstance(value, type):
-                for key, inner in dataclasses.asdict(value).items():
-                    described[f"{part.name}.{key}"] = inner
+        for key, value in dataclasses.asdict(self.options).items():
+            if isinstance(value, dict):
+                described |= {f"{key}.{inner}": size for inner, size in value.items()}
             else:
-                described[part.name] = list(value) if part.name == "grid" else value
+                described[key] = list(value) if isinstance(value, tuple) else value
         return described
 
     @cached_property

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from drivers.sim.options import Options, SensorOptions
 from drivers.sim.sensor import Sensor
@@ -17,11 +18,24 @@ def sensor(**made: float | bool) -> Sensor:
     return Sensor(Options(grid=(16, 24), sensor=SensorOptions(**made)), seed=4)  # type: ignore[arg-type]  # one of the two by field
 
 
+def many(
+    chip: Sensor, light: NDArray[np.float64], taken: CameraSettings, count: int
+) -> NDArray[np.uint16]:
+    return chip.counts(np.stack([light] * count), taken, range(count))
+
+
+def one(
+    chip: Sensor, light: NDArray[np.float64], taken: CameraSettings, shot: int
+) -> NDArray[np.uint16]:
+    frame: NDArray[np.uint16] = chip.counts(light[None], taken, [shot])[0]
+    return frame
+
+
 @pytest.mark.parametrize("mean_e", [0.5, 3.0, 19.0, 21.0, 400.0])
 def test_shot_noise_has_the_mean_and_variance_of_poisson(mean_e: float) -> None:
     chip = sensor(prnu=0.0, dsnu_e=0.0, dark_e_per_s=0.0, read_noise_e=0.0)
     light = np.full(REGION[2:], mean_e)
-    frames = np.stack([chip.counts(light, settings(), shot) for shot in range(200)])
+    frames = many(chip, light, settings(), 200)
     electrons = (frames.astype(float) - 100) / 4
     count = electrons.size
     assert electrons.mean() == pytest.approx(mean_e, abs=4 * (mean_e / count) ** 0.5)
@@ -32,7 +46,7 @@ def test_a_frame_of_dim_and_bright_pixels_has_both_right() -> None:
     chip = sensor(prnu=0.0, dsnu_e=0.0, dark_e_per_s=0.0, read_noise_e=0.0)
     light = np.full(REGION[2:], 2.0)
     light[:, 7:] = 100.0
-    frames = np.stack([chip.counts(light, settings(), shot) for shot in range(100)])
+    frames = many(chip, light, settings(), 100)
     electrons = (frames.astype(float) - 100) / 4
     assert electrons[..., :7].mean() == pytest.approx(2, rel=0.05)
     assert electrons[..., 7:].mean() == pytest.approx(100, rel=0.01)
@@ -42,7 +56,7 @@ def test_a_frame_of_dim_and_bright_pixels_has_both_right() -> None:
 def test_read_noise_dark_current_and_offset_in_the_dark() -> None:
     chip = sensor(dsnu_e=0.0, dark_e_per_s=1000.0, read_noise_e=2.0)
     dark = np.zeros(REGION[2:])
-    frames = np.stack([chip.counts(dark, settings(0.01), n) for n in range(200)])
+    frames = many(chip, dark, settings(0.01), 200)
     electrons = (frames.astype(float) - 100) / 4
     assert electrons.mean() == pytest.approx(10, rel=0.02)
     assert electrons.var() == pytest.approx(10 + 4, rel=0.05)
@@ -51,10 +65,10 @@ def test_read_noise_dark_current_and_offset_in_the_dark() -> None:
 def test_full_well_clips_before_the_converter_and_gain_turns_that_round() -> None:
     chip = sensor(read_noise_e=0.0)
     bright = np.full(REGION[2:], 1e6)
-    well = chip.counts(bright, settings(), 0)
+    well = one(chip, bright, settings(), 0)
     assert chip.saturation_dn(0.0) == 60_100
     assert (well == 60_100).all()
-    converter = chip.counts(bright, settings(gain_db=6.0), 0)
+    converter = one(chip, bright, settings(gain_db=6.0), 0)
     assert chip.saturation_dn(6.0) == 65_535
     assert (converter == 65_535).all()
     assert well.dtype == np.uint16
@@ -63,7 +77,7 @@ def test_full_well_clips_before_the_converter_and_gain_turns_that_round() -> Non
 def test_gain_multiplies_the_signal_but_not_the_offset() -> None:
     chip = sensor(shot_noise=False, read_noise_e=0.0, prnu=0.0, dsnu_e=0.0)
     light = np.full(REGION[2:], 100.0)
-    low, high = (chip.counts(light, settings(gain_db=db), 0) for db in (0.0, 20.0))
+    low, high = (one(chip, light, settings(gain_db=db), 0) for db in (0.0, 20.0))
     assert int(low[0, 0]) == 500
     assert int(high[0, 0]) == 4100
 
@@ -72,10 +86,10 @@ def test_a_frame_is_a_function_of_seed_and_shot() -> None:
     light = np.random.default_rng(1).random(REGION[2:]) * 5
     first, second = sensor(), sensor()
     assert np.array_equal(
-        first.counts(light, settings(), 12), second.counts(light, settings(), 12)
+        one(first, light, settings(), 12), one(second, light, settings(), 12)
     )
     assert not np.array_equal(
-        first.counts(light, settings(), 12), first.counts(light, settings(), 13)
+        one(first, light, settings(), 12), one(first, light, settings(), 13)
     )
 
 
@@ -95,8 +109,7 @@ def test_mean_counts_are_the_mean_of_the_counts() -> None:
         1, 16, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
     )
     light = fraction[0, 3:13, 5:19].numpy() * chip.electrons_per_fraction(settings())
-    frames = [chip.counts(light, settings(), shot) for shot in range(200)]
-    mean = np.mean(frames, axis=0)
+    mean = many(chip, light, settings(), 200).mean(axis=0)
     want = chip.mean_counts(fraction, settings())[0].numpy()
     spread = 4 * np.sqrt(light + 2)
     assert (np.abs(mean - want) < 5 * spread / np.sqrt(200)).all()
