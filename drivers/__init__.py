@@ -1,0 +1,1 @@
+"""Drivers: one module or folder a family, found by labctl through entry points."""

@@ -18,9 +18,9 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-Levels = NDArray[np.uint8] | NDArray[np.uint16]
+Levels = NDArray[np.uint8 | np.uint16]
 Counts = NDArray[np.uint16]
-Settings = Mapping[str, str | int | float | bool | None | list[int] | list[float]]
+Settings = Mapping[str, str | int | float | bool | list[int] | list[float] | None]
 Trigger = Literal["software", "line"]
 
 
@@ -207,7 +207,7 @@ class Device(Protocol):
 
     @abstractmethod
     def settings(self) -> Settings:
-        """A plain snapshot of every setting, for the record."""
+        """Give a plain snapshot of every setting, for the record."""
 
     def __enter__(self) -> Self:
         try:
@@ -315,7 +315,7 @@ class Laser(Device, Protocol):
         """Power that the head measures; 0 while dark."""
 
     @abstractmethod
-    def emission(self, on: bool) -> None:  # noqa: FBT001 - one meaning, one word
+    def emission(self, on: bool) -> None:
         """Switch emission; returns when it is confirmed.
 
         Raises
@@ -444,7 +444,7 @@ class Shutter(Device, Protocol):
     """Something that blocks the beam. Closed after open, closed after close."""
 
     @abstractmethod
-    def set_open(self, is_open: bool) -> None:  # noqa: FBT001 - one meaning
+    def set_open(self, is_open: bool) -> None:
         """Move, and return when the position was read back.
 
         Raises
@@ -479,7 +479,7 @@ class Attenuator(Device, Protocol):
 
     @abstractmethod
     def transmission(self) -> float:
-        """Transmitted fraction, read back."""
+        """Read the transmitted fraction back."""
 
 
 @runtime_checkable

@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: losses, probes, surrogates, estimators, the trainer."""
