@@ -515,6 +515,34 @@ class Bench:
         return failures
 
 
+def construct(source: BenchSource, *, seed: int = 0, simulate: bool = False) -> Bench:
+    """Construct the drivers of a bench without opening any: no I/O.
+
+    Parameters
+    ----------
+    source
+        The bench file.
+    seed
+        Seed of the simulated light path.
+    simulate
+        Construct the simulated twin instead.
+
+    Returns
+    -------
+    bench
+        Not open: good for asking shapes, and for refusing early.
+
+    Raises
+    ------
+    InputError
+        A driver or its options are refused.
+    """
+    order = _Order(source, source.file, "", seed, Patience())
+    if simulate and not source.file.simulated:
+        order = _twin(order, "because --simulate was given")
+    return _assembled(order)
+
+
 def open(
     source: BenchSource,
     *,

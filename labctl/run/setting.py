@@ -8,7 +8,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,13 +21,13 @@ from labctl import document
 from labctl.bench import Bench, BenchSource
 from labctl.calibration import ReservoirEntry
 from labctl.document import Document
-from labctl.errors import Fault, ProtocolError
+from labctl.errors import DeviceError, Fault, InputError, ProtocolError
 from labctl.protocol import ADAPTER, EvaluateProtocol, ScanProtocol, TrainProtocol
 from labctl.recording import disk
 from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
 from labctl.recording.layout import Layout, ShotSpec
 from labctl.recording.writer import Recorder
-from labctl.reservoir import Ledger, Reservoir, Shots
+from labctl.reservoir import Blocks, Ledger, Reservoir, Shots
 from labctl.run.progress import Progress
 
 AnyProtocol = TrainProtocol | EvaluateProtocol | ScanProtocol
@@ -222,6 +222,7 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol]:
     chosen, reason = benches.choose(protocol.value.bench, options.bench)
     source = benches.load(chosen)
     entry = operating_point(protocol, source)
+    check_fit(protocol, benches.construct(source, simulate=options.simulate), entry)
     out = options.out
     if out is None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -277,6 +278,43 @@ def operating_point(protocol: Document[P], source: BenchSource) -> ReservoirEntr
     if faults:
         raise ProtocolError(faults)
     return entry
+
+
+def check_fit(protocol: Document[P], bench: Bench, entry: ReservoirEntry) -> None:
+    """Compare the operating point with what panel and camera can do.
+
+    Parameters
+    ----------
+    protocol
+        The protocol; faults are shown in its lines.
+    bench
+        The bench, not open. What a driver only knows once it is open is
+        compared then.
+    entry
+        The operating point.
+
+    Raises
+    ------
+    ProtocolError
+        Panel or sensor is too small.
+    """
+    faults: list[Fault] = []
+    with suppress(DeviceError):
+        try:
+            Blocks(bench.slm.shape, entry.macropixels)
+        except InputError as error:
+            faults.append(protocol.fault("reservoir.macropixels", str(error)))
+    with suppress(DeviceError):
+        top, left, height, width = entry.region
+        rows, columns = bench.camera.shape
+        if top + height > rows or left + width > columns:
+            text = (
+                f"region={list(entry.region)}, expected within {rows} x {columns} "
+                "(the sensor). Move it, or make it smaller."
+            )
+            faults.append(protocol.fault("reservoir.region", text))
+    if faults:
+        raise ProtocolError(faults)
 
 
 def shot_seconds(source: BenchSource, entry: ReservoirEntry) -> float:

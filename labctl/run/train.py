@@ -332,9 +332,7 @@ def _train(
     trainer.prepare()
     if trainer.prepared:
         with ledger.outside_budget():
-            readout = trainer.readout()
-            hidden = trainer.features(test)
-            untrained = trainer.settings.task.score(readout(hidden), test.y)
+            untrained = trainer.score_readout(test)
     trained = trainer.run()
     score = math.nan
     if trained.status is Status.COMPLETED:

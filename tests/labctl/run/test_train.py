@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from labctl import bench as benches
-from labctl.errors import OutcomeError, ProtocolError
+from labctl.errors import InputError, OutcomeError
 from labctl.recording.reader import Record
 from labctl.reservoir import PhaseScale, Reservoir
 from labctl.run.execute import execute
@@ -123,7 +123,7 @@ def test_threads_are_left_as_they_were(small: Path) -> None:
 
 
 def test_a_training_that_diverges_is_a_typed_failure(small: Path) -> None:
-    overrides = ("training.learning_rate_digital=1e30", "reference.oracle=false")
+    overrides = ("surrogate.learning_rate=1e30", "reference.oracle=false")
     job = prepare(str(small), Options(overrides=overrides, out=Path("bad.h5")))
     with pytest.raises(OutcomeError, match="not finite"):
         execute(job, Silent())
@@ -139,6 +139,7 @@ def test_a_training_that_diverges_is_a_typed_failure(small: Path) -> None:
         ("training.batch=97", "batch=97, expected at most 96"),
         ("reservoir.macropixels=[40, 40]", "expected at most 32 x 32"),
         ("reservoir.macropixels=[2, 2]", "features=64, expected 1 to 4"),
+        ("reservoir.region=[10, 10, 30, 30]", "expected within 32 x 32"),
         ("reservoir.power_mw=9", "power_mw=9, expected 0 to 8"),
         ("reservoir.exposure_s=3", "exposure_s=3, expected 0 to 0.02"),
         ("reservoir.bins=[40, 3]", r"bins=\[40, 3\], expected at most"),
@@ -149,7 +150,7 @@ def test_a_training_that_diverges_is_a_typed_failure(small: Path) -> None:
 def test_refuses_before_anything_opens(
     small: Path, override: str, message: str
 ) -> None:
-    with pytest.raises(ProtocolError, match=message):
+    with pytest.raises(InputError, match=message):
         prepare(str(small), Options(overrides=(override,)))
     assert list(small.parent.iterdir()) == [small]
 

@@ -22,7 +22,7 @@ def test_every_fault_of_every_file_is_found(small: Path) -> None:
     }
     assert len(checked.faults) == 3
     first = str(checked.faults[0])
-    assert "bad.yaml line 13 column" in first
+    assert "bad.yaml line 12 column" in first
     assert "batch" in first
     with pytest.raises(ProtocolError, match="missing"):
         checked.raise_faults()
