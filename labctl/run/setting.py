@@ -7,6 +7,7 @@
 """
 
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -229,12 +230,28 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol]:
         out = RECORDS / f"{path.stem}-{stamp}.h5"
     if options.out is not None or RECORDS.exists():
         disk.check_target(out, overwrite=options.overwrite)
+    _check_writable(out)
     simulated = source.file.simulated or options.simulate
     headline = (
         f"bench: {source.file.name} ({reason}), "
         f"{'SIMULATED' if simulated else 'real devices'}"
     )
     return Setting(protocol, source, entry, out, options, overrides, headline)
+
+
+def _check_writable(out: Path) -> None:
+    folder = out.parent if out.parent.exists() else Path()
+    try:
+        # Permission bits do not tell: shares, sandboxes and read-only disks refuse
+        # as well. The file has no name, or none that outlives this line.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        text = (
+            f"{out}: folder={folder.absolute()}, expected one that can be written to "
+            f"({error.strerror}). Choose another with --out."
+        )
+        raise InputError(text) from error
 
 
 def operating_point(protocol: Document[P], source: BenchSource) -> ReservoirEntry:
