@@ -7,13 +7,14 @@ function is kept in FFT order, so that nothing is shifted inside the loop.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from labctl.optics.lens import intensity
-from labctl.optics.medium import SaturableKerr, edge_profile
+from labctl.optics.medium import SaturableKerr, edge_profile, radius_squared
 
 
 def transfer(
@@ -56,25 +57,45 @@ class Kick:
     saturation
         Saturation intensity.
     mask
-        Factor of the field whatever its intensity: screen and absorber; None
-        for 1.
+        Factor of the field whatever its intensity: screen, guide and absorber;
+        None for 1.
+    loss
+        Absorption of the intensity by this kick alone.
+    bleaching
+        Whether that absorption saturates; else it is in the mask already.
     """
 
     b: float
     saturation: float
     mask: Complex[Tensor, "row column"] | None = None
+    loss: float = 0.0
+    bleaching: bool = False
 
     def __call__(
         self, field: Complex[Tensor, "field row column"]
     ) -> Complex[Tensor, "field row column"]:
         """Apply the kick."""
-        if self.b != 0:
+        if self.bleaching:
+            field = field * self._bleached(intensity(field))
+        elif self.b != 0:
             response = intensity(field)
+            if self.loss > 0:
+                # Half of the light lost is lost before the middle of the kick:
+                # without this the scheme is of first order.
+                response = response * math.exp(-self.loss / 2)
             if math.isfinite(self.saturation):
                 response = response / (1 + response / self.saturation)
             # A saturated response never exceeds the saturation intensity.
             field = field * turn(response * self.b, abs(self.b) * self.saturation)
         return field if self.mask is None else field * self.mask
+
+    def _bleached(
+        self, before: Float[Tensor, "field row column"]
+    ) -> Complex[Tensor, "field row column"]:
+        half = torch.exp(-self.loss / 2 / (1 + before / self.saturation))
+        middle = before * half
+        left = 1 / (1 + middle / self.saturation)
+        return torch.polar(torch.exp(-self.loss / 2 * left), middle * left * self.b)
 
 
 # Up to this angle the polynomials below are as exact as single precision; they
@@ -119,9 +140,22 @@ def _horner(
     return total
 
 
+class Crossing(Protocol):
+    """A medium made ready for a grid, whatever its equation."""
+
+    @property
+    def chunk(self) -> int:
+        """Fields computed together; so many stay in the processor's cache."""
+
+    def through(
+        self, field: Complex[Tensor, "field row column"]
+    ) -> Complex[Tensor, "field row column"]:
+        """Carry one chunk of fields from the entrance to the exit face."""
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A medium made ready for a grid.
+    """A Kerr medium made ready for a grid.
 
     Parameters
     ----------
@@ -137,6 +171,17 @@ class Plan:
     transfer: Complex[Tensor, "row column"]
     kicks: tuple[Kick, ...]
     chunk: int
+
+    def through(
+        self, field: Complex[Tensor, "field row column"]
+    ) -> Complex[Tensor, "field row column"]:
+        """Carry one chunk of fields from the entrance to the exit face."""
+        first, *rest = self.kicks
+        field = first(field)
+        for kick in rest:
+            spectrum = torch.fft.fft2(field) * self.transfer
+            field = kick(torch.fft.ifft2(spectrum, norm="forward"))
+        return field
 
 
 # Measured: 8 fields of 64 x 64 and 16 of 32 x 32 are fastest on a core with
@@ -195,26 +240,98 @@ def plan(
         A screen does not lie between two steps, or has another shape.
     """
     steps = medium.steps
-    at_node = _by_node(screens or {}, steps, shape)
-    exponent = medium.edge * edge_profile(shape) + medium.loss / 2
+    at_node = screens_by_node(screens or {}, steps, shape)
+    lost = 0.0 if medium.bleaching else medium.loss
+    exponent = medium.edge * edge_profile(shape) + lost / 2
+    lag = medium.guide * radius_squared(shape) / macropixel**2
+    masked = bool((exponent > 0).any()) or medium.guide > 0
     kicks = []
-    for node in range(steps + 1):
-        weight = (0.5 if node in {0, steps} else 1.0) / steps
+    for node, weight in enumerate(node_weights(steps)):
         mask = None
-        if node in at_node or bool((exponent > 0).any()):
-            screen = at_node.get(node, torch.zeros_like(exponent))
+        if node in at_node or masked:
+            screen = at_node.get(node, torch.zeros_like(exponent)) - lag * weight
             mask = torch.polar(torch.exp(-exponent * weight), screen).to(dtype)
-        kicks.append(Kick(medium.b * weight, medium.saturation, mask))
-    distance = medium.fresnel * macropixel**2 / steps
+        kicks.append(
+            Kick(
+                medium.b * weight,
+                medium.saturation,
+                mask,
+                medium.loss * weight,
+                bleaching=medium.bleaching,
+            )
+        )
+    return Plan(
+        step_transfer(shape, medium.fresnel * macropixel**2 / steps, dtype),
+        tuple(kicks),
+        chunk_size(shape),
+    )
+
+
+def node_weights(steps: int) -> list[float]:
+    """Share of the medium that each kick stands for: half a step at both faces.
+
+    Parameters
+    ----------
+    steps
+        Steps of the scheme.
+
+    Returns
+    -------
+    weights
+        One more than steps; their sum is 1.
+    """
+    return [(0.5 if node in {0, steps} else 1.0) / steps for node in range(steps + 1)]
+
+
+def step_transfer(
+    shape: tuple[int, int], distance: float, dtype: torch.dtype
+) -> Complex[Tensor, "row column"]:
+    """Diffraction over one step, divided by the number of grid points.
+
+    Parameters
+    ----------
+    shape
+        Grid ``(height, width)``.
+    distance
+        Length of the step over wavenumber, in squared grid points.
+    dtype
+        Precision of the result.
+
+    Returns
+    -------
+    transfer
+        For two Fourier transforms of which neither is normalised.
+    """
     step = transfer(shape, distance, torch.complex128) / (shape[0] * shape[1])
-    return Plan(step.to(dtype), tuple(kicks), chunk_size(shape))
+    return step.to(dtype)
 
 
-def _by_node(
+def screens_by_node(
     screens: Mapping[float, Float[Tensor, "row column"]],
     steps: int,
     shape: tuple[int, int],
 ) -> dict[int, Float[Tensor, "row column"]]:
+    """Find the kick at which each thin screen stands.
+
+    Parameters
+    ----------
+    screens
+        In rad, by place as a fraction of the length.
+    steps
+        Steps of the scheme.
+    shape
+        Grid ``(height, width)``.
+
+    Returns
+    -------
+    screens
+        By number of the kick, in float64.
+
+    Raises
+    ------
+    ValueError
+        A screen does not lie between two steps, or has another shape.
+    """
     at_node = {}
     for place, screen in screens.items():
         node = round(place * steps)
@@ -232,7 +349,7 @@ def _by_node(
 
 
 def propagate(
-    field: Complex[Tensor, "field row column"], plan: Plan
+    field: Complex[Tensor, "field row column"], plan: Crossing
 ) -> Complex[Tensor, "field row column"]:
     """Carry fields from the entrance to the exit face.
 
@@ -249,15 +366,4 @@ def propagate(
         Fields at the exit face.
     """
     starts = range(0, len(field), plan.chunk)
-    return torch.cat([_through(field[at : at + plan.chunk], plan) for at in starts])
-
-
-def _through(
-    field: Complex[Tensor, "field row column"], plan: Plan
-) -> Complex[Tensor, "field row column"]:
-    first, *rest = plan.kicks
-    field = first(field)
-    for kick in rest:
-        spectrum = torch.fft.fft2(field) * plan.transfer
-        field = kick(torch.fft.ifft2(spectrum, norm="forward"))
-    return field
+    return torch.cat([plan.through(field[at : at + plan.chunk]) for at in starts])

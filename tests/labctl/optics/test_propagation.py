@@ -219,3 +219,96 @@ def test_gradient_flows_in_single_precision() -> None:
         out = (intensity(far_field(propagate(field, ready))) * weight.to(real)).sum()
         pulled.append(torch.autograd.grad(out, leaf)[0].double())
     assert relative(pulled[1], pulled[0]) < 1e-5
+
+
+def test_the_mode_of_a_guide_stays_as_it_is() -> None:
+    # Ground state of the oscillator: exp(-r^2/a^2), a^4 = 2 fresnel w^4 / guide.
+    rows, columns, macropixel, fresnel, guide = 48, 64, 4.0, 2.0, 0.6
+    y, x = (
+        torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+        for side in (rows, columns)
+    )
+    a2 = math.sqrt(2 * fresnel * macropixel**4 / guide)
+    mode = torch.exp(-(y[:, None] ** 2 + x[None] ** 2) / a2).to(torch.complex128)
+    lag = 2 * fresnel * macropixel**2 / a2
+    errors = []
+    for steps in (16, 32):
+        medium = SaturableKerr(b=0.0, fresnel=fresnel, guide=guide, steps=steps)
+        ready = plan(medium, (rows, columns), macropixel, dtype=torch.complex128)
+        got = propagate(mode[None], ready)[0]
+        errors.append(relative(got, mode * complex(math.cos(lag), -math.sin(lag))))
+    assert errors[1] < 2e-3
+    assert 1.9 < math.log2(errors[0] / errors[1]) < 2.1
+
+
+def test_a_beam_beside_the_axis_of_a_guide_comes_back_after_a_pitch() -> None:
+    rows, columns, macropixel, shift = 64, 96, 12.0, 6.0
+    # The ray equation x'' = -2 fresnel guide x over a length of 1: one pitch.
+    fresnel = 1.0
+    guide = (2 * math.pi) ** 2 / (2 * fresnel)
+    y, x = (
+        torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+        for side in (rows, columns)
+    )
+    spot = torch.exp(-((y[:, None] - shift) ** 2 + x[None] ** 2) / 8**2)
+
+    def middle(length: float) -> tuple[float, float]:
+        medium = SaturableKerr(
+            b=0.0, fresnel=fresnel * length, guide=guide * length, steps=64
+        )
+        ready = plan(medium, (rows, columns), macropixel, dtype=torch.complex128)
+        light = intensity(propagate(spot.to(torch.complex128)[None], ready))[0]
+        total = light.sum()
+        return (
+            float((light.sum(dim=1) * y).sum() / total),
+            float((light.sum(dim=0) * x).sum() / total),
+        )
+
+    assert middle(1.0) == pytest.approx((shift, 0), abs=0.05)
+    assert middle(0.5) == pytest.approx((-shift, 0), abs=0.05)
+    assert middle(0.25) == pytest.approx((0, 0), abs=0.05)
+
+
+@pytest.mark.parametrize("bleaching", [False, True])
+def test_loss_with_a_nonlinear_phase_is_of_the_second_order(bleaching: bool) -> None:
+    # A plane wave: dI/dz = -loss I/(1 + I/s), dphase/dz = b I/(1 + I/s).
+    b, saturation, loss = 3.0, 0.7, 0.8
+    if bleaching:
+        left = _bleached(1.0, saturation, loss)
+        phase = b / loss * (1 - left)
+    else:
+        left = math.exp(-loss)
+        phase = (
+            b
+            * saturation
+            / loss
+            * math.log((1 + 1 / saturation) / (1 + left / saturation))
+        )
+    errors = []
+    for steps in (8, 16):
+        medium = SaturableKerr(
+            b=b,
+            saturation=saturation,
+            loss=loss,
+            bleaching=bleaching,
+            steps=steps,
+        )
+        field = torch.ones((1, 8, 12), dtype=torch.complex128)
+        got = propagate(field, plan(medium, (8, 12), 4.0, dtype=torch.complex128))
+        want = math.sqrt(left) * complex(math.cos(phase), math.sin(phase))
+        errors.append(float((got - want).abs().max()))
+    assert errors[1] < 1e-3
+    assert 1.8 < math.log2(errors[0] / errors[1]) < 2.2
+
+
+def _bleached(start: float, saturation: float, loss: float) -> float:
+    # ln I + I/s falls by the loss.
+    low, high = 0.0, start
+    want = math.log(start) + start / saturation - loss
+    for _ in range(100):
+        middle = (low + high) / 2
+        if math.log(middle) + middle / saturation > want:
+            high = middle
+        else:
+            low = middle
+    return low
