@@ -20,15 +20,21 @@ import numpy as np
 from labctl import bench as benches
 from labctl import document
 from labctl.bench import Bench, BenchSource
-from labctl.calibration import ReservoirEntry
+from labctl.calibration import PhaseCurve, ReservoirEntry
 from labctl.document import Document
-from labctl.errors import DeviceError, Fault, InputError, ProtocolError
+from labctl.errors import (
+    CalibrationError,
+    DeviceError,
+    Fault,
+    InputError,
+    ProtocolError,
+)
 from labctl.protocol import ADAPTER, EvaluateProtocol, ScanProtocol, TrainProtocol
 from labctl.recording import disk
 from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
 from labctl.recording.layout import Layout, ShotSpec
 from labctl.recording.writer import Recorder
-from labctl.reservoir import Blocks, Ledger, Reservoir, Shots
+from labctl.reservoir import Blocks, Ledger, PhaseScale, Reservoir, Shots
 from labctl.run.progress import Progress
 
 AnyProtocol = TrainProtocol | EvaluateProtocol | ScanProtocol
@@ -223,7 +229,11 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol]:
     chosen, reason = benches.choose(protocol.value.bench, options.bench)
     source = benches.load(chosen)
     entry = operating_point(protocol, source)
-    check_fit(protocol, benches.construct(source, simulate=options.simulate), entry)
+    bench = benches.construct(source, simulate=options.simulate)
+    check_fit(protocol, bench, entry)
+    # A twin brings its own calibrations.
+    if not bench.notice and source.file.fallback is None:
+        check_calibrations(source, bench)
     out = options.out
     if out is None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -332,6 +342,36 @@ def check_fit(protocol: Document[P], bench: Bench, entry: ReservoirEntry) -> Non
             faults.append(protocol.fault("reservoir.region", text))
     if faults:
         raise ProtocolError(faults)
+
+
+def check_calibrations(source: BenchSource, bench: Bench) -> None:
+    """Refuse a bench without the calibrations that every run needs.
+
+    Parameters
+    ----------
+    source
+        The bench file with its calibrations.
+    bench
+        The bench, not open. What a driver only knows once it is open is
+        compared then.
+
+    Raises
+    ------
+    CalibrationError
+        One is missing, stale or damaged, or the panel cannot show every phase.
+    """
+    records = source.records()
+    for kind in ("slm-phase", "settle", "camera"):
+        if kind not in records:
+            text = (
+                f"bench {source.file.name}: calibration {kind}=none, expected one in "
+                f"force. Add a record to current.yaml beside {source.path}."
+            )
+            raise CalibrationError(text)
+    curve = records["slm-phase"].values
+    with suppress(DeviceError):
+        if isinstance(curve, PhaseCurve):
+            PhaseScale(curve.curve(bench.slm.bit_depth, source.path.parent))
 
 
 def shot_seconds(source: BenchSource, entry: ReservoirEntry) -> float:
