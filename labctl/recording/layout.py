@@ -15,6 +15,7 @@ import numpy as np
 VERSION = 1
 RESULT_BYTES = 8192
 STATUSES = ("running", "paused", "complete", "failed", "interrupted", "stopped")
+OPEN_STATUSES = ("running", "paused")
 Kind = Literal["train", "evaluate", "scan"]
 
 # Small columns: one chunk of 1024 rows each, never compressed, because a chunk

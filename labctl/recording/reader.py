@@ -99,7 +99,7 @@ class Record:
             raise InputError(text)
         # Before the lengths: what follows a commit must not look older than it.
         self._state = {name: self.text(name) for name in _STATE}
-        self._counts = _committed(tree.dataset(self._entry, layout.COMMITS))
+        _, self._counts = last_commit(tree.dataset(self._entry, layout.COMMITS))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -125,7 +125,7 @@ class Record:
         file = _open(source)
         try:
             tree.check_self_contained(file)
-            _check_creator(source, file)
+            check_creator(source, file)
             return cls(source, file)
         except BaseException:
             file.close()
@@ -262,7 +262,7 @@ class Record:
         return {
             name: tree.columns(tree.group(self._entry, name))
             for name in tree.names(self._entry)
-            if name in _COUNTERS
+            if name in COUNTERS
         }
 
     def text(self, path: str) -> str:
@@ -319,7 +319,7 @@ class Record:
                 f"{', '.join(self.tables.get(table, tuple(self.tables)))}."
             )
             raise InputError(text)
-        count = self._counts[_COUNTERS[table]]
+        count = self._counts[COUNTERS[table]]
         dataset = tree.dataset(self._entry, f"{table}/{name}")
         return _decoded(self._cut(dataset, count, rows))
 
@@ -497,7 +497,7 @@ class Record:
 
 
 # Every table of every layout, with its counter.
-_COUNTERS: Mapping[str, str] = {
+COUNTERS: Mapping[str, str] = {
     table.name: table.counter
     for plan in (
         layout.train_layout(layout.ShotSpec(1, 1)),
@@ -533,7 +533,14 @@ def _open_live(path: Path) -> h5py.File:
         raise InputError(text) from err
 
 
-def _check_creator(path: Path, file: h5py.File) -> None:
+def check_creator(path: Path, file: h5py.File) -> None:
+    """Refuse an HDF5 file that labctl did not write.
+
+    Raises
+    ------
+    InputError
+        It says of itself that something else did.
+    """
     if _text(file.attrs.get("creator", "")) != "labctl":
         text = (
             f"{path}: HDF5, but no record, expected one that labctl wrote. "
@@ -542,7 +549,21 @@ def _check_creator(path: Path, file: h5py.File) -> None:
         raise InputError(text)
 
 
-def _committed(commits: h5py.Dataset) -> dict[str, int]:
+def last_commit(commits: h5py.Dataset) -> tuple[int, dict[str, int]]:
+    """Find the last commit that counts.
+
+    Parameters
+    ----------
+    commits
+        The dataset.
+
+    Returns
+    -------
+    rows
+        Rows up to it; 0 when nothing was ever committed.
+    counts
+        Committed rows by counter.
+    """
     # HDF5 remembers the length from when the file was searched for links.
     commits.refresh()
     rows = commits[()]
@@ -551,9 +572,10 @@ def _committed(commits: h5py.Dataset) -> dict[str, int]:
     # counts only when its time is there and no counter goes back.
     for number in range(len(rows) - 1, -1, -1):
         row, before = rows[number], rows[max(0, number - 1)]
-        if row["time_s"] > 0 and all(row[name] >= before[name] for name in names):
-            return {name: int(row[name]) for name in names}
-    return dict.fromkeys(names, 0)
+        rising = all(row[name] >= max(0, before[name]) for name in names)
+        if row["time_s"] > 0 and rising:
+            return number + 1, {name: int(row[name]) for name in names}
+    return 0, dict.fromkeys(names, 0)
 
 
 def _plain(value: object) -> str | int | float:

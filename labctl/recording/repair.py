@@ -124,12 +124,34 @@ def repair(path: str | os.PathLike[str]) -> Repair:
         )
         raise InputError(text) from err
     try:
-        return _rewrite(source)
-    except OSError as err:
-        text = f"{source}: {err}, expected a file that can be written."
-        raise RecordError(text) from err
+        return rewrite(source)
     finally:
         lock.release()
+
+
+def rewrite(path: Path) -> Repair:
+    """Rewrite the superblock of a record whose lock the caller holds.
+
+    Parameters
+    ----------
+    path
+        The record.
+
+    Returns
+    -------
+    repair
+        What was done.
+
+    Raises
+    ------
+    RecordError
+        The file has not the superblock that labctl writes, or the disk failed.
+    """
+    try:
+        return _rewrite(path)
+    except OSError as err:
+        text = f"{path}: {err}, expected a file that can be written."
+        raise RecordError(text) from err
 
 
 def _rewrite(path: Path) -> Repair:

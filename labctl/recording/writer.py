@@ -23,12 +23,20 @@ from filelock import FileLock, Timeout
 from numpy.typing import ArrayLike, NDArray
 
 from labctl.errors import InputError, RecordError, SafetyError
-from labctl.recording import columns, declare, disk, environment, layout, tree
+from labctl.recording import (
+    columns,
+    declare,
+    disk,
+    environment,
+    layout,
+    reopen,
+    repair,
+    tree,
+)
 from labctl.recording.header import Header, compose
 from labctl.recording.layout import Layout, Rows
 
 _EVENT_TEXT_BYTES = 200
-_OPEN_STATUSES = ("running", "paused")
 
 
 class Recorder:
@@ -64,6 +72,8 @@ class Recorder:
         self._file, self._is_open = file, True
         self._lock, self._reserve = lock, reserve
         self._counts = dict.fromkeys(plan.counters, 0)
+        # Rows that are there already: they are compared, not written again.
+        self._kept = dict(self._counts)
         self._committed, self._commits = dict(self._counts), 0
         self._status = "running"
         # The closed list: every dataset that may change from now on.
@@ -117,13 +127,66 @@ class Recorder:
             raise ValueError(text)
         machine = environment.capture()
         written = compose(header, machine)
-        lock = _take(target)
+        lock = take(target)
         try:
             reserve = _replace(target)
             with disk.disk_errors(target, reserve):
                 file = declare.create(target, layout, written, machine.version)
             recorder = cls(target, file, layout, lock, reserve)
-            recorder._start(machine)
+            recorder._start(machine, "create")
+        except BaseException:
+            target.with_name(target.name + ".reserve").unlink(missing_ok=True)
+            lock.release()
+            raise
+        return recorder
+
+    @classmethod
+    def resume(cls, path: str | os.PathLike[str], *, layout: Layout) -> Self:
+        """Open a record that was left unfinished, to go on with it.
+
+        It is repaired if its writer was killed, and cut to its last commit. All
+        its rows are taken as appended; :meth:`rewind` says otherwise.
+
+        Parameters
+        ----------
+        path
+            The record.
+        layout
+            What it holds.
+
+        Returns
+        -------
+        recorder
+            Open; the caller closes it.
+
+        Raises
+        ------
+        InputError
+            It is no record of that layout, is complete, or its writer lives.
+        RecordError
+            It is damaged, or the disk failed.
+        """
+        target = Path(path)
+        if not target.is_file():
+            text = f"{target}: not there, expected a record. Check the name."
+            raise InputError(text)
+        machine = environment.capture()
+        lock = take(target)
+        try:
+            repair.rewrite(target)
+            file, commits, counts = reopen.reopen(target, layout)
+            try:
+                reserve = _reserve(target)
+            except BaseException:
+                file.close()
+                raise
+            recorder = cls(target, file, layout, lock, reserve)
+            recorder._counts, recorder._kept = dict(counts), dict(counts)
+            recorder._committed, recorder._commits = dict(counts), commits
+            recorder._start(machine, "resume")
+            with recorder._working():
+                file.swmr_mode = True
+                file.flush()
         except BaseException:
             target.with_name(target.name + ".reserve").unlink(missing_ok=True)
             lock.release()
@@ -139,6 +202,41 @@ class Recorder:
     def lengths(self) -> dict[str, int]:
         """Rows appended so far, by counter; committed or not."""
         return dict(self._counts)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether rows that come next are in the record already."""
+        own = {table.counter for table in self._layout.tables}
+        return any(self._counts[name] < self._kept[name] for name in own)
+
+    def rewind(self, lengths: Mapping[str, int]) -> None:
+        """Go back to earlier lengths; nothing in the file is changed.
+
+        Rows that come next are compared with those that are there, bit by bit,
+        for as long as there are any; after the last one they are appended again.
+
+        Parameters
+        ----------
+        lengths
+            By counter; those not given, other than of events and writers, are 0.
+
+        Raises
+        ------
+        RecordError
+            The record is shorter than that.
+        """
+        fixed = (layout.EVENTS.counter, layout.WRITERS.counter)
+        wanted = {
+            name: lengths.get(name, 0) for name in self._counts if name not in fixed
+        }
+        for name, length in wanted.items():
+            if not 0 <= length <= self._kept[name]:
+                text = (
+                    f"{self._path}: {name}={self._kept[name]} rows, expected {length} "
+                    "by its checkpoint. Restore the file from a copy."
+                )
+                raise RecordError(text)
+        self._counts |= wanted
 
     def append(self, table: str, **values: ArrayLike) -> slice:
         """Append rows to a table and to those that grow with it.
@@ -168,9 +266,13 @@ class Recorder:
         start = self._counts[counter]
         arrays = columns.arrays(tables, values, start)
         stop = start + len(next(iter(arrays.values())))
-        with self._working():
-            for name, array in arrays.items():
-                _extend(self._closed_list[name], start, array)
+        there = min(max(self._kept[counter] - start, 0), stop - start)
+        for name, array in arrays.items():
+            self._compare(name, start, array[:there])
+        if there < stop - start:
+            with self._working():
+                for name, array in arrays.items():
+                    _extend(self._closed_list[name], start + there, array[there:])
         self._counts[counter] = stop
         return slice(start, stop)
 
@@ -206,7 +308,8 @@ class Recorder:
         source
             Who says it, at most 32 bytes.
         text
-            What happened; long texts continue in rows of level ``more``.
+            What happened; long texts continue in rows of level ``more``. While
+            replaying only errors are new.
 
         Raises
         ------
@@ -215,6 +318,8 @@ class Recorder:
         RecordError
             The disk failed, or the record is closed.
         """
+        if self.replaying and level != "error":
+            return
         now = time.time()
         parts = columns.parts(text, _EVENT_TEXT_BYTES)
         for number, part in enumerate(parts):
@@ -238,7 +343,8 @@ class Recorder:
         TypeError
             Something in the state has no checkpoint form.
         RecordError
-            The disk failed, or the record is closed.
+            The disk failed, the record is closed, or while replaying the state
+            is another than the record has.
         """
         # Only who writes or reads a checkpoint waits for torch to load.
         from labctl.recording import checkpoint  # noqa: PLC0415 - start-up time
@@ -246,11 +352,46 @@ class Recorder:
         packed = np.frombuffer(checkpoint.pack(state), dtype=np.uint8)
         offset = self._counts[layout.BLOB.name]
         crc = checkpoint.checksum(packed.tobytes())
-        with self._working():
-            _extend(self._closed_list[layout.BLOB_PATH], offset, packed)
-        self._counts[layout.BLOB.name] = offset + packed.size
         row = (step, kind, offset, packed.size, crc, time.time())
-        self._append_row(layout.CHECKPOINT_INDEX, row)
+        if offset < self._kept[layout.BLOB.name]:
+            self._check_checkpoint(row)
+        else:
+            with self._working():
+                _extend(self._closed_list[layout.BLOB_PATH], offset, packed)
+            self._append_row(layout.CHECKPOINT_INDEX, row)
+        self._counts[layout.BLOB.name] = offset + packed.size
+
+    def _check_checkpoint(self, row: tuple[Any, ...]) -> None:
+        counter = layout.CHECKPOINT_INDEX.counter
+        index = self._closed_list[layout.CHECKPOINT_INDEX.path]
+        known = index[self._counts[counter]].tolist()
+        if known[0] != row[0] or known[2:5] != row[2:5]:
+            raise RecordError(self._diverged(layout.BLOB_PATH, row[2]))
+        self._counts[counter] += 1
+
+    def _compare(self, name: str, start: int, array: NDArray[Any]) -> None:
+        """Compare rows with those that are there.
+
+        Raises
+        ------
+        RecordError
+            A bit differs.
+        """
+        if not len(array):
+            return
+        known = self._closed_list[name][start : start + len(array)]
+        if known.tobytes() == array.astype(known.dtype).tobytes():
+            return
+        same = [a.tobytes() == b.tobytes() for a, b in zip(known, array, strict=True)]
+        raise RecordError(self._diverged(name, start + same.index(False)))
+
+    def _diverged(self, name: str, row: int) -> str:
+        step = self._counts.get("steps", 0)
+        return (
+            f"{self._path}: replay diverged at step {step}: {name} row {row} differs, "
+            "expected what was recorded. The data, the bench or the software is "
+            "another than it was: restore it, or run the protocol anew."
+        )
 
     def commit(self, *, fsync: bool = False) -> None:
         """Make everything appended so far true; return when a kill cannot undo it.
@@ -265,15 +406,20 @@ class Recorder:
         RecordError
             The disk failed, or the record is closed.
         """
+        reached = {name: self._length(name) for name in self._layout.counters}
+        if self.replaying and reached == self._committed:
+            return
         with self._working():
             self._flush(fsync=fsync)  # first the data,
-            counts = tuple(self._counts[name] for name in self._layout.counters)
             rows = self._layout.rows[-1]
-            row = columns.row(rows, (time.time(), *counts))
+            row = columns.row(rows, (time.time(), *reached.values()))
             _extend(self._closed_list[rows.path], self._commits, row)
             self._flush(fsync=fsync)  # then the row that makes it true
         self._commits += 1
-        self._committed = dict(self._counts)
+        self._committed = reached
+
+    def _length(self, counter: str) -> int:
+        return max(self._counts[counter], self._kept[counter])
 
     def set_status(self, text: str) -> None:
         """Commit, then rewrite the status.
@@ -384,7 +530,7 @@ class Recorder:
             raise first
 
     def _end(self, error: BaseException | None) -> None:
-        if not self._is_open or self._status not in _OPEN_STATUSES:
+        if not self._is_open or self._status not in layout.OPEN_STATUSES:
             return
         self._cut()
         if error is not None:
@@ -407,14 +553,14 @@ class Recorder:
             self._reserve.release()
             self._lock.release()
 
-    def _start(self, machine: environment.Environment) -> None:
+    def _start(self, machine: environment.Environment, reason: str) -> None:
         row = (
             time.time(),
             np.nan,
             machine.hostname[:64],
             os.getpid(),
             machine.git_commit,
-            "create",
+            reason,
         )
         self._append_row(layout.WRITERS, row)
         self.commit()
@@ -457,10 +603,11 @@ class Recorder:
         with self._working():
             for table, column in self._layout.columns():
                 dataset = self._closed_list[f"{table.name}/{column.name}"]
-                _shrink(dataset, self._counts[table.counter])
+                _shrink(dataset, self._length(table.counter))
             for rows in self._layout.rows[:-1]:
-                _shrink(self._closed_list[rows.path], self._counts[rows.counter])
-            _shrink(self._closed_list[layout.BLOB_PATH], self._counts[layout.BLOB.name])
+                _shrink(self._closed_list[rows.path], self._length(rows.counter))
+            blob = self._closed_list[layout.BLOB_PATH]
+            _shrink(blob, self._length(layout.BLOB.name))
             _shrink(self._closed_list[layout.COMMITS], self._commits)
 
 
@@ -472,7 +619,24 @@ def _outcome(error: BaseException | None) -> str:
     return "stopped" if isinstance(error, SafetyError) else "failed"
 
 
-def _take(path: Path) -> FileLock:
+def take(path: Path) -> FileLock:
+    """Lock a record against every other writer.
+
+    Parameters
+    ----------
+    path
+        The record, which need not exist.
+
+    Returns
+    -------
+    lock
+        Held; the caller releases it.
+
+    Raises
+    ------
+    InputError
+        Another process holds it, or the folder cannot be written.
+    """
     # thread_local=False: whoever closes the record gives the lock up.
     lock = FileLock(path.with_name(path.name + ".lock"), thread_local=False)
     try:
@@ -493,9 +657,14 @@ def _take(path: Path) -> FileLock:
 
 
 def _replace(path: Path) -> disk.Reserve:
+    return _reserve(path, replaced=path)
+
+
+def _reserve(path: Path, replaced: Path | None = None) -> disk.Reserve:
     name = path.with_name(path.name + ".reserve")
     try:
-        path.unlink(missing_ok=True)
+        if replaced is not None:
+            replaced.unlink(missing_ok=True)
         return disk.Reserve(name)
     except OSError as err:
         name.unlink(missing_ok=True)
