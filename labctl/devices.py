@@ -338,6 +338,35 @@ class Laser(Device, Protocol):
 
 
 @runtime_checkable
+class Watchdog(Protocol):
+    """Capability of a laser: its own timer makes it dark when nobody kicks it.
+
+    The timer runs in the head, so it works when guard and computer are frozen.
+    """
+
+    @abstractmethod
+    def arm(self, timeout_s: float) -> None:
+        """Start the timer; emission stops when it runs out.
+
+        Opening, closing and switching emission off disarm it.
+
+        Parameters
+        ----------
+        timeout_s
+            Greatest time between two kicks, on the laser's own clock.
+
+        Raises
+        ------
+        OutOfRangeError
+            The timer cannot be set to that; nothing was sent.
+        """
+
+    @abstractmethod
+    def kick(self) -> None:
+        """Start the timer again; does nothing where it is not armed."""
+
+
+@runtime_checkable
 class Camera(Device, Protocol):
     """A frame source that is triggered, one frame a trigger."""
 
@@ -568,6 +597,38 @@ class Oracle(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Convergence:
+    """How far a simulated light path is from continuous optics, on some patterns.
+
+    Parameters
+    ----------
+    steps
+        Steps of its scheme.
+    step_gate
+        Relative change of the light on the sensor with twice the steps.
+    nyquist_share
+        Share of the entrance's power that the grid hardly resolves, with the
+        patterns' phases brought to half a turn.
+    nyquist_share_full_range
+        The same with the patterns as they are.
+    power_over_critical
+        Power over that of self-focusing, without saturation.
+    enough_steps
+        Steps whose gate passes; None where no sensible number does.
+    enough_grid
+        Rows and columns that resolve the panel; None where no sensible grid does.
+    """
+
+    steps: int
+    step_gate: float
+    nyquist_share: float
+    nyquist_share_full_range: float
+    power_over_critical: float
+    enough_steps: int | None
+    enough_grid: tuple[int, int] | None
+
+
 class World(Protocol):
     """The simulated light path that the devices of a simulated bench share."""
 
@@ -596,3 +657,20 @@ class World(Protocol):
     @abstractmethod
     def describe(self) -> Settings:
         """Medium, grid, kernel and imperfections, for the record."""
+
+    @abstractmethod
+    def convergence(self, levels: Levels, *, power_mw: float) -> Convergence:
+        """Measure how converged the light path is; costs no shot and no time.
+
+        Parameters
+        ----------
+        levels
+            ``(pattern, row, column)``: patterns as the run will show them.
+        power_mw
+            Power on the panel.
+
+        Returns
+        -------
+        convergence
+            Both figures, and what would do where they fail.
+        """

@@ -13,7 +13,9 @@
     │   └── FrameError               a frame that cannot be accepted; carries its class
     ├── SafetyError         exit 4   a limit or an interlock stopped the run
     │   ├── InterlockError
-    │   └── LaserStillOnError
+    │   ├── LaserStillOnError
+    │   ├── LatchedError             dark until a person lifts the latch
+    │   └── SilentRunError           the guard heard nothing: dark, no latch
     ├── RecordError         exit 5   no room, locked, damaged
     └── OutcomeError        exit 6   measured, and not good enough
 
@@ -192,10 +194,14 @@ class FrameError(DeviceError):
         ``removed``.
     detail
         What was got and what was expected.
+    exposed
+        Exposures that a sequence had made by then; None where it cannot tell.
     """
 
-    def __init__(self, device: str, kind: str, detail: str) -> None:
-        self.kind = kind
+    def __init__(
+        self, device: str, kind: str, detail: str, *, exposed: int | None = None
+    ) -> None:
+        self.kind, self.exposed = kind, exposed
         super().__init__(device, f"frame {kind}", detail)
 
 
@@ -203,6 +209,8 @@ class SafetyError(LabctlError):
     """A safety limit or an interlock stopped the run."""
 
     exit_code = 4
+    #: Whether the bench stays dark afterwards, until a person has looked at it.
+    latches: ClassVar[bool] = True
 
 
 class InterlockError(SafetyError):
@@ -211,6 +219,18 @@ class InterlockError(SafetyError):
 
 class LaserStillOnError(SafetyError):
     """The laser was told to go dark and still emits: turn its key by hand."""
+
+
+class LatchedError(SafetyError):
+    """The bench is latched dark; emission is refused until a person lifts it."""
+
+    latches = False  # it is latched, and the first reason stays
+
+
+class SilentRunError(SafetyError):
+    """The run was silent, frozen or starved; the guard made the laser dark."""
+
+    latches = False  # nothing is wrong with the bench
 
 
 class RecordError(LabctlError):

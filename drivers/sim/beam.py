@@ -2,12 +2,17 @@
 
 The laser lives in the guard's process and outlives the run; the light path, in
 the run's process, reads here whether it is lit. 64 bytes, little-endian.
+
+The laser's own watchdog is a time in this file as well: from then on a reader finds
+it dark, whether or not anybody is left to write so. That is what a timer in a head
+does, and it works when the process that holds the laser is frozen.
 """
 
 import mmap
 import struct
+import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, final
@@ -15,7 +20,7 @@ from typing import Self, final
 from typing_extensions import override
 
 _MAGIC = b"LABBEAM1"
-_LAYOUT = struct.Struct("<8sIIddd")
+_LAYOUT = struct.Struct("<8sIIdddd")
 _SIZE = 64
 _COUNTER = struct.Struct("<I")
 _COUNTER_AT = 8
@@ -45,6 +50,9 @@ class BeamState:
         Time of the last change of emission, in seconds since 1970.
     power_mw
         Power that leaves now.
+    watchdog_due_s
+        When the laser's timer runs out, in seconds since 1970; 0 while it is not
+        armed.
     """
 
     emission: bool
@@ -52,6 +60,19 @@ class BeamState:
     power_setpoint_mw: float
     since_s: float
     power_mw: float
+    watchdog_due_s: float = 0.0
+
+    def at(self, now_s: float) -> "BeamState":
+        """Give the state at a moment: dark once the timer has run out.
+
+        Parameters
+        ----------
+        now_s
+            Seconds since 1970.
+        """
+        if not self.emission or not 0 < self.watchdog_due_s <= now_s:
+            return self
+        return replace(self, emission=False, since_s=self.watchdog_due_s, power_mw=0.0)
 
 
 @final
@@ -142,6 +163,7 @@ class Beam(AbstractContextManager["Beam"]):
             state.power_setpoint_mw,
             state.since_s,
             state.power_mw,
+            state.watchdog_due_s,
         )
         self._sequence = (self._sequence + 1) % 2**32
         _COUNTER.pack_into(self._view, _COUNTER_AT, self._sequence)
@@ -161,20 +183,22 @@ class Beam(AbstractContextManager["Beam"]):
         """
         for _ in range(_READS):
             before = _COUNTER.unpack_from(self._view, _COUNTER_AT)[0]
-            magic, _, flags, setpoint, since, power = _LAYOUT.unpack_from(self._view)
+            magic, _, flags, *numbers = _LAYOUT.unpack_from(self._view)
             after = _COUNTER.unpack_from(self._view, _COUNTER_AT)[0]
             if before != after or before % 2:
                 continue
             if magic != _MAGIC:
                 text = f"{self._path}: magic {magic!r}, expected {_MAGIC!r}"
                 raise BeamError(text)
+            setpoint, since, power, due = numbers
             return BeamState(
                 emission=bool(flags & _EMISSION),
                 shutter_open=bool(flags & _SHUTTER),
                 power_setpoint_mw=setpoint,
                 since_s=since,
                 power_mw=power,
-            )
+                watchdog_due_s=due,
+            ).at(time.time())
         text = f"{self._path}: half-written. Open the laser again."
         raise BeamError(text)
 

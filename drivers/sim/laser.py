@@ -8,13 +8,18 @@ from typing import final
 from typing_extensions import override
 
 from drivers.sim.beam import Beam, BeamState
-from labctl.devices import Clock, Identity, Laser, Settings
+from labctl.devices import Clock, Identity, Laser, Settings, Watchdog
 from labctl.errors import DeviceError, OutOfRangeError
+
+LONGEST_WATCHDOG_S = 60.0
 
 
 @final
-class SimLaser(Laser):
+class SimLaser(Laser, Watchdog):
     """A continuous laser that publishes what it does in a beam file.
+
+    It has a watchdog: a timer that makes it dark in the eyes of every reader of the
+    beam, also when this process is frozen.
 
     Parameters
     ----------
@@ -66,6 +71,7 @@ class SimLaser(Laser):
         self._time = time.time if clock is None else clock.now
         self._beam: Beam | None = None
         self._setpoint_mw, self._since_s, self._on = 0.0, 0.0, False
+        self._watchdog_s, self._due_s = 0.0, 0.0
 
     @property
     @override
@@ -104,6 +110,7 @@ class SimLaser(Laser):
 
     def _darken(self) -> None:
         self._setpoint_mw, self._on, self._since_s = 0.0, False, self._time()
+        self._watchdog_s, self._due_s = 0.0, 0.0
         self._publish()
 
     def _publish(self) -> None:
@@ -115,6 +122,7 @@ class SimLaser(Laser):
                 power_setpoint_mw=self._setpoint_mw,
                 since_s=self._since_s,
                 power_mw=self._setpoint_mw if self._on else 0.0,
+                watchdog_due_s=self._due_s,
             )
         )
 
@@ -143,14 +151,16 @@ class SimLaser(Laser):
             "power_limits_mw": list(self._limits),
             "setpoint_mw": self._setpoint_mw,
             "emission": self._on,
+            "watchdog_s": self._watchdog_s,
         }
 
     @override
     def set_power_mw(self, power_mw: float) -> None:
-        self._link("set power")
+        beam = self._link("set power")
         low, high = self._limits
         if not low <= power_mw <= high:
             raise OutOfRangeError(self._name, "power_mw", power_mw, low=low, high=high)
+        self._expire(beam)
         self._setpoint_mw = float(power_mw)
         self._publish()
 
@@ -165,10 +175,37 @@ class SimLaser(Laser):
 
     @override
     def emission(self, on: bool) -> None:
-        self._link("emission")
+        self._expire(self._link("emission"))
         if on != self._on:
             self._on, self._since_s = on, self._time()
+        if not on:
+            self._watchdog_s, self._due_s = 0.0, 0.0
         self._publish()
+
+    def _expire(self, beam: Beam) -> None:
+        # The timer is in the head: what it did is learnt when the head is asked.
+        state = beam.read()
+        if self._on and not state.emission:
+            self._on, self._since_s = False, state.since_s
+            self._watchdog_s, self._due_s = 0.0, 0.0
+
+    @override
+    def arm(self, timeout_s: float) -> None:
+        self._link("arm the watchdog")
+        if not 0 < timeout_s <= LONGEST_WATCHDOG_S:
+            raise OutOfRangeError(
+                self._name, "timeout_s", timeout_s, low=0, high=LONGEST_WATCHDOG_S
+            )
+        self._watchdog_s = timeout_s
+        self.kick()
+
+    @override
+    def kick(self) -> None:
+        self._expire(self._link("kick the watchdog"))
+        if self._watchdog_s:
+            # The computer's time: that is what readers of the beam go by.
+            self._due_s = time.time() + self._watchdog_s
+            self._publish()
 
     @override
     def is_emitting(self) -> bool:

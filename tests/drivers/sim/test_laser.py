@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,54 @@ def test_importing_the_laser_imports_no_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "False"
+
+
+def test_its_watchdog_makes_it_dark_when_nobody_kicks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1e9]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    with (
+        SimLaser(beam=tmp_path / "beam") as laser,
+        Beam.open(tmp_path / "beam") as beam,
+    ):
+        laser.set_power_mw(3.0)
+        laser.kick()  # not armed: nothing happens
+        laser.emission(on=True)
+        laser.arm(2.0)
+        now[0] += 1.5
+        laser.kick()
+        now[0] += 1.5
+        assert beam.read().emission
+        now[0] += 0.5
+        assert (beam.read().emission, beam.read().power_mw) == (False, 0.0)
+        assert beam.read().since_s == 1e9 + 3.5
+        assert not laser.is_emitting()
+        laser.kick()  # too late, and it must not light up again
+        laser.set_power_mw(4.0)
+        assert not beam.read().emission
+        laser.emission(on=True)
+        now[0] += 100.0
+        assert beam.read().emission, "what ran out is not armed"
+
+
+def test_switching_off_disarms_the_watchdog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1e9]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    with SimLaser(beam=tmp_path / "beam") as laser:
+        laser.arm(1.0)
+        laser.emission(on=False)
+        laser.emission(on=True)
+        now[0] += 5.0
+        assert laser.is_emitting()
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0, 61.0, float("nan")])
+def test_refuses_an_impossible_watchdog(tmp_path: Path, timeout_s: float) -> None:
+    with (
+        SimLaser(beam=tmp_path / "beam") as laser,
+        pytest.raises(OutOfRangeError, match="timeout_s"),
+    ):
+        laser.arm(timeout_s)

@@ -1,0 +1,354 @@
+"""What outlives a run, in the state folder: owner, latch, and guards at work.
+
+::
+
+    <bench>.lock, <bench>.owner.json    one owner a bench: pid and host beside the lock
+    <bench>.latch.json                  dark until a person lifts it: who, when, why
+    <bench>.guard-<pid>.json, .lock     a guard at work, and whether its laser is dark
+
+The latch is a file and a command at once. A guard looks for it several times a
+second: while it is there the guard keeps the laser dark and refuses emission. So
+``labctl dark`` needs no port and no pipe, and works during a run from any terminal
+of the same user.
+"""
+
+import getpass
+import json
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self, final
+
+from filelock import FileLock, Timeout
+from typing_extensions import override
+
+from labctl.errors import InputError, LatchedError
+
+STATE: Final = "LABCTL_STATE"
+
+
+def folder() -> Path:
+    """Where all of it lies: LABCTL_STATE, else the state folder of this user.
+
+    Returns
+    -------
+    folder
+        A folder that may not be there yet.
+    """
+    named = os.environ.get(STATE, "")
+    if named:
+        return Path(named).absolute()
+    if sys.platform == "win32":
+        home = Path(os.environ.get("LOCALAPPDATA", Path.home()))
+    elif sys.platform == "darwin":
+        home = Path.home() / "Library" / "Application Support"
+    else:
+        state = os.environ.get("XDG_STATE_HOME", "")
+        home = Path(state) if state else Path.home() / ".local" / "state"
+    return home / "labctl"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that has a bench, or had it and died.
+
+    Parameters
+    ----------
+    pid
+        Its process id.
+    host
+        Its computer.
+    """
+
+    pid: int
+    host: str
+
+    @classmethod
+    def me(cls) -> Self:
+        """Give this process."""
+        return cls(os.getpid(), socket.gethostname())
+
+    @override
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@final
+class Ownership:
+    """The one lock of a bench, held by this process until released.
+
+    Parameters
+    ----------
+    name
+        Name of the bench.
+
+    Raises
+    ------
+    InputError
+        Another process has it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._owner = _made() / f"{name}.owner.json"
+        self._lock = FileLock(_made() / f"{name}.lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            owner = _owner(self._owner) or "another process"
+            text = (
+                f"bench {name}: lock={self._lock.lock_file} is held by {owner}, "
+                "expected it free: one run at a time. Wait for that run, or end it."
+            )
+            raise InputError(text) from None
+        # The operating system lets go of the lock of a process that died, so a
+        # file that is still there tells of one that could not clean up.
+        self.stale = _owner(self._owner)
+        _write(self._owner, asdict(Owner.me()))
+
+    def release(self) -> None:
+        """Give the bench back."""
+        self._owner.unlink(missing_ok=True)
+        self._lock.release()
+
+
+@dataclass(frozen=True)
+class Latch:
+    """Why a bench stays dark until a person lifts it.
+
+    Parameters
+    ----------
+    bench
+        Name of the bench.
+    who
+        User, process and computer that set it.
+    when
+        UTC date and time.
+    why
+        What happened.
+    """
+
+    bench: str
+    who: str
+    when: str
+    why: str
+
+    def error(self) -> LatchedError:
+        """Refuse emission, for this reason."""
+        text = (
+            f"bench {self.bench}: latched dark since {self.when} by {self.who}: "
+            f"{self.why} Look at the bench, then lift it with: labctl clear --bench "
+            f"{self.bench} --reason TEXT"
+        )
+        return LatchedError(text)
+
+
+def latched(name: str) -> Latch | None:
+    """Read the latch of a bench.
+
+    Parameters
+    ----------
+    name
+        Name of the bench.
+
+    Returns
+    -------
+    latch
+        None if the bench is free. A latch that cannot be read is one.
+    """
+    path = _latch(name)
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        return Latch(**{key: str(read[key]) for key in ("bench", "who", "when", "why")})
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        return Latch(name, "nobody knows", "?", f"{path} cannot be read ({error}).")
+
+
+def latch(name: str, why: str) -> Latch:
+    """Keep a bench dark from now on; the first reason stays.
+
+    Parameters
+    ----------
+    name
+        Name of the bench.
+    why
+        What happened.
+
+    Returns
+    -------
+    latch
+        The one in force.
+    """
+    there = latched(name)
+    if there is not None:
+        return there
+    who = f"{getpass.getuser()}, {Owner.me()}"
+    made = Latch(name, who, _now(), " ".join(why.split()))
+    _made()
+    _write(_latch(name), asdict(made))
+    return made
+
+
+def clear(name: str, reason: str) -> Latch:
+    """Lift the latch of a bench, and keep it with the reason in a log.
+
+    Parameters
+    ----------
+    name
+        Name of the bench.
+    reason
+        Why a person thinks that it is safe.
+
+    Returns
+    -------
+    latch
+        The one that was lifted.
+
+    Raises
+    ------
+    InputError
+        There is none, or no reason was given.
+    """
+    there = latched(name)
+    if there is None:
+        text = f"bench {name}: latch=none, expected one. There is nothing to clear."
+        raise InputError(text)
+    if not reason.strip():
+        text = (
+            f"bench {name}: reason is empty, expected a sentence. Say what was wrong."
+        )
+        raise InputError(text)
+    lifted = {"cleared": _now(), "by": f"{getpass.getuser()}, {Owner.me()}"}
+    row = asdict(there) | lifted | {"reason": reason.strip()}
+    with (_made() / f"{name}.cleared.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    _latch(name).unlink(missing_ok=True)
+    return there
+
+
+@final
+class Presence:
+    """A guard at work tells here whether its laser is dark.
+
+    Parameters
+    ----------
+    name
+        Name of the bench.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._path = _made() / f"{name}.guard-{os.getpid()}.json"
+        self._lock = FileLock(self._path.with_suffix(".lock"))
+        self._lock.acquire(timeout=0)
+        self._told: bool | None = None
+        self.tell(dark=False)
+
+    def tell(self, *, dark: bool) -> None:
+        """Write the state down, where it changed.
+
+        Parameters
+        ----------
+        dark
+            Whether the laser is known to be dark.
+        """
+        if dark != self._told:
+            _write(self._path, asdict(Owner.me()) | {"dark": dark})
+            self._told = dark
+
+    def end(self) -> None:
+        """Take the file away."""
+        self._path.unlink(missing_ok=True)
+        self._lock.release()
+        # On Windows another process may be looking at it just now.
+        with suppress(OSError):
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+
+
+def lit_guards(name: str) -> list[Owner]:
+    """Find guards that are alive and have not said that their laser is dark.
+
+    Parameters
+    ----------
+    name
+        Name of the bench.
+
+    Returns
+    -------
+    guards
+        Empty if every laser of that bench is dark, as far as its guard knows.
+    """
+    return [owner for owner, dark in guards(name).items() if not dark]
+
+
+def guards(name: str) -> dict[Owner, bool]:
+    """Find guards that are alive, and whether their laser is dark.
+
+    Parameters
+    ----------
+    name
+        Name of the bench.
+
+    Returns
+    -------
+    guards
+        What each said last. What dead ones left is removed.
+    """
+    found: dict[Owner, bool] = {}
+    for path in sorted(folder().glob(f"{name}.guard-*.json")):
+        lock = FileLock(path.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            owner = _owner(path)
+            if owner is not None:
+                found[owner] = _read(path).get("dark") is True
+            continue
+        path.unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):
+            Path(lock.lock_file).unlink(missing_ok=True)
+    return found
+
+
+def _made() -> Path:
+    made = folder()
+    made.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def _latch(name: str) -> Path:
+    return folder() / f"{name}.latch.json"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _write(path: Path, content: Mapping[str, object]) -> None:
+    # Whole or not at all, for whoever reads meanwhile.
+    handle, made = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    Path(made).replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # gone, or about to be written
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _owner(path: Path) -> Owner | None:
+    read = _read(path)
+    if "pid" not in read or "host" not in read:
+        return None
+    return Owner(int(read["pid"]), str(read["host"]))

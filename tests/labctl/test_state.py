@@ -1,0 +1,123 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labctl import state
+from labctl.errors import InputError, LatchedError
+from labctl.state import Ownership, Presence
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LABCTL_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def _elsewhere(code: str) -> str:
+    """Run code in a process that dies without cleaning up."""
+    text = f"import os\nfrom labctl import state\n{code}\nos._exit(9)"
+    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", text], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 9, done.stderr
+    return done.stdout
+
+
+def test_a_bench_is_free_until_it_is_latched(here: Path) -> None:
+    assert state.latched("lab") is None
+    made = state.latch("lab", "the meter\nwas silent.")
+    assert made.why == "the meter was silent."
+    assert f"process {os.getpid()}" in made.who
+    assert state.latched("lab") == made
+    assert state.latched("other") is None
+    assert json.loads((here / "lab.latch.json").read_text())["bench"] == "lab"
+
+
+def test_the_first_reason_stays() -> None:
+    first = state.latch("lab", "one")
+    assert state.latch("lab", "two") == first
+
+
+def test_a_latch_tells_who_when_why_and_how_to_lift_it() -> None:
+    error = state.latch("lab", "the door opened.").error()
+    assert isinstance(error, LatchedError)
+    assert not error.latches
+    for part in ("lab: latched dark since 2", "the door opened", "--reason TEXT"):
+        assert part in str(error)
+
+
+def test_clearing_keeps_the_reason_in_a_log(here: Path) -> None:
+    latch = state.latch("lab", "the door opened.")
+    assert state.clear("lab", "closed the door") == latch
+    assert state.latched("lab") is None
+    row = json.loads((here / "lab.cleared.jsonl").read_text())
+    assert (row["why"], row["reason"]) == ("the door opened.", "closed the door")
+
+
+def test_nothing_to_clear_and_no_reason_are_refused() -> None:
+    with pytest.raises(InputError, match="latch=none, expected one"):
+        state.clear("lab", "for fun")
+    state.latch("lab", "why")
+    with pytest.raises(InputError, match="reason is empty"):
+        state.clear("lab", "  ")
+    assert state.latched("lab") is not None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"bench": "lab"}'])
+def test_a_latch_that_cannot_be_read_holds(here: Path, text: str) -> None:
+    here.mkdir()
+    (here / "lab.latch.json").write_text(text)
+    latch = state.latched("lab")
+    assert latch is not None
+    assert "cannot be read" in latch.why
+
+
+def test_one_owner_at_a_time_and_the_other_is_told_who() -> None:
+    mine = Ownership("lab")
+    assert mine.stale is None
+    with pytest.raises(InputError, match=rf"is held by process {os.getpid()} on"):
+        Ownership("lab")
+    Ownership("other").release()
+    mine.release()
+    Ownership("lab").release()
+
+
+def test_a_lock_that_a_dead_process_left_is_told_apart() -> None:
+    pid = int(
+        _elsewhere("kept = state.Ownership('lab'); print(os.getpid(), flush=True)")
+    )
+    mine = Ownership("lab")
+    assert mine.stale is not None
+    assert mine.stale.pid == pid
+    mine.release()
+
+
+def test_guards_tell_whether_they_are_dark() -> None:
+    guard = Presence("lab")
+    me = state.Owner.me()
+    assert state.lit_guards("lab") == [me], "not known dark yet"
+    guard.tell(dark=True)
+    assert state.lit_guards("lab") == []
+    assert state.guards("lab") == {me: True}
+    guard.tell(dark=False)
+    assert state.lit_guards("lab") == [me]
+    assert state.lit_guards("other") == []
+    guard.end()
+    assert state.guards("lab") == {}
+
+
+def test_what_a_dead_guard_left_is_removed(here: Path) -> None:
+    _elsewhere("kept = state.Presence('lab')")
+    assert list(here.glob("lab.guard-*.json"))
+    assert state.guards("lab") == {}
+    assert not list(here.glob("lab.guard-*"))
+
+
+def test_the_state_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LABCTL_STATE")
+    assert state.folder().name == "labctl"
+    assert state.folder().is_absolute()
