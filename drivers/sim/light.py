@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from drivers.sim.noise import Stream, generator
 from drivers.sim.options import Options
+from labctl.optics import harmonic, scatterer
 from labctl.optics.lens import far_field, intensity
-from labctl.optics.medium import SaturableKerr
+from labctl.optics.medium import SaturableKerr, SecondHarmonic, ThickScatterer
 from labctl.optics.panel import PhaseCurve, blur, modulate
-from labctl.optics.propagation import Plan, chunk_size, plan, propagate
+from labctl.optics.propagation import Crossing, Plan, chunk_size, plan, propagate
 
 LEVELS = 256
 
@@ -80,6 +81,7 @@ class LightPath:
         self.zero_order = options.panel.zero_order
         self.beam = gaussian(self.shape, options.light.radius).to(self.dtype)
         self.plan = medium_plan(options, options.medium.steps, self.dtype)
+        self._view = options.view
         self._total = float(intensity(self.beam).double().sum())
 
     def entrance(
@@ -133,7 +135,29 @@ class LightPath:
         fraction
             In units of all the light on the panel at nominal power.
         """
-        at_sensor = far_field(propagate(self.entrance(levels, lit), self.plan))
+        return self.on_sensor(self.entrance(levels, lit), self.plan)
+
+    def on_sensor(
+        self, field: Complex[Tensor, "field row column"], plan: Crossing
+    ) -> Float[Tensor, "field row column"]:
+        """Light on each pixel of the sensor, from fields at the entrance.
+
+        Parameters
+        ----------
+        field
+            As :meth:`entrance` gives them.
+        plan
+            The medium: this light path's, or the same in another number of
+            steps.
+
+        Returns
+        -------
+        fraction
+            In units of all the light on the panel at nominal power.
+        """
+        at_sensor = propagate(field, plan)
+        if self._view == "far_field":
+            at_sensor = far_field(at_sensor)
         return intensity(at_sensor) / self._total
 
 
@@ -183,7 +207,7 @@ def phase_curve(options: Options) -> PhaseCurve:
     )
 
 
-def medium_plan(options: Options, steps: int, dtype: torch.dtype) -> Plan:
+def medium_plan(options: Options, steps: int, dtype: torch.dtype) -> Crossing:
     """Medium of this specimen, in any number of steps.
 
     Parameters
@@ -200,6 +224,30 @@ def medium_plan(options: Options, steps: int, dtype: torch.dtype) -> Plan:
     plan
         For :func:`labctl.optics.propagation.propagate`.
     """
+    if options.medium.kind == "tm_shg":
+        return _scatter_plan(options, dtype)
+    if options.medium.kind == "shg":
+        return _pair_plan(options, steps, dtype)
+    return kerr_plan(options, steps, dtype)
+
+
+def kerr_plan(options: Options, steps: int, dtype: torch.dtype) -> Plan:
+    """Medium of one wave: free space, Kerr, saturable Kerr, guide.
+
+    Parameters
+    ----------
+    options
+        What is simulated.
+    steps
+        Steps.
+    dtype
+        Precision.
+
+    Returns
+    -------
+    plan
+        For :func:`labctl.optics.propagation.propagate`.
+    """
     made = options.medium
     medium = SaturableKerr(
         b=made.b,
@@ -208,12 +256,58 @@ def medium_plan(options: Options, steps: int, dtype: torch.dtype) -> Plan:
         steps=steps,
         loss=made.loss,
         edge=made.edge,
+        guide=made.guide,
+        bleaching=made.bleaching,
     )
-    places = [(j + 0.5) / made.screens for j in range(made.screens)]
-    screens = dict(zip(places, _screens(options), strict=True))
-    return plan(
-        medium, options.grid, options.macropixel_px, screens=screens, dtype=dtype
+    size, screens = options.macropixel_px, _placed_screens(options)
+    return plan(medium, options.grid, size, screens=screens, dtype=dtype)
+
+
+def _pair_plan(options: Options, steps: int, dtype: torch.dtype) -> harmonic.PairPlan:
+    made = options.medium
+    medium = SecondHarmonic(
+        kappa=made.kappa,
+        mismatch=made.mismatch,
+        fresnel=made.fresnel,
+        steps=steps,
+        loss=made.loss,
+        edge=made.edge,
+        harmonic=_HARMONIC[made.wave],
     )
+    size, screens = options.macropixel_px, _placed_screens(options)
+    return harmonic.plan(medium, options.grid, size, screens=screens, dtype=dtype)
+
+
+_HARMONIC = {"fundamental": 1, "second": 2}
+_ROUNDS = 2
+
+
+def _scatter_plan(options: Options, dtype: torch.dtype) -> scatterer.ScatterPlan:
+    made = options.medium
+    medium = ThickScatterer(made.conversion, _HARMONIC[made.wave])
+    # Shot is the counter that a specimen's numbers do not use otherwise.
+    first, second = (
+        _transmission(options, generator(options.device_seed, Stream.SCREENS, n), dtype)
+        for n in (1, 2)
+    )
+    return scatterer.plan(medium, options.grid, first, second)
+
+
+def _transmission(
+    options: Options, source: np.random.Generator, dtype: torch.dtype
+) -> scatterer.Transmission:
+    rows, columns = options.grid
+    if options.medium.transmission == "dense":
+        normal = source.standard_normal((2, rows * columns, rows * columns))
+        return scatterer.dense(torch.from_numpy(normal), dtype)
+    phase = source.uniform(0, 2 * math.pi, (_ROUNDS, rows, columns))
+    return scatterer.structured(torch.from_numpy(phase), dtype)
+
+
+def _placed_screens(options: Options) -> dict[float, Tensor]:
+    count = options.medium.screens
+    places = [(j + 0.5) / count for j in range(count)]
+    return dict(zip(places, _screens(options), strict=True))
 
 
 def _screens(options: Options) -> list[Tensor]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Literal, TypeVar
 
 T = TypeVar("T")
+Kind = Literal["free", "kerr_sat", "kerr", "grin_kerr", "shg", "tm_shg"]
 
 
 def _number(default: T, low: float = 0.0, high: float = math.inf) -> T:
@@ -23,24 +24,56 @@ def _whole(default: int, low: int = 1, high: int = 2**62) -> int:
     return field(default=default, metadata={"low": low, "high": high})
 
 
+# Knobs of one kind of medium alone; 0 leaves them out everywhere else.
+_OWN_KNOBS = {
+    "guide": "grin_kerr",
+    "kappa": "shg",
+    "mismatch": "shg",
+    "conversion": "tm_shg",
+}
+
+
 @dataclass(frozen=True)
 class MediumOptions:
-    """The nonlinear medium: saturable Kerr with weak thin screens.
+    """The medium, by its dimensionless numbers; thin screens may disorder any.
 
     Parameters
     ----------
+    kind
+        Equation: ``free`` (space), ``kerr_sat`` (saturable Kerr), ``kerr``,
+        ``grin_kerr`` (saturable Kerr in a parabolic guide, as in a multimode
+        fibre), ``shg`` (a chi(2) crystal), ``tm_shg`` (a thick scatterer that
+        doubles the frequency: neither steps nor screens).
     b
-        Nonlinear phase at I = 1 without saturation, in rad; hot vapour reaches
-        about 10 [S]; 0 is free space.
+        Nonlinear phase at I = 1 without saturation, in rad; positive focuses;
+        hot vapour reaches about 10 [S]. Kerr kinds only, 0 elsewhere.
     saturation
         Intensity at which the response has halved, in units of the peak at
-        nominal power; null for none. Vapour: 0.75 [S].
+        nominal power; null for none. Vapour: 0.75 [S]. ``kerr_sat`` and
+        ``grin_kerr`` only, null elsewhere.
     fresnel
-        Diffraction across one macropixel.
+        Diffraction across one macropixel, L/(k w^2).
     steps
         Steps of the split-step scheme.
     loss
         Absorption of the intensity, alpha L. Vapour: 0.2 [S]; here 0.
+    bleaching
+        Whether the absorption saturates as the nonlinear phase does.
+    guide
+        Phase in rad by which the guide lags one macropixel off the axis;
+        ``grin_kerr`` only.
+    kappa
+        Conversion: the harmonic leaves with tanh(kappa)^2 at I = 1 without
+        diffraction; ``shg`` only.
+    mismatch
+        Wavevector mismatch times length, in rad; ``shg`` only.
+    conversion
+        Power of the harmonic over that of a wave of I = 1; ``tm_shg`` only.
+    transmission
+        Of ``tm_shg``: ``dense`` (independent entries [S], at most 1,024 grid
+        points) or ``structured`` (random phases and Fourier transforms [G]).
+    wave
+        What a filter lets through to the camera, of ``shg`` and ``tm_shg``.
     edge
         Absorption at the window's edge, as an exponent of the amplitude.
     screens
@@ -52,15 +85,43 @@ class MediumOptions:
         Correlation length of a screen, in macropixels [G].
     """
 
+    kind: Kind = "kerr_sat"
     b: float = _number(3.0, -1e3, 1e3)
     saturation: float | None = _number(1.0, 1e-6)
     fresnel: float = _number(0.1)
     steps: int = _whole(16)
     loss: float = _number(0.0)
+    bleaching: bool = False
+    guide: float = _number(0.0)
+    kappa: float = _number(0.0, -1e3, 1e3)
+    mismatch: float = _number(0.0, -1e3, 1e3)
+    conversion: float = _number(0.0)
+    transmission: Literal["dense", "structured"] = "structured"
+    wave: Literal["fundamental", "second"] = "second"
     edge: float = _number(2.0)
     screens: int = _whole(4, 0)
     screen_rad: float = _number(0.1)
     screen_macropixels: float = _number(1.0, 0.1)
+
+    def __post_init__(self) -> None:
+        for name, kind in _OWN_KNOBS.items():
+            got = getattr(self, name)
+            if got != 0 and self.kind != kind:
+                text = f"{name}={got:g}, expected 0 unless kind is {kind}"
+                raise ValueError(text)
+        needed = {"grin_kerr": "guide", "shg": "kappa", "tm_shg": "conversion"}
+        name = needed.get(self.kind, "")
+        if name and getattr(self, name) == 0:
+            text = f"{name}=0, expected another number with kind {self.kind}"
+            raise ValueError(text)
+
+    def effective(self) -> "MediumOptions":
+        """Return what is really simulated: what the equation lacks is neutral."""
+        if self.kind in {"kerr_sat", "grin_kerr"}:
+            return self
+        b = self.b if self.kind == "kerr" else 0.0
+        screens = 0 if self.kind == "tm_shg" else self.screens
+        return replace(self, b=b, saturation=None, screens=screens)
 
 
 @dataclass(frozen=True)
@@ -180,6 +241,10 @@ class MeterOptions:
     noise: float = _number(0.001, 0.0, 0.1)
 
 
+# A dense matrix of more takes more than 16 MB, and there are two.
+_DENSE_POINTS = 1024
+
+
 @dataclass(frozen=True)
 class Options:
     """All of a simulated light path.
@@ -197,6 +262,9 @@ class Options:
         Makes this bench another specimen: its screens, curve and sensor.
     precision
         Precision of the fields.
+    view
+        Where the camera looks: behind a lens (``far_field``), or at the exit
+        face (``image``, upright and at the panel's scale).
     ideal
         Every imperfection of light, panel, sensor and meter off, whatever their
         sections say.
@@ -209,6 +277,7 @@ class Options:
     nominal_mw: float = _number(5.0, 1e-6)
     device_seed: int = _whole(1, 0)
     precision: Literal["complex64", "complex128"] = "complex64"
+    view: Literal["far_field", "image"] = "far_field"
     ideal: bool = False
     medium: MediumOptions = MediumOptions()
     light: LightOptions = LightOptions()
@@ -224,19 +293,42 @@ class Options:
             text = f"grid={list(self.grid)}, expected multiples of 4 from 8"
             raise ValueError(text)
         screens, steps = self.medium.screens, self.medium.steps
-        if screens and steps % (2 * screens):
+        scatters = self.medium.kind == "tm_shg"
+        if screens and steps % (2 * screens) and not scatters:
             text = (
                 f"medium.steps={steps}, expected a multiple of twice "
                 f"medium.screens={screens}"
             )
             raise ValueError(text)
+        points = self.grid[0] * self.grid[1]
+        dense = scatters and self.medium.transmission == "dense"
+        if dense and points > _DENSE_POINTS:
+            text = (
+                f"medium.transmission='dense' on {points} grid points, expected at "
+                f"most {_DENSE_POINTS} (grid: [32, 32]), or 'structured'"
+            )
+            raise ValueError(text)
+        self._check_guide()
+
+    def _check_guide(self) -> None:
+        # Between two grid points at the window's edge a step may turn the guided
+        # light by less than half a turn, else the grid sees another guide.
+        turn = self.medium.guide * max(self.grid) / self.macropixel_px**2
+        if turn >= math.pi * self.medium.steps:
+            text = (
+                f"medium.steps={self.medium.steps}, expected at least "
+                f"{math.floor(turn / math.pi) + 1}: fewer under-sample the guide"
+            )
+            raise ValueError(text)
 
     def effective(self) -> "Options":
         """Return what is really simulated: with ``ideal``, all that is neutral."""
+        medium = self.medium.effective()
         if not self.ideal:
-            return self
+            return self if medium is self.medium else replace(self, medium=medium)
         return replace(
             self,
+            medium=medium,
             light=replace(self.light, power_noise=0.0, pointing_px=0.0),
             panel=replace(
                 self.panel,

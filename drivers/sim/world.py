@@ -22,15 +22,13 @@ from typing_extensions import override
 from drivers.sim import noise
 from drivers.sim.beam import Beam, BeamError
 from drivers.sim.clock import VirtualClock
+from drivers.sim.convergence import measure
 from drivers.sim.crystal import Crystal
-from drivers.sim.light import LEVELS, Illumination, LightPath, medium_plan, one_thread
+from drivers.sim.light import LEVELS, Illumination, LightPath, one_thread
 from drivers.sim.options import Options, parse
 from drivers.sim.sensor import Sensor
 from labctl import devices
 from labctl.errors import DeviceError
-from labctl.optics.convergence import critical_ratio, nyquist_share, step_gate
-from labctl.optics.lens import far_field, intensity
-from labctl.optics.propagation import propagate
 
 Picture = tuple[NDArray[np.float64], float]
 
@@ -110,6 +108,7 @@ class World(devices.World):
         **parts: object,
     ) -> None:
         self.options = parse(Options, parts).effective()
+        self.seed = seed
         self.light = LightPath(self.options)
         self.sensor = Sensor(self.options, seed)
         self._clock = VirtualClock(clock_start_s)
@@ -365,7 +364,7 @@ class World(devices.World):
     @override
     def describe(self) -> devices.Settings:
         described: dict[str, str | int | float | bool | list[int] | None] = {
-            "medium": "kerr_sat",
+            "medium": self.options.medium.kind,
             "kernel": "torch",
             **self._convergence,
         }
@@ -376,29 +375,28 @@ class World(devices.World):
                 described[key] = list(value) if isinstance(value, tuple) else value
         return described
 
+    @override
+    def convergence(
+        self, levels: devices.Levels, *, power_mw: float
+    ) -> devices.Convergence:
+        shown = torch.from_numpy(levels.astype(np.float64))
+        return measure(
+            self.options, self.light, shown, power_mw / self.options.nominal_mw
+        )
+
     @cached_property
     def _convergence(self) -> dict[str, float]:
         """How converged the light path is, on random patterns at nominal power."""
-        side, made = self.options.macropixel_px, self.options.medium
+        side = self.options.macropixel_px
         source = noise.generator(self.options.device_seed, noise.Stream.CHECK)
         blocks = tuple(-(-length // side) for length in self.shape)
         levels = source.integers(0, LEVELS, (_CHECKED, *blocks)).repeat(side, 1)
         levels = levels.repeat(side, 2)[:, : self.shape[0], : self.shape[1]]
-        shown = torch.from_numpy(levels).to(self.light.real)
-        lit = Illumination(shown.new_ones(_CHECKED))
-        fine = medium_plan(self.options, 2 * made.steps, self.light.dtype)
-        with torch.no_grad(), one_thread():
-            field = self.light.entrance(shown, lit)
-            seen = [
-                intensity(far_field(propagate(field, ready)))
-                for ready in (self.light.plan, fine)
-            ]
-            # The grid proxy is defined for phases from 0 to pi.
-            half = self.light.entrance(shown / 2, lit)
-        beam = intensity(field).mean(dim=0)
+        nominal = self.options.nominal_mw
+        found = self.convergence(levels.astype(np.uint8), power_mw=nominal)
         return {
-            "step_gate": step_gate(*seen),
-            "nyquist_share": nyquist_share(half),
-            "nyquist_share_full_range": nyquist_share(field),
-            "power_over_critical": critical_ratio(beam, made.b, made.fresnel * side**2),
+            "step_gate": found.step_gate,
+            "nyquist_share": found.nyquist_share,
+            "nyquist_share_full_range": found.nyquist_share_full_range,
+            "power_over_critical": found.power_over_critical,
         }

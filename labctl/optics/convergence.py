@@ -6,6 +6,11 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+# Limits of :func:`step_gate` and :func:`nyquist_share`. Over 72 cases the gate
+# was .65 to 1.02 of the true error wherever that was below .5.
+GATE_PASSES, GATE_WARNS = 0.02, 0.05
+NYQUIST_PASSES = 1e-3
+
 # Power in a self-trapped beam, in units of 1/(2 k g): the integral of the
 # ground state's profile.
 _CRITICAL = 11.7009
@@ -66,8 +71,10 @@ def critical_ratio(
     Returns
     -------
     ratio
-        P/Pcr; ``inf`` without diffraction.
+        P/Pcr; 0 without nonlinear phase, ``inf`` with one but no diffraction.
     """
+    if b == 0:
+        return 0.0
     if diffraction == 0:
         return math.inf
     return float(2 * abs(b) / diffraction * intensity.double().sum() / _CRITICAL)

@@ -1,4 +1,6 @@
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from drivers.sim.light import (
     Illumination,
     LightPath,
     gaussian,
-    medium_plan,
+    kerr_plan,
     one_thread,
     phase_curve,
 )
@@ -97,14 +99,14 @@ def test_beam_is_gaussian_and_centred() -> None:
 
 def test_screens_have_their_size_and_belong_to_the_specimen() -> None:
     one = Options(medium=MediumOptions(screen_rad=0.3))
-    masks = [kick.mask for kick in medium_plan(one, 16, torch.complex128).kicks]
+    masks = [kick.mask for kick in kerr_plan(one, 16, torch.complex128).kicks]
     inside = [mask[20:44, 20:44] for mask in masks if mask is not None]
     angles = torch.stack([torch.angle(mask) for mask in inside])
     strong = angles.abs().amax(dim=(1, 2)) > 1e-6
     assert strong.nonzero().flatten().tolist() == [2, 6, 10, 14]
     assert float(angles[strong].std()) == pytest.approx(0.3, rel=0.3)
     other = Options(medium=MediumOptions(screen_rad=0.3), device_seed=2)
-    mask = medium_plan(other, 16, torch.complex128).kicks[2].mask
+    mask = kerr_plan(other, 16, torch.complex128).kicks[2].mask
     assert mask is not None
     assert masks[2] is not None
     assert not torch.equal(mask, masks[2])
@@ -113,7 +115,7 @@ def test_screens_have_their_size_and_belong_to_the_specimen() -> None:
 def test_same_screens_in_twice_the_steps() -> None:
     options = Options()
     for steps in (16, 32):
-        kicks = medium_plan(options, steps, torch.complex128).kicks
+        kicks = kerr_plan(options, steps, torch.complex128).kicks
         total = sum(
             torch.angle(kick.mask[30, 30]) for kick in kicks if kick.mask is not None
         )
@@ -157,3 +159,104 @@ def test_at_least_four_fifths_of_the_macropixels_are_lit() -> None:
 def test_crosstalk_is_in_macropixels() -> None:
     options = Options(macropixel_px=4, panel=PanelOptions(crosstalk_macropixels=0.25))
     assert LightPath(options).sigma_px == 1.0
+
+
+KINDS: list[dict[str, Any]] = [
+    {"kind": "free"},
+    {"kind": "kerr"},
+    {"kind": "kerr_sat"},
+    {"kind": "grin_kerr", "guide": 0.5},
+    {"kind": "shg", "kappa": 1.0, "mismatch": 1.0},
+    {"kind": "tm_shg", "conversion": 0.2},
+    {"kind": "tm_shg", "conversion": 0.2, "transmission": "dense"},
+]
+
+
+def seen(medium: dict[str, Any], power: float = 1.0, **parts: Any) -> torch.Tensor:  # noqa: ANN401 - options of any type
+    options = Options(
+        grid=(16, 24), macropixel_px=2, medium=MediumOptions(**medium), **parts
+    ).effective()
+    levels = torch.randint(
+        0, 256, (3, 16, 24), generator=torch.Generator().manual_seed(1)
+    ).float()
+    return LightPath(options).fraction(levels, lit(3, power))
+
+
+def test_every_medium_is_another_device() -> None:
+    pictures = [seen(medium) for medium in KINDS]
+    for i, one in enumerate(pictures):
+        assert bool(torch.isfinite(one).all())
+        for other in pictures[:i]:
+            assert float((one - other).abs().max()) > 1e-4 * float(one.max())
+
+
+@pytest.mark.parametrize("medium", KINDS, ids=lambda medium: str(medium["kind"]))
+def test_only_free_space_is_linear_in_the_power(medium: dict[str, Any]) -> None:
+    weak, strong = (seen(medium, power) / power for power in (0.5, 1.0))
+    change = float((strong - weak).abs().max() / weak.max())
+    assert (change < 1e-5) == (medium["kind"] == "free")
+
+
+def test_the_harmonic_takes_what_the_fundamental_loses() -> None:
+    shg = {"kind": "shg", "kappa": 0.5, "edge": 0.0, "steps": 32}
+    first, second = (
+        seen({**shg, "wave": wave}).sum(dim=(1, 2))
+        for wave in ("fundamental", "second")
+    )
+    torch.testing.assert_close(
+        first + second,
+        seen({"kind": "free", "edge": 0.0}).sum(dim=(1, 2)),
+        rtol=1e-4,
+        atol=0,
+    )
+
+
+def test_the_image_is_upright_and_where_the_panel_is() -> None:
+    # A lens shows the directions, the image the places: one dark corner of the
+    # beam stays in its corner.
+    options = replace(
+        IDEAL, view="image", medium=MediumOptions(b=0, screens=0, fresnel=0.0, edge=0.0)
+    )
+    path = LightPath(options)
+    picture = path.fraction(torch.zeros(1, 16, 24), lit(1))[0]
+    beam = gaussian((16, 24), options.light.radius).square()
+    torch.testing.assert_close(
+        picture.double(), beam / beam.sum(), rtol=1e-4, atol=1e-8
+    )
+
+
+def test_an_image_moves_with_the_grating_as_far_as_its_angle_takes_it() -> None:
+    # A grating of f periods over a window of n points deflects by 2 pi f/n times
+    # L/k: fresnel * macropixel^2 grid points along that axis.
+    medium = MediumOptions(b=0, screens=0, fresnel=2.0, edge=0.0)
+    options = replace(
+        IDEAL,
+        view="image",
+        grid=(32, 48),
+        medium=medium,
+        light=LightOptions(radius=0.2),
+    )
+    path = LightPath(options.effective())
+    rows = torch.arange(32.0)[:, None].expand(32, 48)
+    ramps = torch.stack([torch.zeros(32, 48), rows * 256 * 4 / 32 % 256])
+    still, moved = path.fraction(ramps, lit(2))
+    y, x = torch.arange(32.0), torch.arange(48.0)
+    middles = [
+        (float((p.sum(1) * y).sum() / p.sum()), float((p.sum(0) * x).sum() / p.sum()))
+        for p in (still, moved)
+    ]
+    shift = 2 * math.pi * 4 / 32 * 2.0 * 2**2
+    assert middles[1][0] - middles[0][0] == pytest.approx(shift, rel=0.02)
+    assert middles[1][1] == pytest.approx(middles[0][1], abs=0.01)
+
+
+@pytest.mark.parametrize("wave", ["fundamental", "second"])
+def test_the_scatterer_shows_fully_developed_speckle(wave: str) -> None:
+    medium = MediumOptions(kind="tm_shg", conversion=0.1, wave=wave)  # type: ignore[arg-type]  # both are waves
+    options = Options(grid=(64, 48), macropixel_px=4, ideal=True, medium=medium)
+    path = LightPath(options.effective())
+    levels = torch.randint(
+        0, 256, (8, 64, 48), generator=torch.Generator().manual_seed(2)
+    ).float()
+    light = path.fraction(levels, lit(8))
+    assert float(light.std() / light.mean()) == pytest.approx(1, abs=0.03)

@@ -34,6 +34,38 @@ def test_takes_nested_keys_and_whole_numbers_for_real_ones() -> None:
             ValueError,
             r"world\.medium\.steps=6, expected a mul",
         ),
+        (
+            {"medium": {"kind": "plasma"}},
+            ValueError,
+            r"medium\.kind='plasma', expected one of",
+        ),
+        (
+            {"medium": {"kappa": 1.0}},
+            ValueError,
+            r"world\.medium\.kappa=1, expected 0 unless kind is shg",
+        ),
+        (
+            {"medium": {"kind": "grin_kerr"}},
+            ValueError,
+            r"medium\.guide=0, expected another number with kind grin_kerr",
+        ),
+        (
+            {"medium": {"kind": "grin_kerr", "guide": 32.0, "steps": 8}},
+            ValueError,
+            r"world\.medium\.steps=8, expected at least 41: fewer under-sample",
+        ),
+        (
+            {
+                "medium": {
+                    "kind": "tm_shg",
+                    "conversion": 0.1,
+                    "transmission": "dense",
+                }
+            },
+            ValueError,
+            r"transmission='dense' on 4096 grid points, expected at most 1024",
+        ),
+        ({"view": "through_medium"}, ValueError, "view='through_medium', expected"),
         ({"ideal": 1}, TypeError, "ideal=1, expected true or false"),
         ({"grid": [8]}, TypeError, "expected two whole numbers, rows and columns"),
         ({"grid": [8, 10]}, ValueError, r"grid=\[8, 10\], expected multiples of 4"),
@@ -63,3 +95,22 @@ def test_ideal_makes_every_imperfection_neutral() -> None:
 def test_not_ideal_changes_nothing() -> None:
     made = Options()
     assert made.effective() is made
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "b", "saturation"),
+    [
+        ("kerr_sat", {}, 3.0, 1.0),
+        ("kerr", {}, 3.0, None),
+        ("free", {}, 0.0, None),
+        ("grin_kerr", {"guide": 1.0}, 3.0, 1.0),
+        ("shg", {"kappa": 1.0}, 0.0, None),
+        ("tm_shg", {"conversion": 0.1}, 0.0, None),
+    ],
+)
+def test_what_an_equation_lacks_is_neutral(
+    kind: str, own: dict[str, float], b: float, saturation: float | None
+) -> None:
+    made = parse(Options, {"medium": {"kind": kind, **own}}).effective()
+    assert (made.medium.b, made.medium.saturation) == (b, saturation)
+    assert made.medium.screens == (0 if kind == "tm_shg" else 4)

@@ -7,12 +7,28 @@ import torch
 
 from labctl.errors import OutOfRangeError
 
+MEDIA: list[dict[str, Any]] = [
+    {"kind": "kerr_sat", "loss": 0.2, "bleaching": True},
+    {"kind": "free"},
+    {"kind": "kerr", "b": -2.0},
+    {"kind": "grin_kerr", "guide": 0.5},
+    {"kind": "shg", "kappa": 1.0, "mismatch": 1.0},
+    {"kind": "tm_shg", "conversion": 0.2},
+    {"kind": "tm_shg", "conversion": 0.2, "transmission": "dense"},
+]
 
+
+@pytest.mark.parametrize("view", ["far_field", "image"])
+@pytest.mark.parametrize("medium", MEDIA, ids=lambda medium: str(medium["kind"]))
 def test_gradient_agrees_with_finite_differences_of_mean_frames(
     build: Callable[..., Any],
     patterns: Callable[..., Any],
+    medium: dict[str, Any],
+    view: str,
 ) -> None:
-    lit = build(precision="complex128")
+    lit = build(
+        precision="complex128", medium={"steps": 8, "screens": 4, **medium}, view=view
+    )
     settings = lit.camera.configure(exposure_s=0.001, gain_db=2.0, region=(2, 3, 9, 14))
     levels = patterns(lit, 2)
     source = np.random.default_rng(3)

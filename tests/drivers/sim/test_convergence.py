@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+
+from drivers.sim.convergence import measure
+from drivers.sim.light import LightPath
+from drivers.sim.options import MediumOptions, Options, PanelOptions
+from labctl.devices import Convergence
+
+
+def blocks(side: int, grid: tuple[int, int] = (32, 48)) -> torch.Tensor:
+    source = np.random.default_rng(4)
+    levels = source.integers(0, 256, (4, grid[0] // side, grid[1] // side))
+    return torch.from_numpy(levels.repeat(side, 1).repeat(side, 2))
+
+
+def found(levels: torch.Tensor, power: float = 1.0, **parts: object) -> Convergence:
+    options = Options(grid=(32, 48), **parts).effective()  # type: ignore[arg-type]  # options of any type
+    return measure(options, LightPath(options), levels, power)
+
+
+def test_the_default_light_path_is_converged() -> None:
+    got = found(blocks(4))
+    assert got.step_gate < 0.02
+    assert got.enough_steps == got.steps == 16
+    assert got.nyquist_share < 1e-3 < got.nyquist_share_full_range * 10
+    assert got.enough_grid == (32, 48)
+    assert got.power_over_critical > 1
+
+
+def test_too_few_steps_are_found_and_how_many_would_do() -> None:
+    medium = MediumOptions(b=10.0, steps=2, screens=0)
+    got = found(blocks(4), medium=medium)
+    assert got.step_gate > 0.05
+    assert got.enough_steps is not None
+    again = found(
+        blocks(4), medium=MediumOptions(b=10.0, steps=got.enough_steps, screens=0)
+    )
+    assert again.step_gate <= 0.02
+
+
+def test_filaments_of_pure_focusing_converge_with_no_number_of_steps() -> None:
+    medium = MediumOptions(kind="kerr", b=40.0, steps=64, screens=0, fresnel=0.5)
+    got = found(blocks(4), medium=medium)
+    assert got.step_gate > 0.05
+    assert got.enough_steps is None
+
+
+def test_small_blocks_need_a_finer_grid() -> None:
+    got = found(blocks(2), macropixel_px=2)
+    assert got.nyquist_share > 1e-3
+    assert got.enough_grid == (64, 96)
+
+
+def test_hard_edges_are_resolved_by_no_sensible_grid() -> None:
+    panel = PanelOptions(crosstalk_macropixels=0.0)
+    got = found(blocks(4), panel=panel, macropixel_px=4)
+    assert got.nyquist_share > 0.01
+    assert got.enough_grid is None
+
+
+def test_power_matters_as_it_does_in_the_medium() -> None:
+    medium = MediumOptions(kind="kerr", b=3.0, steps=4, screens=0)
+    weak, strong = (found(blocks(4), power, medium=medium) for power in (0.1, 1.0))
+    assert strong.step_gate > 2 * weak.step_gate
+    assert strong.power_over_critical == pytest.approx(10 * weak.power_over_critical)
+
+
+def test_a_scatterer_has_no_steps_to_converge() -> None:
+    got = found(blocks(4), medium=MediumOptions(kind="tm_shg", conversion=0.1))
+    assert got.step_gate == got.power_over_critical == 0
