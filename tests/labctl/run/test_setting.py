@@ -1,0 +1,225 @@
+"""What a run starts from is checked together, and closed together."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from labctl import bench as benches
+from labctl.bench import Bench
+from labctl.errors import CalibrationError, InputError, ProtocolError
+from labctl.protocol import TrainProtocol
+from labctl.recording.layout import train_layout
+from labctl.recording.reader import Record
+from labctl.reservoir import Ledger
+from labctl.run.progress import Silent
+from labctl.run.setting import (
+    AnyProtocol,
+    Forecast,
+    Options,
+    Outcome,
+    Session,
+    Setting,
+    check_calibrations,
+    opened,
+    resolve,
+    shot_seconds,
+    shot_spec,
+)
+
+METRICS = ("score_validation",)
+
+
+def resolved(small: Path, **options: object) -> Setting[AnyProtocol]:
+    return resolve(str(small), Options(**options))  # type: ignore[arg-type] # a test's names
+
+
+def test_options_go_over_the_protocol_and_the_seed_over_all(small: Path) -> None:
+    setting = resolved(small, seed=9, overrides=("title=mine", "seed=4"))
+    assert setting.overrides == ("title=mine", "seed=4", "seed=9")
+    assert (setting.protocol.title, setting.protocol.seed) == ("mine", 9)
+    assert setting.folder == small.parent
+    assert setting.where == str(small)
+
+
+def test_the_protocol_replaces_part_of_the_operating_point(small: Path) -> None:
+    setting = resolved(small, overrides=("reservoir.exposure_s=0.002",))
+    given = setting.source.file.reservoir
+    assert setting.entry == given.model_copy(update={"exposure_s": 0.002})
+
+
+def test_every_fault_of_the_operating_point_is_told(small: Path) -> None:
+    overrides = ("reservoir.power_mw=9", "reservoir.exposure_s=1")
+    with pytest.raises(ProtocolError) as caught:
+        resolved(small, overrides=overrides)
+    assert [fault.key for fault in caught.value.faults] == [
+        "reservoir.power_mw",
+        "reservoir.exposure_s",
+    ]
+
+
+def test_records_are_named_after_protocol_and_time(small: Path) -> None:
+    setting = resolved(small)
+    assert setting.out.parent == Path("records")
+    assert setting.out.name.startswith("small-")
+    assert not Path("records").exists()
+
+
+def test_a_file_in_the_way_of_records_is_refused(small: Path) -> None:
+    Path("records").write_text("a file", encoding="utf-8")
+    with pytest.raises(InputError, match=r"folder=.*records, expected one that exists"):
+        resolved(small)
+
+
+def test_a_folder_that_refuses_files_is_refused(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(InputError, match=r"can be written to \(Permission denied\)"):
+        resolved(small)
+
+
+def test_a_bench_without_calibrations_is_refused(small: Path) -> None:
+    shipped = benches.load("sim-small").path
+    alone = small.parent / "alone" / "bench.yaml"
+    alone.parent.mkdir()
+    alone.write_bytes(shipped.read_bytes())
+    source = benches.load(alone)
+    with pytest.raises(CalibrationError, match="calibration slm-phase=none"):
+        check_calibrations(source, benches.construct(source))
+
+
+def test_a_shot_takes_its_exposure_and_the_settling(small: Path) -> None:
+    setting = resolved(small)
+    assert shot_seconds(setting.source, setting.entry) == pytest.approx(0.051)
+
+
+@pytest.mark.parametrize(("frames", "shape"), [("full", (27, 27)), ("binned", None)])
+def test_the_record_has_room_for_what_a_shot_leaves(
+    small: Path, frames: str, shape: tuple[int, int] | None
+) -> None:
+    spec = shot_spec(resolved(small, overrides=(f"record.frames={frames}",)))
+    assert (spec.n_macropixels, spec.n_outputs) == (256, 9)
+    assert spec.frame_shape == shape
+
+
+def test_a_forecast_adds_up() -> None:
+    forecast = Forecast({"train": 30, "probe": 0, "evaluate": 10}, 0.05, True, 2**21)
+    assert forecast.text().splitlines() == [
+        "shots: 40 (train 30, evaluate 10)",
+        "time:  2 s of virtual time (50.0 ms a shot)",
+        "bytes: 2.0 MiB",
+    ]
+    assert forecast.as_json()["bench_s"] == pytest.approx(2.0)
+
+
+def test_an_outcome_is_what_json_prints() -> None:
+    outcome = Outcome(Path("r.h5"), "complete", {"steps": 3}, {"train": 4}, "done")
+    assert outcome.as_json() == {
+        "record": "r.h5",
+        "status": "complete",
+        "result": {"steps": 3},
+        "shots": {"train": 4},
+    }
+
+
+# --- an open session
+
+
+@pytest.fixture
+def session(small: Path) -> Iterator[Session]:
+    setting = resolved(small, out=Path("s.h5"))
+    layout = train_layout(shot_spec(setting), metrics=METRICS)
+    with opened(setting, layout, Silent()) as session:
+        yield session
+
+
+def test_every_shot_goes_into_the_record(session: Session) -> None:
+
+    reservoir = session.reservoir(session.setting.entry, Ledger(None))
+    reservoir(torch.zeros(3, reservoir.pixels), category="evaluate", step=7)
+    with Record.open("s.h5") as record:
+        assert record.column("shots_meta", "category").tolist() == ["evaluate"] * 3
+        assert record.column("shots_meta", "step").tolist() == [7, 7, 7]
+        assert record.column("shots", "frames").shape == (3, 27, 27)
+
+
+def test_a_warning_is_told_once_for_each_source(session: Session) -> None:
+    session.warn("camera", "too bright")
+    session.warn("camera", "too bright again")
+    session.recorder.commit()
+    with Record.open("s.h5") as record:
+        told = [event.text for event in record.events() if event.level == "warning"]
+    assert told == ["too bright"]
+
+
+def test_the_header_says_what_is_known_before_the_first_shot(session: Session) -> None:
+    with Record.open("s.h5") as record:
+        assert record.title == "small"
+        assert record.seeds == {"run": 0}
+        assert record.resolved["bench"] == "sim-small"
+        assert record.resolved["reservoir"]["power_mw"] == 5.0
+        assert set(record.instrument) >= {"laser", "slm", "camera", "meter", "world"}
+        assert set(record.calibrations) == {"slm-phase", "settle", "camera"}
+        assert isinstance(session.setting.protocol, TrainProtocol)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (KeyboardInterrupt(), "interrupted"),
+        (RuntimeError("lost"), "failed"),
+        (None, "complete"),
+    ],
+)
+def test_light_goes_off_before_the_record_is_closed(
+    small: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException | None,
+    status: str,
+) -> None:
+    order: list[str] = []
+    dark = Bench.dark
+
+    def watched(bench: Bench) -> None:
+        dark(bench)
+        with Record.open("s.h5") as record:
+            order.append(f"{bench.laser.is_emitting()} {record.status}")
+
+    monkeypatch.setattr(Bench, "dark", watched)
+    setting = resolved(small, out=Path("s.h5"))
+    layout = train_layout(shot_spec(setting), metrics=METRICS)
+
+    def run() -> None:
+        with opened(setting, layout, Silent()) as session:
+            session.reservoir(setting.entry, Ledger(None))
+            if error is not None:
+                raise error
+
+    if error is None:
+        run()
+    else:
+        with pytest.raises(type(error)):
+            run()
+    assert order == ["False running"]
+    with Record.open("s.h5") as record:
+        assert record.status == status
+
+
+def test_nothing_stays_when_the_bench_does_not_open(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_bench: Bench) -> None:
+        text = "taken"
+        raise InputError(text)
+
+    monkeypatch.setattr(Bench, "open", refuse)
+    setting = resolved(small, out=Path("s.h5"))
+    layout = train_layout(shot_spec(setting), metrics=METRICS)
+    with pytest.raises(InputError, match="taken"), opened(setting, layout, Silent()):
+        pass
+    assert not Path("s.h5").exists()
