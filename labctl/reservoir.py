@@ -3,7 +3,7 @@
 ::
 
     phase [pattern, macropixel] --nearest level--> levels --blocks--> panel
-    panel --sequence, or write, settle, expose--> frame, identified
+    panel --sequence, or write, settle, expose--> frame, judged, exposed again
     frame --dark, bins, gain, exposure, power--> y [pattern, output]
 
 Outputs are electrons a bin, at the nominal exposure and power: what a frame of
@@ -15,7 +15,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,13 +25,22 @@ from torch import Tensor
 
 from labctl.bench import Bench
 from labctl.calibration import CameraResponse, ReservoirEntry, Settle
-from labctl.devices import Levels, Played
+from labctl.devices import Frame, Levels, Played, Sequence, Written
 from labctl.errors import (
     BudgetError,
     CalibrationError,
     DeviceError,
     FrameError,
     InputError,
+)
+from labctl.identity import (
+    ATTEMPTS,
+    REPEATABLE,
+    Answer,
+    Counter,
+    Pattern,
+    Verdict,
+    judge,
 )
 from labctl.training.blackbox import Response
 
@@ -50,6 +59,8 @@ CATEGORIES = (
 # So many patterns between two signs of life to the guard; also bounds memory.
 LONGEST_BATCH = 256
 FRAME_TIMEOUT_S = 5.0
+# Copies of an old frame that may come before the one that is waited for.
+MOST_COPIES = 8
 # A measured power this far below the nominal one is a dark laser, not drift.
 LEAST_POWER_FRACTION = 0.2
 
@@ -135,6 +146,22 @@ class Ledger:
             How many. They stay counted in their category.
         """
         self.refunded += shots
+        if self._is_outside:  # never charged, so there is nothing to give back
+            self.outside -= shots
+
+    def release(self, category: str, shots: int) -> None:
+        """Take back exposures that were booked and then not made.
+
+        Parameters
+        ----------
+        category
+            What they were booked for.
+        shots
+            How many.
+        """
+        self.counts[category] -= shots
+        if self._is_outside:
+            self.outside -= shots
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a checkpoint needs."""
@@ -155,6 +182,9 @@ class Ledger:
 class Shots:
     """A batch of exposures as it goes to the record, one row per shot.
 
+    A pattern that was exposed again has a row for each time; only those of
+    quality ``ok`` have outputs, the others hold what came, or nothing.
+
     Parameters
     ----------
     first
@@ -162,13 +192,18 @@ class Shots:
     levels
         Gray level of each macropixel, ``(shot, macropixel)``.
     outputs
-        ``(shot, output)``, electrons a bin at nominal exposure and power.
+        ``(shot, output)``, electrons a bin at nominal exposure and power; not a
+        number in rejected rows.
     power_mw
         Measured power, ``(shot,)``.
     saturated_px
         Saturated pixels of each frame, ``(shot,)``.
     played
         Frames, identities and times.
+    attempt
+        How often the pattern had been exposed before, ``(shot,)``.
+    quality
+        ``ok``, or the class of the rejection, ``(shot,)``.
     category, step, layer
         What the shots were for.
     """
@@ -179,12 +214,63 @@ class Shots:
     power_mw: NDArray[np.float64]
     saturated_px: NDArray[np.int64]
     played: Played
+    attempt: NDArray[np.int64]
+    quality: NDArray[np.str_]
     category: str
     step: int
     layer: int
 
 
 Sink = Callable[[Shots], None]
+
+
+@dataclass(frozen=True)
+class _Purpose:
+    """What a batch is for."""
+
+    category: str
+    step: int
+    layer: int
+
+
+# What stands in a row for a write or a frame that never came.
+_NO_WRITE = Written(pattern_id=0, checksum=0, written_s=math.nan)
+_NO_FRAME = Frame(
+    data=np.zeros((0, 0), dtype=np.uint16),
+    frame_id=0,
+    trigger=0,
+    device_time_s=math.nan,
+    host_time_s=math.nan,
+    exposure_start_s=math.nan,
+    exposure_end_s=math.nan,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """One exposure of one pattern, and what came of it."""
+
+    pattern: int
+    attempt: int = 0
+    quality: str = ""
+    detail: str = ""
+    written: Written = _NO_WRITE
+    frame: Frame = _NO_FRAME
+    power_mw: float = math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Exposures in the order in which they were made."""
+
+    levels: Levels
+    played: Played
+    attempt: NDArray[np.int64]
+    quality: NDArray[np.str_]
+
+
+# Outputs of the accepted exposures, and their rows, in the order of the patterns.
+_Accepted = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
 class PhaseScale:
@@ -344,7 +430,7 @@ class Decoder:
         """Decode ``(shot, row, column)`` counts into ``(shot, output)``."""
         sums = np.add.reduceat(frames, self._rows[:-1], axis=1, dtype=np.int64)
         sums = np.add.reduceat(sums, self._columns[:-1], axis=2)
-        counts = sums.reshape(len(frames), -1) - self._dark
+        counts = sums.reshape(len(frames), self._dark.size) - self._dark
         return counts * self._scale * (self._power_mw / power_mw)[:, None]
 
     def spread(self, cotangent: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -394,6 +480,8 @@ class Reservoir:
         self.ledger = Ledger(None) if ledger is None else ledger
         self._sink = sink
         self.shots = 0
+        # Exposures that were booked and are still to be made.
+        self._owed = 0
         self.scale = PhaseScale(bench.phase_curve_rad())
         self.blocks = Blocks(bench.slm.shape, entry.macropixels)
         self._settle_s = calibration(bench, Settle).settle_s
@@ -458,124 +546,208 @@ class Reservoir:
                 f"[batch, {self.pixels}]"
             )
             raise ValueError(text)
-        self.ledger.book(category, len(levels))
-        first = self.shots
-        outputs = [
-            self._expose(levels[start : start + LONGEST_BATCH], category, layer, step)
-            for start in range(0, len(levels), LONGEST_BATCH)
-        ]
-        empty = np.zeros((0, self.outputs))
+        self._book(category, len(levels))
+        purpose = _Purpose(category, step, layer)
+        try:
+            parts = [
+                self._expose(levels[start : start + LONGEST_BATCH], purpose)
+                for start in range(0, len(levels), LONGEST_BATCH)
+            ]
+        finally:
+            self.ledger.release(category, self._owed)
+            self._owed = 0
+        outputs = [np.zeros((0, self.outputs)), *(y for y, _ in parts)]
+        rows = [np.zeros(0, dtype=np.int64), *(numbers for _, numbers in parts)]
         return Response(
-            y=torch.from_numpy(np.concatenate([empty, *outputs])).to(phase),
+            y=torch.from_numpy(np.concatenate(outputs)).to(phase),
             shown=torch.from_numpy(self.scale.shown(levels)).to(phase),
-            shot=torch.arange(first, first + len(levels)),
+            shot=torch.from_numpy(np.concatenate(rows)),
         )
 
-    def _expose(
-        self, levels: Levels, category: str, layer: int, step: int
-    ) -> NDArray[np.float64]:
+    def _book(self, category: str, shots: int) -> None:
+        self.ledger.book(category, shots)
+        self._owed += shots
+
+    def _expose(self, levels: Levels, purpose: _Purpose) -> _Accepted:
         self.bench.beat()
         panel = self.blocks.expand(levels)
         if self.bench.sequence is None:
-            played = self._step(panel)
-        else:
-            played = self.bench.sequence.play(panel, settle_s=self._settle_s)
-        self._accept(played, panel)
-        power_mw = self._power(played)
-        outputs = self.decoder.outputs(played.frames, power_mw)
-        saturated = (played.frames >= self.bench.camera.saturation_dn).sum(axis=(1, 2))
-        shots = Shots(
-            first=self.shots,
-            levels=levels,
-            outputs=outputs,
-            power_mw=power_mw,
-            saturated_px=saturated.astype(np.int64),
-            played=played,
-            category=category,
-            step=step,
-            layer=layer,
-        )
-        self.shots += len(levels)
-        if self._sink is not None:
-            self._sink(shots)
-        return outputs
+            return self._step(levels, panel, purpose, 0)
+        accepted = self._play(self.bench.sequence, levels, panel, purpose)
+        # Played whole it is refused whole; one by one only what fails again is
+        # exposed again.
+        return accepted or self._step(levels, panel, purpose, 1)
 
-    def _step(self, panel: Levels) -> Played:
-        bench, camera = self.bench, self.bench.camera
-        written, frames, powers = [], [], []
-        camera.arm(len(panel))
+    def _play(
+        self, sequence: Sequence, levels: Levels, panel: Levels, purpose: _Purpose
+    ) -> _Accepted | None:
+        refused: FrameError | None
         try:
-            for levels in panel:
-                bench.beat()
-                written.append(bench.slm.write(levels))
-                bench.clock.sleep(self._settle_s)
-                camera.trigger()
-                frames.append(camera.frame(FRAME_TIMEOUT_S + self.entry.exposure_s))
-                if bench.meter is not None:
-                    powers.append(bench.meter.reading().value)
-        finally:
-            camera.disarm()
-        return Played(
-            frames=np.stack([frame.data for frame in frames]),
-            pattern_id=np.array([w.pattern_id for w in written]),
-            checksum=np.array([w.checksum for w in written]),
-            written_s=np.array([w.written_s for w in written]),
-            frame_id=np.array([frame.frame_id for frame in frames]),
-            trigger=np.array([frame.trigger for frame in frames]),
-            device_time_s=np.array([frame.device_time_s for frame in frames]),
-            host_time_s=np.array([frame.host_time_s for frame in frames]),
-            exposure_start_s=np.array([frame.exposure_start_s for frame in frames]),
-            exposure_end_s=np.array([frame.exposure_end_s for frame in frames]),
-            power_mw=np.array(powers) if powers else None,
-        )
+            played = sequence.play(panel, settle_s=self._settle_s)
+        except FrameError as error:
+            made = len(levels) if error.exposed is None else error.exposed
+            played, refused = self._played([_Row(at) for at in range(made)]), error
+        else:
+            made, refused = len(levels), self._refused(played, panel)
+        self._owed -= made
+        quality = np.full(made, "ok" if refused is None else refused.kind)
+        batch = _Batch(levels[:made], played, np.zeros(made, dtype=np.int64), quality)
+        accepted = self._hand_over(batch, purpose)
+        if refused is None:
+            return accepted
+        self.ledger.refund(made)
+        if refused.kind not in REPEATABLE:
+            raise refused
+        self._book(purpose.category, made)
+        return None
 
-    def _accept(self, played: Played, panel: Levels) -> None:
-        """Refuse a batch in which any frame is not the answer to its pattern.
+    def _refused(self, played: Played, panel: Levels) -> FrameError | None:
+        """Judge a batch: one frame that is not the answer refuses it whole."""
+        counter = Counter(modulus=self.bench.camera.frame_id_modulus)
+        ready_s = played.written_s + self._settle_s
+        gone_s = np.append(played.written_s[1:], math.inf)
+        if len(played.frames) != len(panel):
+            text = f"{len(played.frames)} frames, expected {len(panel)}"
+            return FrameError(self.bench.camera.name, "gap", text)
+        for row, levels in enumerate(panel):
+            pattern = Pattern(
+                checksum=zlib.crc32(levels.tobytes()),
+                trigger=row + 1,
+                ready_s=float(ready_s[row]),
+                gone_s=float(gone_s[row]),
+                shape=self._frame_shape,
+            )
+            answer = Answer(
+                checksum=int(played.checksum[row]),
+                trigger=int(played.trigger[row]),
+                frame_id=int(played.frame_id[row]),
+                start_s=float(played.exposure_start_s[row]),
+                end_s=float(played.exposure_end_s[row]),
+                shape=played.frames.shape[1:],
+                dtype=str(played.frames.dtype),
+            )
+            verdict = judge(pattern, answer, counter)
+            if verdict.quality != "ok":
+                text = f"row {row}: {verdict.detail}"
+                return FrameError(self.bench.camera.name, verdict.quality, text)
+            counter = counter.after(answer)
+        return None
+
+    def _step(
+        self, levels: Levels, panel: Levels, purpose: _Purpose, attempt: int
+    ) -> _Accepted:
+        rows: list[_Row] = []
+        timeout_s = FRAME_TIMEOUT_S + self.entry.exposure_s
+        stepper = _Stepper(self.bench, self._settle_s, self._frame_shape, timeout_s)
+        try:
+            stepper.arm(len(panel))
+            for index, pattern in enumerate(panel):
+                for number in range(attempt, ATTEMPTS):
+                    rows.append(stepper.expose(pattern, _Row(index, number)))
+                    if rows[-1].quality == "ok":
+                        break
+                    self._repeat(rows[-1], purpose.category)
+                    stepper.arm(len(panel) - index)
+        except DeviceError:
+            self._hand_over(self._batch(levels, rows), purpose)
+            raise
+        finally:
+            self._owed -= stepper.exposed
+            self.bench.camera.disarm()
+        return self._hand_over(self._batch(levels, rows), purpose)
+
+    def _repeat(self, row: _Row, category: str) -> None:
+        """Give a rejected exposure back, and book another.
 
         Raises
         ------
         FrameError
-            With its class; the whole batch is refused.
+            It is of a class, or the last attempt, that ends the run.
         """
-        name = self.bench.camera.name
-        expected = (len(panel), *self._frame_shape)
-        if played.frames.shape != expected or played.frames.dtype != np.uint16:
-            text = (
-                f"got {played.frames.shape} {played.frames.dtype}, "
-                f"expected {expected} uint16"
-            )
-            raise FrameError(name, "wrong_shape", text)
-        sums = np.array([zlib.crc32(levels.tobytes()) for levels in panel])
-        if not np.array_equal(sums, played.checksum):
-            row = int(np.argmin(sums == played.checksum))
-            text = f"row {row}: the panel shows another pattern than was written"
-            raise FrameError(name, "stale", text)
-        ready = played.written_s + self._settle_s
-        # One part in 1e9 of a second: clocks add times in another order than we.
-        early = np.flatnonzero(played.exposure_start_s < ready - 1e-9)
-        if early.size:
-            row = int(early[0])
-            text = (
-                f"row {row}: exposure began at {played.exposure_start_s[row]:.6f} s, "
-                f"expected not before {ready[row]:.6f} s (write and settle)"
-            )
-            raise FrameError(name, "stale", text)
-        late = np.flatnonzero(played.exposure_end_s[:-1] > played.written_s[1:] + 1e-9)
-        if late.size:
-            text = f"row {int(late[0])}: still exposing when the next was written"
-            raise FrameError(name, "late", text)
-        if np.any(np.diff(played.trigger) != 1):
-            text = f"triggers {played.trigger.tolist()}, expected one after the other"
-            raise FrameError(name, "gap", text)
+        self.ledger.refund(1)
+        if row.quality not in REPEATABLE or row.attempt + 1 >= ATTEMPTS:
+            text = f"{row.detail} (attempt {row.attempt + 1} of {ATTEMPTS})"
+            raise FrameError(self.bench.camera.name, row.quality, text)
+        self._book(category, 1)
 
-    def _power(self, played: Played) -> NDArray[np.float64]:
+    def _batch(self, levels: Levels, rows: list[_Row]) -> _Batch:
+        return _Batch(
+            levels=levels[[row.pattern for row in rows]],
+            played=self._played(rows),
+            attempt=np.array([row.attempt for row in rows], dtype=np.int64),
+            quality=np.array([row.quality for row in rows], dtype=np.str_),
+        )
+
+    def _played(self, rows: list[_Row]) -> Played:
+        """Columns of rows; where no frame of the right shape came, none."""
+        frames = np.zeros((len(rows), *self._frame_shape), dtype=np.uint16)
+        for data, row in zip(frames, rows, strict=True):
+            if row.frame.data.shape == data.shape:
+                data[:] = row.frame.data
+        came = [row.frame for row in rows]
+
+        def whole(values: list[int]) -> NDArray[np.int64]:
+            return np.array(values, dtype=np.int64)
+
+        def times(values: list[float]) -> NDArray[np.float64]:
+            return np.array(values, dtype=np.float64)
+
+        return Played(
+            frames=frames,
+            pattern_id=whole([row.written.pattern_id for row in rows]),
+            checksum=whole([row.written.checksum for row in rows]),
+            written_s=times([row.written.written_s for row in rows]),
+            frame_id=whole([frame.frame_id for frame in came]),
+            trigger=whole([max(0, frame.trigger) for frame in came]),
+            device_time_s=times([frame.device_time_s for frame in came]),
+            host_time_s=times([frame.host_time_s for frame in came]),
+            exposure_start_s=times([frame.exposure_start_s for frame in came]),
+            exposure_end_s=times([frame.exposure_end_s for frame in came]),
+            power_mw=(
+                None
+                if self.bench.meter is None
+                else times([row.power_mw for row in rows])
+            ),
+        )
+
+    def _hand_over(self, batch: _Batch, purpose: _Purpose) -> _Accepted:
+        """Decode what was accepted, and give every row to the sink."""
+        played, good = batch.played, np.flatnonzero(batch.quality == "ok")
+        power_mw = self._power(played, good)
+        frames = (
+            played.frames[good] if len(good) < len(played.frames) else played.frames
+        )
+        accepted = self.decoder.outputs(frames, power_mw[good])
+        outputs = np.full((len(batch.quality), self.outputs), math.nan)
+        outputs[good] = accepted
+        saturated = (played.frames >= self.bench.camera.saturation_dn).sum(axis=(1, 2))
+        shots = Shots(
+            first=self.shots,
+            levels=batch.levels,
+            outputs=outputs,
+            power_mw=power_mw,
+            saturated_px=saturated.astype(np.int64),
+            played=played,
+            attempt=batch.attempt,
+            quality=batch.quality,
+            category=purpose.category,
+            step=purpose.step,
+            layer=purpose.layer,
+        )
+        self.shots += len(batch.quality)
+        if self._sink is not None and len(batch.quality):
+            self._sink(shots)
+        return accepted, shots.first + good
+
+    def _power(self, played: Played, good: NDArray[np.int64]) -> NDArray[np.float64]:
         power_mw = played.power_mw
         if power_mw is None:
             power_mw = np.full(len(played.frames), self.bench.laser.power_mw())
         least = LEAST_POWER_FRACTION * self.entry.power_mw
-        if not np.all(power_mw > least):
+        lowest = float(power_mw[good].min()) if good.size else math.inf
+        if not lowest > least:
             text = (
-                f"power_mw={float(np.nanmin(power_mw)):.4g} measured, expected about "
+                f"power_mw={lowest:.4g} measured, expected about "
                 f"{self.entry.power_mw:g}. Look for a blocked beam, a tripped laser "
                 "or a dark meter."
             )
@@ -609,6 +781,100 @@ class Reservoir:
             return torch.from_numpy(on_level / self.scale.slope_rad[levels]).to(shown)
 
         return source
+
+
+class _Stepper:
+    """Exposes patterns one by one, with one trigger in flight.
+
+    Parameters
+    ----------
+    bench
+        The bench.
+    settle_s
+        Time between a complete write and the start of its exposure.
+    shape
+        Rows and columns of a frame.
+    timeout_s
+        How long a frame is waited for.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        settle_s: float,
+        shape: tuple[int, int],
+        timeout_s: float,
+    ) -> None:
+        self._bench, self._settle_s, self._shape = bench, settle_s, shape
+        self._timeout_s = timeout_s
+        self.exposed = self._triggers = 0
+        self._counter = Counter()
+
+    def arm(self, frames: int) -> None:
+        """Empty the camera's buffers and take its counters as the new zero."""
+        self._bench.camera.disarm()
+        self._bench.camera.arm(frames)
+        self._triggers = 0
+        self._counter = Counter(modulus=self._bench.camera.frame_id_modulus)
+
+    def expose(self, levels: Levels, row: _Row) -> _Row:
+        """Show a pattern and take its frame.
+
+        Parameters
+        ----------
+        levels
+            ``(row, column)`` of the panel.
+        row
+            Which pattern it is, and which attempt.
+
+        Returns
+        -------
+        row
+            With what came, and its quality.
+        """
+        bench = self._bench
+        bench.beat()
+        written = bench.slm.write(levels)
+        bench.clock.sleep(self._settle_s)
+        bench.camera.trigger()
+        self.exposed += 1
+        self._triggers += 1
+        pattern = Pattern(
+            checksum=zlib.crc32(levels.tobytes()),
+            trigger=self._triggers,
+            ready_s=written.written_s + self._settle_s,
+            gone_s=math.inf,
+            shape=self._shape,
+        )
+        made = self._fetch(pattern, replace(row, written=written))
+        if made.quality != "ok" or bench.meter is None:
+            return made
+        return replace(made, power_mw=bench.meter.reading().value)
+
+    def _fetch(self, pattern: Pattern, row: _Row) -> _Row:
+        verdict = Verdict("duplicate")
+        for _ in range(MOST_COPIES):
+            try:
+                frame = self._bench.camera.frame(self._timeout_s)
+            except FrameError as error:
+                return replace(row, quality=error.kind, detail=error.detail)
+            answer = Answer(
+                checksum=row.written.checksum,
+                trigger=frame.trigger,
+                frame_id=frame.frame_id,
+                start_s=frame.exposure_start_s,
+                end_s=frame.exposure_end_s,
+                shape=frame.data.shape,
+                dtype=str(frame.data.dtype),
+            )
+            verdict = judge(pattern, answer, self._counter)
+            row = replace(row, frame=frame)
+            if verdict.quality == "ok":
+                self._counter = self._counter.after(answer)
+            # A copy of the frame before costs nothing: ours is behind it.
+            if verdict.quality != "duplicate":
+                break
+        return replace(row, quality=verdict.quality, detail=verdict.detail)
 
 
 def calibration(bench: Bench, kind: type[CalibrationValues]) -> CalibrationValues:

@@ -1,11 +1,15 @@
 """The simulated camera: triggers exposures of the light path, hands out frames."""
 
-from collections import deque
-from typing import final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, final
 
 import numpy as np
 from typing_extensions import override
 
+from drivers.sim.faults import Fault, Schedule, parse_faults
+from drivers.sim.noise import Stream
+from drivers.sim.options import parse
 from drivers.sim.sensor import BIT_DEPTH
 from drivers.sim.world import Shot, World
 from labctl.devices import Camera, CameraSettings, Clock, Frame, Identity, Settings
@@ -13,6 +17,77 @@ from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
 _EXPOSURE_S = (1e-5, 1.0)
 _GAIN_DB = (0.0, 24.0)
+# What can break between sensor and run; a schedule names them.
+KINDS: Final = (
+    "dropped",
+    "duplicated",
+    "late",
+    "reordered",
+    "truncated",
+    "wrong_shape",
+    "trigger_refused",
+    "hung",
+    "removed",
+)
+# A GigE Vision 1 counter has 16 bits and skips 0: 65,535 is followed by 1.
+_SHORT_MODULUS = 65_535
+
+
+def _number(default: float, low: float, high: float) -> float:
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """How frames get from the sensor to whoever asked for them.
+
+    Parameters
+    ----------
+    pixel_um
+        Distance between pixels.
+    frame_id_bits
+        Width of the frame counter: 64, which never starts again, or 16, which
+        goes from 65,535 to 1 as GigE Vision 1 has it [S].
+    clock_offset_s
+        What the camera's own clock shows when the bench clock shows 0.
+    clock_ppm
+        How much faster it goes, in parts per million [G].
+    """
+
+    pixel_um: float = _number(6.5, 1e-3, 1e6)
+    frame_id_bits: Literal[16, 64] = 64
+    clock_offset_s: float = _number(0.0, -1e9, 1e9)
+    clock_ppm: float = _number(0.0, -1e4, 1e4)
+
+
+@dataclass(frozen=True, eq=False)
+class Delivery:
+    """A frame on its way from the sensor.
+
+    Parameters
+    ----------
+    trigger
+        Number of its trigger since the camera was armed.
+    frame_id
+        The camera's counter.
+    shot
+        The exposure.
+    arrival_s
+        When it is there.
+    fault
+        What happened to it on the way; None if nothing.
+    """
+
+    trigger: int
+    frame_id: int
+    shot: Shot
+    arrival_s: float
+    fault: Fault | None = None
+
+    @property
+    def kind(self) -> str:
+        """What happened to it; empty if nothing."""
+        return "" if self.fault is None else self.fault.kind
 
 
 @final
@@ -30,15 +105,20 @@ class SimCamera(Camera):
         That of the light path.
     name
         Name in the bench file.
-    pixel_um
-        Distance between pixels.
     serial
         Serial number that it reports.
+    faults
+        Schedule of what breaks, as :func:`drivers.sim.faults.parse_faults`
+        reads it; its kinds are :data:`KINDS`.
+    **parts
+        Keys of :class:`CameraOptions`.
 
     Raises
     ------
+    TypeError
+        A key is unknown or a value has the wrong type.
     ValueError
-        The clock is another one than the light path's, or the pixel size is
+        The clock is another one than the light path's, or an option is
         impossible.
     """
 
@@ -48,22 +128,28 @@ class SimCamera(Camera):
         world: World,
         clock: Clock,
         name: str = "camera",
-        pixel_um: float = 6.5,
         serial: str = "SIM-CAMERA-1",
+        faults: Sequence[Mapping[str, object]] = (),
+        **parts: object,
     ) -> None:
         if clock is not world.clock:
             text = f"{name}.clock is another clock, expected that of its world"
             raise ValueError(text)
-        if not pixel_um > 0:
-            text = f"{name}.pixel_um={pixel_um}, expected more than 0"
-            raise ValueError(text)
         self.world = world
-        self._name, self._pixel_um, self._serial = name, float(pixel_um), serial
+        self._made = parse(CameraOptions, parts, name)
+        self._faults = Schedule(
+            parse_faults(faults, KINDS, name), world.seed, Stream.CAMERA_FAULTS
+        )
+        self._name, self._serial = name, serial
         self._open = False
         self._taken = CameraSettings(0.001, 0.0, (0, 0, *world.shape))
         self._left = self._triggers = 0
         self._armed = False
-        self._pending: deque[tuple[int, Shot]] = deque()
+        self._pending: list[Delivery] = []
+        # Frames that wait until the next one has overtaken them.
+        self._held: list[Delivery] = []
+        self._lost = 0
+        self._hung = self._removed = False
 
     @property
     @override
@@ -83,7 +169,7 @@ class SimCamera(Camera):
     @property
     @override
     def pixel_um(self) -> float:
-        return self._pixel_um
+        return self._made.pixel_um
 
     @property
     @override
@@ -103,7 +189,7 @@ class SimCamera(Camera):
     @property
     @override
     def frame_id_modulus(self) -> int | None:
-        return None
+        return _SHORT_MODULUS if self._made.frame_id_bits == 16 else None
 
     @property
     def taken(self) -> CameraSettings:
@@ -116,6 +202,9 @@ class SimCamera(Camera):
             raise DeviceError(self._name, "open", "already open. Close it first.")
         self._open = True
         self.world.restart_frames()
+        self._pending.clear()
+        self._held.clear()
+        self._removed = False
         self.disarm()
 
     @override
@@ -133,7 +222,7 @@ class SimCamera(Camera):
         return {
             "shape": list(self.shape),
             "bit_depth": self.bit_depth,
-            "pixel_um": self._pixel_um,
+            "pixel_um": self.pixel_um,
             "exposure_s": self._taken.exposure_s,
             "gain_db": self._taken.gain_db,
             "region": list(self._taken.region),
@@ -197,6 +286,7 @@ class SimCamera(Camera):
     @override
     def arm(self, frames: int) -> None:
         self.check_open("arm")
+        self._check_there()
         if frames < 1:
             raise OutOfRangeError(self._name, "frames", frames, low=1, high="any")
         self.disarm()
@@ -204,30 +294,50 @@ class SimCamera(Camera):
 
     @override
     def disarm(self) -> None:
-        self._armed, self._left, self._triggers = False, 0, 0
-        self._pending.clear()
+        # What a fault holds up is in no buffer: it comes whenever it comes, and
+        # counts from before the next arming.
+        now = self.world.clock.now()
+        late = [
+            replace(each, trigger=each.trigger - self._triggers)
+            for each in self._pending
+            if each.kind == "late" and each.arrival_s > now
+        ]
+        self._held = [
+            replace(each, trigger=each.trigger - self._triggers) for each in self._held
+        ]
+        self._pending = late
+        self._armed, self._left, self._triggers, self._lost = False, 0, 0, 0
+        self._hung = False
 
     @override
     def trigger(self) -> None:
-        self._pending.append(self.start())
+        self._pending += self.deliveries(self.start())
+        self._pending.sort(key=lambda each: each.arrival_s)
 
-    def start(self) -> tuple[int, Shot]:
+    def start(self) -> Delivery:
         """Start an exposure that nobody has to fetch.
 
         Returns
         -------
-        exposure
-            Number of the trigger since the camera was armed, and the shot.
+        delivery
+            Its frame, if all goes well on the way.
 
         Raises
         ------
         FrameError
             ``trigger_refused``: not armed, or more triggers than armed for.
+            ``removed``: the camera is gone.
         """
+        self._check_there()
         if not self._armed or self._left == 0:
             reason = "not armed" if not self._armed else "no trigger left since arm"
             raise FrameError(
                 self._name, "trigger_refused", f"{reason}. Arm it for more frames."
+            )
+        fault = self._fault()
+        if fault is not None and fault.kind == "trigger_refused":
+            raise FrameError(
+                self._name, "trigger_refused", "not ready. Look at the camera."
             )
         early = self.world.ready_s - self.world.clock.now()
         if early > 0:
@@ -235,32 +345,121 @@ class SimCamera(Camera):
         shot = self.world.expose(self._taken)
         self._left -= 1
         self._triggers += 1
-        return self._triggers, shot
+        return Delivery(
+            trigger=self._triggers,
+            frame_id=self._counter(self.world.next_frame_id()),
+            shot=shot,
+            arrival_s=self.world.arrival_s(shot),
+            fault=fault,
+        )
+
+    def _fault(self) -> Fault | None:
+        return self._faults.at(self.world.shots, self.world.clock.now())
+
+    def _check_there(self) -> None:
+        fault = self._fault()
+        self._removed |= fault is not None and fault.kind == "removed"
+        if self._removed:
+            raise FrameError(
+                self._name, "removed", "no longer there. Look at plug and power."
+            )
+
+    def _counter(self, frames: int) -> int:
+        modulus = self.frame_id_modulus
+        return frames if modulus is None else (frames - 1) % modulus + 1
+
+    def device_time_s(self, time_s: float) -> float:
+        """Read the camera's own clock.
+
+        Parameters
+        ----------
+        time_s
+            On the bench clock.
+
+        Returns
+        -------
+        device_time
+            At that moment.
+        """
+        fast = 1 + self._made.clock_ppm * 1e-6
+        return time_s * fast + self._made.clock_offset_s
+
+    def deliveries(self, made: Delivery) -> list[Delivery]:
+        """Send a frame on its way, on which it may meet a fault.
+
+        Parameters
+        ----------
+        made
+            From :meth:`start`.
+
+        Returns
+        -------
+        deliveries
+            What arrives, and when, in order: none, it, or it and others.
+        """
+        overtaken, self._held = self._held, []
+        late = [replace(each, arrival_s=made.arrival_s) for each in overtaken]
+        match made.kind:
+            case "dropped":
+                self._lost += 1
+                return late
+            case "hung":
+                self._hung = True
+                return late
+            case "reordered":
+                self._held.append(made)
+                return late
+            case "duplicated":
+                return [made, made, *late]
+            case "late" if made.fault is not None:
+                at = made.arrival_s + made.fault.delay_s
+                return [*late, replace(made, arrival_s=at)]
+        return [made, *late]
 
     @override
     def frame(self, timeout_s: float) -> Frame:
         self.check_open("frame")
+        self._check_there()
         clock = self.world.clock
-        wait = (
-            self.world.arrival_s(self._pending[0][1]) - clock.now()
-            if self._pending
-            else None
-        )
-        if wait is None or wait > timeout_s:
+        if self._hung or not self._pending:
             clock.sleep(timeout_s)
-            reason = "no trigger waits for one" if wait is None else "still exposing"
-            raise FrameError(
-                self._name, "timeout", f"no frame within {timeout_s} s, {reason}"
-            )
+            raise self._missing(timeout_s)
+        first = self._pending[0]
+        wait = first.arrival_s - clock.now()
+        if wait > timeout_s:
+            clock.sleep(timeout_s)
+            kind = "late" if first.kind == "late" else "timeout"
+            text = f"no frame within {timeout_s} s, still exposing or on its way"
+            raise FrameError(self._name, kind, text)
         if wait > 0:
             clock.sleep(wait)
-        trigger, shot = self._pending.popleft()
+        self._pending.remove(first)
+        return self._framed(first)
+
+    def _missing(self, timeout_s: float) -> FrameError:
+        waited = f"no frame within {timeout_s} s"
+        if self._hung:
+            return FrameError(self._name, "timeout", f"{waited}, the read hangs")
+        if self._held:
+            return FrameError(self._name, "late", f"{waited}, it is still on its way")
+        if self._lost:
+            text = f"{waited}, the camera counts {self._lost} that never arrived"
+            return FrameError(self._name, "gap", text)
+        return FrameError(self._name, "timeout", f"{waited}, no trigger waits for one")
+
+    def _framed(self, arrived: Delivery) -> Frame:
+        shot = arrived.shot
+        data = self.world.render([shot])[0]
+        if arrived.kind == "truncated":
+            data = data[: len(data) // 2]
+        elif arrived.kind == "wrong_shape":
+            data = data[:0]
         return Frame(
-            data=np.ascontiguousarray(self.world.render([shot])[0]),
-            frame_id=self.world.next_frame_id(),
-            trigger=trigger,
-            device_time_s=shot.start_s,
-            host_time_s=clock.now(),
+            data=np.ascontiguousarray(data),
+            frame_id=arrived.frame_id,
+            trigger=arrived.trigger,
+            device_time_s=self.device_time_s(shot.start_s),
+            host_time_s=self.world.clock.now(),
             exposure_start_s=shot.start_s,
             exposure_end_s=shot.end_s,
         )

@@ -1,12 +1,19 @@
 """The simulated power meter: holds the power of the last exposure."""
 
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Final, final
 
 from typing_extensions import override
 
+from drivers.sim.faults import Schedule, parse_faults
+from drivers.sim.noise import Stream
 from drivers.sim.world import World
 from labctl.devices import Clock, Identity, Meter, Reading, Settings
-from labctl.errors import DeviceError
+from labctl.errors import DeviceError, DeviceTimeoutError
+
+# What can break: no answer, or always the same one.
+KINDS: Final = ("silent", "frozen")
+_TIMEOUT_S = 1.0
 
 
 @final
@@ -25,11 +32,15 @@ class SimMeter(Meter):
         Name in the bench file.
     serial
         Serial number that it reports.
+    faults
+        Schedule of what breaks, by the number of the next exposure; its kinds
+        are :data:`KINDS`.
 
     Raises
     ------
     ValueError
-        The clock is another one than the light path's.
+        The clock is another one than the light path's, or a fault is
+        impossible.
     """
 
     def __init__(
@@ -39,12 +50,17 @@ class SimMeter(Meter):
         clock: Clock,
         name: str = "meter",
         serial: str = "SIM-METER-1",
+        faults: Sequence[Mapping[str, object]] = (),
     ) -> None:
         if clock is not world.clock:
             text = f"{name}.clock is another clock, expected that of its world"
             raise ValueError(text)
         self._world, self._name, self._serial = world, name, serial
         self._open = False
+        self._faults = Schedule(
+            parse_faults(faults, KINDS, name), world.seed, Stream.METER_FAULTS
+        )
+        self._kept: Reading | None = None
 
     @property
     @override
@@ -82,4 +98,12 @@ class SimMeter(Meter):
     @override
     def reading(self) -> Reading:
         self._check_open("reading")
-        return self._world.power_reading()
+        clock = self._world.clock
+        fault = self._faults.at(self._world.shots, clock.now())
+        if fault is not None and fault.kind == "silent":
+            clock.sleep(_TIMEOUT_S)
+            text = f"no answer within {_TIMEOUT_S} s. Look at its plug and power."
+            raise DeviceTimeoutError(self._name, "reading", text)
+        if fault is None or self._kept is None:
+            self._kept = self._world.power_reading()
+        return self._kept

@@ -4,6 +4,7 @@ A draw is named by seed, stream (which effect), attempt and shot; the same name
 gives the same numbers in any order, in any process, after any resume.
 """
 
+import math
 from enum import IntEnum
 
 import numpy as np
@@ -18,11 +19,20 @@ class Stream(IntEnum):
     POINTING = 2
     METER = 3
     SENSOR = 4
+    CAMERA_FAULTS = 5
+    PANEL_FAULTS = 6
+    METER_FAULTS = 7
+    POWER_DRIFT = 8
+    POINTING_DRIFT = 9
+    MEDIUM_DRIFT = 10
+    ELEMENT_DRIFT = 11
     # What a specimen is made of; keyed by its device seed.
     SCREENS = 101
     CURVE = 102
     SENSITIVITY = 103
     DARK_LEVEL = 104
+    CURVATURE = 106
+    HOT = 107
     # Patterns that check how converged a specimen is.
     CHECK = 105
 
@@ -86,3 +96,9 @@ class PerShot:
             self._number = number
         row: NDArray[np.float64] = self._block[within]
         return row
+
+    def uniform(self, shot: int) -> NDArray[np.float64]:
+        """Draw the numbers of a shot that are uniform in [0, 1)."""
+        # By the normal distribution's own integral: one draw serves both.
+        root = math.sqrt(2)
+        return np.array([(1 + math.erf(x / root)) / 2 for x in self.normal(shot)])

@@ -1,25 +1,31 @@
 """The simulated sequence: many patterns in one call, rendered in batches."""
 
-from typing import Any, final
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NoReturn, final
 
 import numpy as np
 from typing_extensions import override
 
-from drivers.sim.camera import SimCamera
+from drivers.sim.camera import Delivery, SimCamera
 from drivers.sim.slm import SimSLM
 from drivers.sim.world import Shot, World
-from labctl.devices import SLM, Camera, Counts, Levels, Played, Sequence
-from labctl.errors import OutOfRangeError
+from labctl import devices
+from labctl.devices import SLM, Camera, Counts, Levels, Played, Written
+from labctl.errors import FrameError, OutOfRangeError
 
 _NAME = "sequence"
 _LONGEST = 4096
 # Exposures held before they are rendered: enough to fill the chunks of the
 # light path, few enough to stay small.
 _HELD = 32
+# How long it waits for frames that never come.
+_TIMEOUT_S = 5.0
+_BROKEN: Final = {"truncated": "incomplete", "wrong_shape": "wrong_shape"}
 
 
 @final
-class SimSequence(Sequence):
+class SimSequence(devices.Sequence):
     """Plays patterns on the simulated panel and camera, frame by frame.
 
     Parameters
@@ -66,52 +72,110 @@ class SimSequence(Sequence):
             self._camera.disarm()
 
     def _collect(self, levels: Levels, settle_s: float) -> Played:
-        rows: list[tuple[float, ...]] = []
+        steps: list[_Step] = []
         frames: list[Counts] = []
         held: list[Shot] = []
         for pattern in levels:
-            row, shot = self._step(pattern, settle_s)
-            rows.append(row)
-            held.append(shot)
+            steps.append(self._step(pattern, settle_s, len(steps)))
+            held.append(steps[-1].made.shot)
             if len(held) == _HELD:
                 frames.append(self._world.render(held))
                 held.clear()
         if held:
             frames.append(self._world.render(held))
-        columns: list[Any] = list(zip(*rows, strict=True))
-        whole = [np.array(column, dtype=np.int64) for column in columns[:4]]
-        times = [np.array(column, dtype=np.float64) for column in columns[4:]]
-        return Played(
-            frames=np.concatenate(frames),
-            pattern_id=whole[0],
-            checksum=whole[1],
-            frame_id=whole[2],
-            trigger=whole[3],
-            written_s=times[0],
-            device_time_s=times[1],
-            host_time_s=times[2],
-            exposure_start_s=times[1].copy(),
-            exposure_end_s=times[3],
-            power_mw=times[4],
-        )
+        rows = self._arrived(steps)
+        device_s = [
+            self._camera.device_time_s(steps[row].made.shot.start_s) for row in rows
+        ]
+        played = _played(steps, rows, np.concatenate(frames))
+        return replace(played, device_time_s=np.array(device_s))
 
-    def _step(self, pattern: Levels, settle_s: float) -> tuple[tuple[float, ...], Shot]:
+    def _step(self, pattern: Levels, settle_s: float, exposed: int) -> "_Step":
         clock = self._world.clock
         written = self._slm.write(pattern)
         clock.sleep(settle_s)
-        trigger, shot = self._camera.start()
-        wait = self._world.arrival_s(shot) - clock.now()
+        try:
+            made = self._camera.start()
+        except FrameError as error:
+            name, kind, detail = error.device, error.kind, error.detail
+            raise FrameError(name, kind, detail, exposed=exposed) from error
+        wait = made.arrival_s - clock.now()
         if wait > 0:
             clock.sleep(wait)
-        row = (
-            written.pattern_id,
-            written.checksum,
-            self._world.next_frame_id(),
-            trigger,
-            written.written_s,
-            shot.start_s,
+        return _Step(
+            written,
+            made,
+            self._camera.deliveries(made),
             clock.now(),
-            shot.end_s,
             self._world.power_reading().value,
         )
-        return row, shot
+
+    def _arrived(self, steps: "list[_Step]") -> list[int]:
+        """Find which exposure's frame came first, second, and so on.
+
+        Raises
+        ------
+        FrameError
+            One is missing, or not whole.
+        """
+        end_s, count = self._world.clock.now(), len(steps)
+        if any(step.made.kind == "hung" for step in steps):
+            self._world.clock.sleep(_TIMEOUT_S)
+            self._refuse("timeout", f"no frames within {_TIMEOUT_S} s", count)
+        known = {id(step.made.shot): row for row, step in enumerate(steps)}
+        order = sorted(
+            (
+                (sent.arrival_s, at, known[id(sent.shot)])
+                for at, step in enumerate(steps)
+                for sent in step.sent
+                # What an earlier batch left on its way is known by its counter.
+                if id(sent.shot) in known and sent.arrival_s <= end_s
+            ),
+            key=lambda each: each[:2],
+        )
+        rows = list(dict.fromkeys(row for _, _, row in order))
+        for row in rows:
+            kind = steps[row].made.kind
+            if kind in _BROKEN:
+                self._refuse(_BROKEN[kind], f"row {row} came {kind}", count)
+        if len(rows) < count:
+            missing = min(set(range(count)) - set(rows))
+            kind = "gap" if steps[missing].made.kind == "dropped" else "late"
+            text = f"{len(rows)} frames, expected {count}: row {missing} is missing"
+            self._refuse(kind, text, count)
+        return rows
+
+    def _refuse(self, kind: str, text: str, exposed: int) -> NoReturn:
+        raise FrameError(self._camera.name, kind, text, exposed=exposed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """One pattern: what was written, exposed and sent, and what it cost."""
+
+    written: Written
+    made: Delivery
+    sent: list[Delivery]
+    host_time_s: float
+    power_mw: float
+
+
+def _played(steps: Sequence[_Step], rows: Sequence[int], frames: Counts) -> Played:
+    # Patterns and powers in the order of the writes, frames in that of arrival.
+    came = [steps[row] for row in rows]
+    shots = [step.made.shot for step in came]
+    start_s = np.array([shot.start_s for shot in shots])
+    in_order = list(rows) == list(range(len(steps)))
+    return Played(
+        frames=frames if in_order else frames[np.array(rows)],
+        pattern_id=np.array([step.written.pattern_id for step in steps]),
+        checksum=np.array([step.written.checksum for step in steps]),
+        written_s=np.array([step.written.written_s for step in steps]),
+        frame_id=np.array([step.made.frame_id for step in came]),
+        trigger=np.array([step.made.trigger for step in came]),
+        device_time_s=start_s,
+        host_time_s=np.array([step.host_time_s for step in came]),
+        exposure_start_s=start_s.copy(),
+        exposure_end_s=np.array([shot.end_s for shot in shots]),
+        power_mw=np.array([step.power_mw for step in steps]),
+    )

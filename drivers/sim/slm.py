@@ -1,20 +1,33 @@
 """The simulated panel: takes gray levels and hands them to the light path."""
 
 import math
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Final, final
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
+from drivers.sim.faults import Schedule, parse_faults
 from drivers.sim.light import LEVELS
+from drivers.sim.noise import Stream
 from drivers.sim.world import World
 from labctl.devices import SLM, Clock, Identity, Levels, Settings, Written
-from labctl.errors import DeviceError, OutOfRangeError
+from labctl.errors import DeviceError, DeviceTimeoutError, OutOfRangeError
+
+# What can break: a write that never reaches the panel, a panel that shows the
+# pattern before the one it was sent, a write that never returns, a panel that is
+# gone.
+KINDS: Final = ("lost", "behind", "hung", "removed")
+# How long a write that hangs is waited for.
+_TIMEOUT_S = 5.0
 
 
 @final
 class SimSLM(SLM):
     """An 8-bit phase panel, one pixel for each point of the light path's grid.
+
+    It reads back what it shows: that is what the checksum of a write is of.
 
     Parameters
     ----------
@@ -28,6 +41,9 @@ class SimSLM(SLM):
         Distance between pixels.
     serial
         Serial number that it reports.
+    faults
+        Schedule of what breaks, by the number of the next exposure; its kinds
+        are :data:`KINDS`.
 
     Raises
     ------
@@ -44,6 +60,7 @@ class SimSLM(SLM):
         name: str = "slm",
         pitch_um: float = 8.0,
         serial: str = "SIM-SLM-1",
+        faults: Sequence[Mapping[str, object]] = (),
     ) -> None:
         if clock is not world.clock:
             text = f"{name}.clock is another clock, expected that of its world"
@@ -52,6 +69,10 @@ class SimSLM(SLM):
             text = f"{name}.pitch_um={pitch_um}, expected more than 0"
             raise ValueError(text)
         self.world = world
+        self._faults = Schedule(
+            parse_faults(faults, KINDS, name), world.seed, Stream.PANEL_FAULTS
+        )
+        self._shown = self._asked = np.zeros(world.shape, dtype=np.uint8)
         self._name, self._pitch_um, self._serial = name, float(pitch_um), serial
         self._open = False
 
@@ -90,7 +111,8 @@ class SimSLM(SLM):
         self.world.restart_patterns()
 
     def _flatten(self) -> None:
-        self.world.show(np.zeros(self.shape, dtype=np.uint8))
+        self._shown = self._asked = np.zeros(self.shape, dtype=np.uint8)
+        self.world.show(self._shown)
 
     @override
     def close(self) -> None:
@@ -150,4 +172,32 @@ class SimSLM(SLM):
     def write(self, levels: Levels) -> Written:
         self._check_open("write")
         self.check(levels)
-        return self.world.show(levels.astype(np.uint8, copy=False))
+        before, self._asked = self._asked, levels.astype(np.uint8)
+        self._shown = self._reached(before)
+        return self.world.show(self._shown)
+
+    def _reached(self, before: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return what the panel shows after a write.
+
+        Raises
+        ------
+        DeviceTimeoutError
+            The fault of the moment is a write that hangs.
+        DeviceError
+            It is a panel that is gone.
+        """
+        clock = self.world.clock
+        fault = self._faults.at(self.world.shots, clock.now())
+        match "" if fault is None else fault.kind:
+            case "lost":
+                return self._shown
+            case "behind":
+                return before
+            case "hung":
+                clock.sleep(_TIMEOUT_S)
+                text = f"no answer within {_TIMEOUT_S} s. Switch the panel off and on."
+                raise DeviceTimeoutError(self._name, "write", text)
+            case "removed":
+                text = "no longer there. Look at plug and power."
+                raise DeviceError(self._name, "write", text)
+        return self._asked

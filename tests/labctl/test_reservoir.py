@@ -1,16 +1,34 @@
 """Phases in, outputs out, every exposure on the ledger."""
 
 import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from drivers.sim.laser import SimLaser
+from drivers.sim.world import Shot, World
 from labctl import bench as benches
+from labctl.bench import Bench
 from labctl.calibration import CameraResponse, ReservoirEntry
-from labctl.errors import BudgetError, CalibrationError, InputError
+from labctl.devices import CameraSettings
+from labctl.errors import (
+    BudgetError,
+    CalibrationError,
+    DeviceTimeoutError,
+    FrameError,
+    InputError,
+)
+from labctl.identity import REPEATABLE
 from labctl.reservoir import (
     CATEGORIES,
     Blocks,
@@ -265,3 +283,239 @@ def test_gradient_source_agrees_with_finite_differences() -> None:
         measured = ((plus - minus) * cotangent).sum() / 2
         predicted = (slope * along).sum()
         assert float(measured) == pytest.approx(float(predicted), rel=0.1)
+
+
+# -- faults: what is judged, exposed again, refunded -----------------------------
+
+
+def broken(
+    camera: list[dict[str, object]] | None = None,
+    slm: list[dict[str, object]] | None = None,
+    meter: list[dict[str, object]] | None = None,
+) -> benches.BenchSource:
+    source = benches.load("sim-small")
+    entries = {"camera": camera, "slm": slm, "meter": meter}
+    devices = source.file.devices
+    changed = {}
+    for role, faults in entries.items():
+        entry = getattr(devices, role)
+        options = {**entry.options, "faults": faults or []}
+        changed[role] = entry.model_copy(update={"options": options})
+    devices = devices.model_copy(update=changed)
+    return replace(source, file=source.file.model_copy(update={"devices": devices}))
+
+
+@dataclass
+class Watched:
+    """What really happened on a bench, beside what the reservoir says."""
+
+    reservoir: Reservoir
+    rows: list[Shots]
+    exposures: dict[float, Shot]
+    world: World
+
+    def column(self, name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(shots, name) for shots in self.rows])
+
+    def check(self) -> None:
+        """Every accepted frame is the exposure of its own pattern."""
+        ledger = self.reservoir.ledger
+        quality = self.column("quality")
+        assert self.world.shots == ledger.total == len(quality)
+        assert ledger.refunded == np.sum(quality != "ok")
+        for shots in self.rows:
+            panel = self.reservoir.blocks.expand(shots.levels)
+            good = np.flatnonzero(shots.quality == "ok")
+            starts = shots.played.exposure_start_s[good]
+            made = [self.exposures[start] for start in starts]
+            for row, shot in zip(good, made, strict=True):
+                np.testing.assert_allclose(shot.pictures[-1][0], panel[row], atol=0.5)
+            if len(made):
+                truth = self.world.render(made)
+                assert np.array_equal(truth, shots.played.frames[good])
+
+
+@contextmanager
+def near(source: benches.BenchSource) -> Iterator[Bench]:
+    """Open a bench with its laser in this process: no guard to wait for."""
+    bench = benches.construct(source, seed=5)
+    assert bench.beam is not None
+    assert bench.world is not None
+    assert bench.meter is not None
+    bench.calibrations = source.records()
+    bench.beam.parent.mkdir()
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, bench.beam.parent)
+        stack.callback(bench.world.close)
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        laser = stack.enter_context(SimLaser(beam=bench.beam))
+        patch.setattr(bench, "laser", laser)
+        patch.setattr(bench, "beat", lambda: None)
+        for device in (bench.slm, bench.camera, bench.meter):
+            stack.enter_context(device)
+        yield bench
+
+
+@contextmanager
+def watched(source: benches.BenchSource, *, sequence: bool) -> Iterator[Watched]:
+    rows: list[Shots] = []
+    with near(source) as bench:
+        if not sequence:
+            bench.sequence = None
+        assert isinstance(bench.world, World)
+        exposures, expose = {}, bench.world.expose
+
+        def remember(settings: CameraSettings) -> Shot:
+            shot = expose(settings)
+            exposures[shot.start_s] = shot
+            return shot
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bench.world, "expose", remember)
+            reservoir = Reservoir(bench, sink=rows.append)
+            yield Watched(reservoir, rows, exposures, bench.world)
+
+
+MENDED = [
+    ("dropped", "gap"),
+    ("late", "late"),
+    ("reordered", "late"),
+    ("truncated", "incomplete"),
+]
+
+
+@pytest.mark.parametrize("sequence", [True, False])
+@pytest.mark.parametrize(("kind", "quality"), MENDED)
+def test_a_lost_frame_is_exposed_again_and_refunded(
+    kind: str, quality: str, sequence: bool
+) -> None:
+    fault = {"kind": kind, "at_shot": 4, "delay_s": 60.0}
+    with watched(broken(camera=[fault]), sequence=sequence) as seen:
+        response = seen.reservoir(some_phases(seen.reservoir, 7), category="probe")
+        seen.check()
+    assert torch.isfinite(response.y).all()
+    said = seen.column("quality")
+    assert np.sum(said == "ok") == 7
+    assert said[4] in {quality, "gap"} if sequence else said[4] == quality
+    assert np.array_equal(response.shot.numpy(), np.flatnonzero(said == "ok")[-7:])
+    assert seen.column("attempt").max() == 1
+    assert np.isnan(seen.column("outputs")[4]).all()
+    assert seen.reservoir.ledger.spent == 7
+
+
+def test_an_overtaken_frame_is_never_taken_for_the_next() -> None:
+    fault = {"kind": "reordered", "at_shot": 2}
+    with watched(broken(camera=[fault]), sequence=False) as seen:
+        seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
+        seen.check()
+    # First it does not come; then it comes behind the next, and is stale.
+    assert seen.column("quality").tolist() == [
+        *("ok", "ok", "late", "ok", "stale", "ok", "ok", "ok")
+    ]
+
+
+@pytest.mark.parametrize("sequence", [True, False])
+def test_a_copy_costs_nothing(sequence: bool) -> None:
+    fault = {"kind": "duplicated", "at_shot": 1, "count": 3}
+    with watched(broken(camera=[fault]), sequence=sequence) as seen:
+        seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
+        seen.check()
+    assert seen.reservoir.ledger.refunded == 0
+
+
+@pytest.mark.parametrize("sequence", [True, False])
+@pytest.mark.parametrize("kind", ["lost", "behind"])
+def test_a_panel_that_shows_another_pattern_is_noticed(
+    kind: str, sequence: bool
+) -> None:
+    fault = {"kind": kind, "at_shot": 3, "count": 2}
+    with watched(broken(slm=[fault]), sequence=sequence) as seen:
+        seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
+        seen.check()
+    assert "stale" in seen.column("quality")
+
+
+@pytest.mark.parametrize("sequence", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "quality"),
+    [
+        ("trigger_refused", "trigger_refused"),
+        ("hung", "timeout"),
+        ("removed", "removed"),
+        ("wrong_shape", "wrong_shape"),
+    ],
+)
+def test_what_is_not_safe_to_repeat_ends_the_run(
+    kind: str, quality: str, sequence: bool
+) -> None:
+    fault = {"kind": kind, "at_shot": 3}
+    with watched(broken(camera=[fault]), sequence=sequence) as seen:
+        with pytest.raises(FrameError) as caught:
+            seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
+        seen.check()
+    assert caught.value.kind == quality
+    assert seen.column("attempt").max() == 0
+
+
+def test_three_attempts_are_all() -> None:
+    fault = {"kind": "dropped", "at_shot": 3, "count": 9}
+    with watched(broken(camera=[fault]), sequence=False) as seen:
+        with pytest.raises(FrameError, match="attempt 3 of 3") as caught:
+            seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
+        seen.check()
+    assert caught.value.kind == "gap"
+    assert seen.column("quality").tolist() == ["ok"] * 3 + ["gap"] * 3
+    assert seen.column("attempt").tolist() == [0, 0, 0, 0, 1, 2]
+    assert seen.reservoir.ledger.spent == 3
+
+
+def test_a_silent_meter_ends_the_run_and_the_ledger_still_adds_up() -> None:
+    fault = {"kind": "silent", "at_shot": 3}
+    with watched(broken(meter=[fault]), sequence=False) as seen:
+        with pytest.raises(DeviceTimeoutError, match="meter"):
+            seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
+        assert seen.world.shots == seen.reservoir.ledger.total == 3
+
+
+def test_rejected_shots_outside_the_budget_give_nothing_back() -> None:
+    ledger = Ledger(10)
+    with ledger.outside_budget():
+        ledger.book("evaluate", 5)
+        ledger.refund(2)
+    assert (ledger.total, ledger.spent, ledger.refunded) == (5, 0, 2)
+    ledger.book("train", 4)
+    ledger.release("train", 1)
+    assert (ledger.total, ledger.spent) == (8, 3)
+
+
+@pytest.fixture
+def soaked() -> bool:
+    return os.environ.get("LABCTL_SOAK", "") == "1"
+
+
+@pytest.mark.parametrize("sequence", [True, False])
+def test_faults_at_random_never_pair_a_frame_with_another_pattern(
+    soaked: bool, sequence: bool
+) -> None:
+    def often(*kinds: str) -> list[dict[str, object]]:
+        return [{"kind": kind, "probability": 0.012} for kind in kinds]
+
+    source = broken(
+        camera=often("dropped", "duplicated", "late", "reordered", "truncated"),
+        slm=often("lost", "behind"),
+    )
+    wanted, batch = (5_000 if soaked else 600), 12
+    with watched(source, sequence=sequence) as seen:
+        made, gave_up = 0, list[str]()
+        while made < wanted:
+            phase = some_phases(seen.reservoir, batch)
+            try:
+                seen.reservoir(phase, category="probe")
+            except FrameError as error:
+                gave_up.append(error.kind)
+            made += batch
+        seen.check()
+        quality = set(seen.column("quality").tolist())
+    assert quality == {"ok", "gap", "late", "incomplete", "stale"}
+    assert set(gave_up) <= REPEATABLE
+    assert len(gave_up) < wanted / 500

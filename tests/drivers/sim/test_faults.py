@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from drivers.sim.faults import Fault, Schedule, parse_faults
+from drivers.sim.noise import Stream
+
+KINDS = ("dropped", "late")
+
+
+def scheduled(*entries: dict[str, object], seed: int = 3) -> Schedule:
+    faults = parse_faults(entries, KINDS, "camera")
+    return Schedule(faults, seed, Stream.CAMERA_FAULTS)
+
+
+def kinds(schedule: Schedule, shots: int, step_s: float = 0.1) -> list[str]:
+    met = [schedule.at(shot, shot * step_s) for shot in range(shots)]
+    return ["" if fault is None else fault.kind for fault in met]
+
+
+def test_a_fault_meets_the_shots_it_names() -> None:
+    schedule = scheduled({"kind": "dropped", "at_shot": 2, "count": 2})
+    assert kinds(schedule, 5) == ["", "", "dropped", "dropped", ""]
+
+
+def test_a_fault_lasts_as_long_as_it_says() -> None:
+    schedule = scheduled({"kind": "late", "at_s": 0.15, "duration_s": 0.2})
+    assert kinds(schedule, 5) == ["", "", "late", "late", ""]
+
+
+def test_of_two_the_first_counts() -> None:
+    schedule = scheduled(
+        {"kind": "late", "at_shot": 1}, {"kind": "dropped", "at_shot": 0, "count": 3}
+    )
+    assert kinds(schedule, 3) == ["dropped", "late", "dropped"]
+
+
+def test_without_entries_nothing_breaks() -> None:
+    assert not scheduled()
+    assert kinds(scheduled(), 3) == [""] * 3
+
+
+def test_chance_is_seeded_and_as_frequent_as_it_says() -> None:
+    entry = {"kind": "dropped", "probability": 0.1}
+    met = np.array(kinds(scheduled(entry), 4000)) == "dropped"
+    assert met.mean() == pytest.approx(0.1, abs=0.015)
+    # One fault says nothing about the next.
+    assert (met[1:] & met[:-1]).mean() == pytest.approx(0.01, abs=0.006)
+    again = np.array([scheduled(entry).at(shot, 0.0) for shot in range(40)])
+    assert np.array_equal(again != None, met[:40])  # noqa: E711 - element by element
+    other = np.array(kinds(scheduled(entry, seed=4), 4000)) == "dropped"
+    assert not np.array_equal(met, other)
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ({"kind": "burnt", "at_shot": 1}, r"faults\.0\.kind='burnt', expected one of"),
+        ({"kind": "late"}, "expected one of at_shot, at_s, probability"),
+        (
+            {"kind": "late", "at_shot": 1, "probability": 0.1},
+            "expected one of at_shot, at_s, probability",
+        ),
+        ({"kind": "late", "at_s": 1.0}, "expected duration_s with at_s"),
+        ({"kind": "late", "at_shot": 1.5}, "at_shot=1.5, expected a whole number"),
+        ({"kind": "late", "probability": 2}, "probability=2, expected 0 to 1"),
+        ({"kind": "late", "probability": float("nan")}, "probability=nan"),
+        ({"kind": "late", "at_shot": 1, "wait": 2}, "wait is not known"),
+    ],
+)
+def test_refuses_what_is_no_fault(entry: dict[str, object], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        scheduled(entry)
+
+
+def test_an_entry_keeps_what_it_says() -> None:
+    entry = {"kind": "late", "at_shot": 4, "delay_s": 2.5}
+    (fault,) = parse_faults([entry], KINDS, "camera")
+    assert fault == Fault("late", at_shot=4, delay_s=2.5)
