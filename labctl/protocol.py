@@ -354,6 +354,9 @@ class _Document(Schema):
         What of the bench's reservoir section it replaces.
     record
         What the record keeps.
+    accept_unconverged
+        Run although a simulated bench has too few steps or too coarse a grid for
+        continuous optics; it is recorded, and said.
     """
 
     schema_version: Literal[1]
@@ -362,6 +365,7 @@ class _Document(Schema):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     reservoir: ReservoirOverride = ReservoirOverride()
     record: RecordEntry = RecordEntry()
+    accept_unconverged: bool = False
 
 
 class TrainProtocol(_Document):

@@ -18,6 +18,7 @@ from labctl.protocol import ScanProtocol
 from labctl.recording import disk
 from labctl.recording.layout import scan_layout
 from labctl.reservoir import TURN, Ledger, Reservoir
+from labctl.run import convergence
 from labctl.run.progress import Progress, Update
 from labctl.run.setting import (
     Forecast,
@@ -135,6 +136,8 @@ def _point(setting: Setting[ScanProtocol], value: object) -> Point:
             overrides=(*setting.overrides, override),
         )
     entry = operating_point(given, source)
+    swept = benches.construct(source, simulate=setting.options.simulate)
+    convergence.check(given, swept, entry)
     here = replace(setting, document=given, source=source, entry=entry)
     return Point(value, here, _phases(here, entry))
 
@@ -236,7 +239,9 @@ def _at(session: Session, point: Point, ledger: Ledger) -> Iterator[Reservoir]:
         yield session.reservoir(here.entry, ledger)
         return
     with benches.open(here.source, seed=here.protocol.seed) as other:
-        yield replace(session, bench=other).reservoir(here.entry, ledger)
+        own = replace(session, bench=other)
+        own.tell_convergence(here.entry)
+        yield own.reservoir(here.entry, ledger)
 
 
 def _measure(

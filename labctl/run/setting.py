@@ -35,6 +35,7 @@ from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
 from labctl.recording.layout import Layout, ShotSpec
 from labctl.recording.writer import Recorder
 from labctl.reservoir import Blocks, Ledger, PhaseScale, Reservoir, Shots
+from labctl.run import convergence
 from labctl.run.progress import Progress
 
 AnyProtocol = TrainProtocol | EvaluateProtocol | ScanProtocol
@@ -231,6 +232,7 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol]:
     entry = operating_point(protocol, source)
     bench = benches.construct(source, simulate=options.simulate)
     check_fit(protocol, bench, entry)
+    convergence.check(protocol, bench, entry)
     # A twin brings its own calibrations.
     if not bench.notice and source.file.fallback is None:
         check_calibrations(source, bench)
@@ -504,6 +506,25 @@ class Session:
         self.recorder.event("warning", source, text)
         self.progress.say(f"warning: {source}: {text}")
 
+    def tell_convergence(self, entry: ReservoirEntry) -> None:
+        """Note how converged a simulated bench is; nothing on a real one.
+
+        Parameters
+        ----------
+        entry
+            The operating point.
+        """
+        verdict = convergence.judge(self.bench, entry)
+        if verdict is None:
+            return
+        self.recorder.event("info", "convergence", verdict.text())
+        doubts = (*verdict.warnings, *verdict.refusals)
+        if doubts:
+            self.warn("convergence", " ".join(doubts))
+        if verdict.exempt:
+            self.recorder.event("info", "convergence", verdict.exempt)
+            self.progress.say(verdict.exempt)
+
 
 @contextmanager
 def opened(
@@ -545,7 +566,9 @@ def opened(
             if bench.notice:
                 progress.say(bench.notice)
                 recorder.event("warning", "bench", bench.notice)
-            yield Session(setting, bench, recorder, progress)
+            session = Session(setting, bench, recorder, progress)
+            session.tell_convergence(setting.entry)
+            yield session
             recorder.set_end_time()
 
 
