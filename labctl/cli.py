@@ -114,8 +114,16 @@ def _answering(json_wanted: bool) -> Iterator[_Answer]:
 
 @app.command()
 def run(  # noqa: PLR0913 - one parameter an option
-    protocol: Annotated[str, typer.Argument(help="Protocol file.")],
+    protocol: Annotated[str | None, typer.Argument(help="Protocol file.")] = None,
     *,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume",
+            metavar="RUN.h5",
+            help="Go on with a run that was interrupted; takes --bench only.",
+        ),
+    ] = None,
     bench: BenchOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="RUN.h5", help="Record to write.")
@@ -143,19 +151,18 @@ def run(  # noqa: PLR0913 - one parameter an option
     with _answering(json_wanted) as answer:
         # Imported here: this is what --help must not pay for.
         from labctl.run import execute, prepare  # noqa: PLC0415
+        from labctl.run import resume as unfinished  # noqa: PLC0415
         from labctl.run.progress import shown_on  # noqa: PLC0415
 
-        job = prepare.prepare(
-            protocol,
-            prepare.Options(
-                bench=bench,
-                out=out,
-                overwrite=overwrite,
-                seed=seed,
-                overrides=tuple(overrides or ()),
-                simulate=simulate,
-            ),
+        options = prepare.Options(
+            bench=bench,
+            out=out,
+            overwrite=overwrite,
+            seed=seed,
+            overrides=tuple(overrides or ()),
+            simulate=simulate,
         )
+        job = unfinished.choose(protocol, resume, options)
         typer.echo(job.headline)
         if dry_run:
             typer.echo(job.forecast.text())
@@ -182,6 +189,27 @@ def validate(
         for line in report.lines():
             typer.echo(line)
         report.raise_faults()
+
+
+@app.command()
+def repair(
+    record: Annotated[Path, typer.Argument(help="Record whose writer was killed.")],
+    *,
+    json_wanted: JsonOption = False,
+) -> None:
+    """Make a record readable by any program again whose writer was killed."""
+    with _answering(json_wanted) as answer:
+        from labctl.recording import reopen  # noqa: PLC0415 - help is quick
+
+        mended = reopen.mend(record)
+        answer.content.update(
+            {"record": str(record), "status": mended.status, "rows": mended.counts}
+        )
+        done = "repaired" if mended.was_flagged else "nothing to repair"
+        shots = mended.counts.get("shots", 0)
+        typer.echo(f"{record}: {done}; status {mended.status}, {shots} shots")
+        if mended.status != "complete":
+            typer.echo(f"next:   labctl run --resume {record}")
 
 
 @app.command()

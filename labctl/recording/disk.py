@@ -80,6 +80,9 @@ def check_room(path: str | PathLike[str], nbytes: int) -> None:
     while not folder.is_dir():
         folder = folder.parent
     free = shutil.disk_usage(folder).free - RESERVE_BYTES
+    # A record that is replaced, or continued, has its room already.
+    if Path(path).is_file():
+        free += Path(path).stat().st_size
     if nbytes > free:
         text = (
             f"{path}: size={nbytes / 2**20:.1f} MiB (estimated), expected at most "

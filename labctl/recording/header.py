@@ -105,6 +105,8 @@ class Header:
         Calibrations that were applied, by kind.
     reservoir
         The operating point: every field of ``layout.RESERVOIR``.
+    protocol_path
+        Where the protocol was read from; empty for text.
     """
 
     title: str
@@ -120,6 +122,7 @@ class Header:
     instrument: Mapping[str, DeviceEntry]
     calibrations: Mapping[str, CalibrationEntry]
     reservoir: Mapping[str, Value]
+    protocol_path: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,6 +231,7 @@ def _own(header: Header, environment: Environment) -> dict[str, Value]:
         "result": "{}",
         "protocol/type": "application/yaml",
         "protocol/data": header.protocol_text,
+        "protocol/path": header.protocol_path,
         "protocol/resolved": json.dumps(header.protocol_resolved),
         "protocol/sha256": hashlib.sha256(given).hexdigest(),
         "bench/name": header.bench_name,

@@ -256,6 +256,7 @@ SCALARS = (
     Scalar("protocol/data", "str", "Protocol as it was given, YAML"),
     Scalar("protocol/resolved", "str", "Protocol with every default, JSON"),
     Scalar("protocol/sha256", "str", "Hash of data"),
+    Scalar("protocol/path", "str", "Where it was read from; empty for text"),
     Scalar("bench/name", "str", "Name of the bench"),
     Scalar("bench/type", "str", "MIME type of data"),
     Scalar("bench/data", "str", "Bench file as it was given, YAML"),

@@ -202,6 +202,17 @@ class Record:
         return self._json("protocol/resolved")
 
     @property
+    def protocol_path(self) -> str:
+        """Where the protocol was read from; empty when not known."""
+        there = tree.names(tree.group(self._entry, "protocol"))
+        return self.text("protocol/path") if "path" in there else ""
+
+    @property
+    def bench_sha256(self) -> str:
+        """Hash of the bench file."""
+        return self.text("bench/sha256")
+
+    @property
     def bench_name(self) -> str:
         """Name of the bench."""
         return self.text("bench/name")

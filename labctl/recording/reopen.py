@@ -5,16 +5,18 @@ that new rows find their place. Nothing of the file is trusted: what leads out o
 it, or does not fit the layout, is refused before anything is changed.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from labctl.errors import InputError, RecordError
-from labctl.recording import layout, tree
+from labctl.recording import layout, repair, tree
 from labctl.recording.columns import h5_dtype, row_dtype
 from labctl.recording.layout import Layout
-from labctl.recording.reader import COUNTERS, check_creator, last_commit
+from labctl.recording.reader import COUNTERS, Record, check_creator, last_commit
+from labctl.recording.repair import locked
 
 
 def reopen(path: Path, plan: Layout) -> tuple[h5py.File, int, dict[str, int]]:
@@ -85,6 +87,56 @@ def cut(path: Path) -> dict[str, int]:
         if _text(entry, "status") in layout.OPEN_STATUSES:
             _put(entry, "status", "interrupted")
     return counts
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What a repair led to.
+
+    Parameters
+    ----------
+    was_flagged
+        Whether a writer had been killed; else nothing had to be done.
+    status
+        Status that the record has now.
+    counts
+        Committed rows by counter.
+    """
+
+    was_flagged: bool
+    status: str
+    counts: dict[str, int]
+
+
+def mend(path: Path) -> Mended:
+    """Make a record plain again whose writer was killed.
+
+    Parameters
+    ----------
+    path
+        The record.
+
+    Returns
+    -------
+    mended
+        What was done.
+
+    Raises
+    ------
+    InputError
+        It is no record, holds nothing, or its writer lives.
+    RecordError
+        It is damaged, or the disk failed.
+    """
+    done = repair.repair(path)
+    with Record.open(path) as record:
+        status, counts = record.status, record.lengths
+    if not done.flags and status not in layout.OPEN_STATUSES:
+        return Mended(was_flagged=False, status=status, counts=counts)
+    with locked(path):
+        counts = cut(path)
+    status = "interrupted" if status in layout.OPEN_STATUSES else status
+    return Mended(was_flagged=True, status=status, counts=counts)
 
 
 def _open(path: Path) -> h5py.File:

@@ -8,6 +8,8 @@ the greater of both, checksum anew. Nothing else is touched.
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +113,29 @@ def repair(path: str | os.PathLike[str]) -> Repair:
         The file has not the superblock that labctl writes, or the disk failed.
     """
     source = Path(path)
+    with locked(source):
+        return rewrite(source)
+
+
+@contextmanager
+def locked(source: Path) -> Iterator[None]:
+    """Keep every writer away from a record that is there.
+
+    Parameters
+    ----------
+    source
+        The record.
+
+    Yields
+    ------
+    None
+        While the lock is held.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or its writer lives.
+    """
     if not source.is_file():
         text = f"{source}: not there, expected a record. Check the name."
         raise InputError(text)
@@ -124,7 +149,7 @@ def repair(path: str | os.PathLike[str]) -> Repair:
         )
         raise InputError(text) from err
     try:
-        return rewrite(source)
+        yield
     finally:
         lock.release()
 

@@ -6,12 +6,12 @@ from labctl.protocol import EvaluateProtocol, ScanProtocol, TrainProtocol
 from labctl.run import evaluate, scan, train
 from labctl.run.evaluate import EvaluateJob
 from labctl.run.scan import ScanJob
-from labctl.run.setting import Options, Setting, resolve
+from labctl.run.setting import AnyProtocol, Options, Setting, resolve
 from labctl.run.train import TrainJob
 
 Job = TrainJob | EvaluateJob | ScanJob
 
-__all__ = ["Job", "Options", "prepare"]
+__all__ = ["Job", "Options", "job_of", "prepare"]
 
 
 def prepare(name: str, options: Options) -> Job:
@@ -34,7 +34,27 @@ def prepare(name: str, options: Options) -> Job:
     InputError
         Something is refused; the message has every fault.
     """
-    setting = resolve(name, options)
+    return job_of(resolve(name, options))
+
+
+def job_of(setting: Setting[AnyProtocol]) -> Job:
+    """Check a run of any kind, and forecast its cost.
+
+    Parameters
+    ----------
+    setting
+        What it starts from.
+
+    Returns
+    -------
+    job
+        To be executed; nothing was opened or created.
+
+    Raises
+    ------
+    InputError
+        Something is refused.
+    """
     # A type checker cannot carry the class of one field over to its owner.
     if isinstance(setting.protocol, TrainProtocol):
         return train.prepare(cast("Setting[TrainProtocol]", setting))

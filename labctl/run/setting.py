@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 
 from labctl import bench as benches
 from labctl import document
@@ -72,6 +73,22 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
+class Unfinished:
+    """What an interrupted run left, to go on from.
+
+    Parameters
+    ----------
+    world
+        What the simulated light path said of itself; empty on real devices.
+    threads
+        Threads of the numerics.
+    """
+
+    world: dict[str, Any]
+    threads: int
+
+
+@dataclass(frozen=True, eq=False)
 class Setting(Generic[P]):
     """A protocol on a bench, checked; nothing is open yet.
 
@@ -91,6 +108,8 @@ class Setting(Generic[P]):
         ``key.path=value`` each, the seed included.
     headline
         First line that a person reads: which bench, and why.
+    unfinished
+        What an interrupted run left in ``out``; None for a new run.
     """
 
     document: Document[P]
@@ -100,6 +119,7 @@ class Setting(Generic[P]):
     options: Options
     overrides: tuple[str, ...]
     headline: str
+    unfinished: Unfinished | None = None
 
     @property
     def protocol(self) -> P:
@@ -468,11 +488,11 @@ class Session:
             "frame_id": played.frame_id,
             "laser_power_mw": every(self.bench.laser.power_mw()),
             "power_mw": shots.power_mw,
-            "attempt": every(0),
+            "attempt": shots.attempt,
             "step": every(shots.step),
             "layer": every(shots.layer),
             "category": every(shots.category),
-            "quality": every("ok"),
+            "quality": shots.quality,
             "pattern_id": played.pattern_id,
             "trigger": played.trigger,
             "exposure_start_s": played.exposure_start_s,
@@ -556,12 +576,7 @@ def opened(
     seed, simulate = setting.protocol.seed, setting.options.simulate
     # The record outlives the bench, so that it can say how the bench ended.
     with benches.open(setting.source, seed=seed, simulate=simulate) as bench:
-        recorder = Recorder.create(
-            setting.out,
-            layout=layout,
-            header=header(setting, bench),
-            overwrite=setting.options.overwrite,
-        )
+        recorder = _recorder(setting, layout, bench)
         with recorder, _dark_before_closing(bench):
             if bench.notice:
                 progress.say(bench.notice)
@@ -570,6 +585,44 @@ def opened(
             session.tell_convergence(setting.entry)
             yield session
             recorder.set_end_time()
+
+
+def _recorder(setting: Setting[P], layout: Layout, bench: Bench) -> Recorder:
+    """Open a new record, or the one that was left.
+
+    Raises
+    ------
+    InputError
+        The record cannot be written, or would not go on bit by bit.
+    """
+    left = setting.unfinished
+    if left is None:
+        return Recorder.create(
+            setting.out,
+            layout=layout,
+            header=header(setting, bench),
+            overwrite=setting.options.overwrite,
+        )
+    threads = torch.get_num_threads()
+    world = {} if bench.world is None else dict(bench.world.describe())
+    differing = [
+        f"{name}={world.get(name)}, expected {left.world.get(name)}"
+        for name in sorted({*world, *left.world})
+        if world.get(name) != left.world.get(name)
+    ]
+    if threads != left.threads:
+        differing.append(f"threads={threads}, expected {left.threads}")
+    if differing:
+        text = (
+            f"{setting.out}: {'; '.join(differing)} (the record). It would not go on "
+            "bit by bit: restore it, or run the protocol anew."
+        )
+        raise InputError(text)
+    recorder = Recorder.resume(setting.out, layout=layout)
+    shots = recorder.lengths["shots"]
+    recorder.event("info", "run", f"resumed after {shots} shots")
+    recorder.rewind({})
+    return recorder
 
 
 @contextmanager
@@ -593,10 +646,12 @@ def header(setting: Setting[P], bench: Bench) -> Header:
     """
     entry, protocol = setting.entry, setting.protocol
     source, digest = _calibration_source(setting.source.path, bench)
+    path = setting.document.path
     return Header(
         title=protocol.title or setting.out.stem,
         kind=protocol.kind,
         protocol_text=setting.document.text,
+        protocol_path="" if path is None else str(path.absolute()),
         protocol_resolved={
             **protocol.model_dump(mode="json"),
             "reservoir": entry.model_dump(mode="json"),

@@ -212,3 +212,23 @@ def test_what_leads_out_of_the_file_is_refused_before_it_is_followed(
         file["entry/extra"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/")
     with pytest.raises(InputError, match="external link"):
         Recorder.resume(left, layout=plan)
+
+
+def test_mending_is_safe_to_repeat(left: Path) -> None:
+    first = reopen.mend(left)
+    assert (first.was_flagged, first.status) == (True, "interrupted")
+    assert first.counts["shots"] == 27
+    before = left.read_bytes()
+    again = reopen.mend(left)
+    assert (again.was_flagged, again.status) == (False, "interrupted")
+    assert left.read_bytes() == before
+
+
+def test_mending_leaves_a_live_record_alone(
+    record_path: Path, plan: Layout, header: Header
+) -> None:
+    with (
+        Recorder.create(record_path, layout=plan, header=header),
+        pytest.raises(InputError, match="its writer lives"),
+    ):
+        reopen.mend(record_path)

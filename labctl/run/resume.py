@@ -1,0 +1,155 @@
+"""From a record that was left unfinished to a job that goes on with it.
+
+Everything comes from the record itself: protocol and operating point. The bench
+must be the one that it names, byte for byte, and on a simulated bench the
+software that computes the light too, because what was recorded is done again and
+compared: the run ends bit by bit as if it had never been interrupted.
+"""
+
+import json
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+from labctl import bench as benches
+from labctl import document
+from labctl.bench import BenchSource
+from labctl.errors import InputError
+from labctl.protocol import ADAPTER
+from labctl.recording.reader import Record
+from labctl.recording.writer import take
+from labctl.run import prepare
+from labctl.run.prepare import Job, job_of
+from labctl.run.setting import (
+    AnyProtocol,
+    Options,
+    Setting,
+    Unfinished,
+    operating_point,
+)
+
+# Another version of these may round otherwise.
+NUMERICS = ("torch", "numpy")
+
+
+def choose(protocol: str | None, path: Path | None, options: Options) -> Job:
+    """Prepare a new run, or the rest of an old one.
+
+    Parameters
+    ----------
+    protocol
+        Name of a protocol, for a new run.
+    path
+        Record of the old one.
+    options
+        What the command line adds; an old run takes the bench only.
+
+    Returns
+    -------
+    job
+        To be executed; nothing was opened or changed.
+
+    Raises
+    ------
+    InputError
+        Neither, both, or something is refused.
+    """
+    if path is None and protocol is not None:
+        return prepare.prepare(protocol, options)
+    if path is None or protocol is not None or options != Options(bench=options.bench):
+        text = (
+            "run: expected a protocol, or --resume RUN.h5 with no other option than "
+            "--bench: the record knows the rest."
+        )
+        raise InputError(text)
+    return unfinished(path, bench=options.bench)
+
+
+def unfinished(path: Path, *, bench: str | None = None) -> Job:
+    """Read an unfinished record and check that it can go on here.
+
+    Parameters
+    ----------
+    path
+        The record.
+    bench
+        Where the bench file is, if its name does not tell; None looks for the
+        name in the record.
+
+    Returns
+    -------
+    job
+        To be executed; nothing was opened or changed.
+
+    Raises
+    ------
+    InputError
+        It is no record, is complete, its writer lives, or bench or software
+        are not those that it began with.
+    """
+    with Record.open(path) as record:
+        # A record is taken for a moment: who lives keeps it.
+        take(path).release()
+        if record.status == "complete":
+            text = (
+                f"{path}: status=complete, expected a run that was interrupted. There "
+                "is nothing to go on with; look at it with labctl report."
+            )
+            raise InputError(text)
+        if not record.simulated:
+            text = (
+                f"{path}: simulated=0, expected a run on a simulated bench: real light "
+                "cannot be shown twice. Run the protocol anew."
+            )
+            raise InputError(text)
+        source = _bench(record, bench)
+        _check_software(record)
+        return job_of(_setting(record, source))
+
+
+def _bench(record: Record, name: str | None) -> BenchSource:
+    source = benches.load(name or record.bench_name)
+    if source.sha256 != record.bench_sha256:
+        text = (
+            f"{record.path}: bench {source.path} has sha256 {source.sha256[:12]}, "
+            f"expected {record.bench_sha256[:12]} as the run began with. Restore the "
+            "file, or name it with --bench."
+        )
+        raise InputError(text)
+    return source
+
+
+def _check_software(record: Record) -> None:
+    packages = record.environment["packages"]
+    for name in NUMERICS:
+        have, want = metadata.version(name), packages.get(name)
+        if have != want:
+            text = (
+                f"{record.path}: {name}={have}, expected {want} as the run began "
+                f"with: another version rounds otherwise. Install {name}=={want}, or "
+                "run the protocol anew."
+            )
+            raise InputError(text)
+
+
+def _setting(record: Record, source: BenchSource) -> Setting[AnyProtocol]:
+    # The resolved protocol has the overrides in it, which the text has not.
+    where = f"{record.path}: protocol"
+    found = document.parse(json.dumps(record.resolved), ADAPTER, where=where)
+    given = Path(record.protocol_path) if record.protocol_path else None
+    simulate = not source.file.simulated
+    light = "SIMULATED" if record.simulated else "real devices"
+    devices = record.instrument
+    return Setting(
+        document=replace(found, text=record.protocol_text, path=given),
+        source=source,
+        entry=operating_point(found, source),
+        out=record.path,
+        options=Options(out=record.path, simulate=simulate),
+        overrides=(),
+        headline=f"bench: {source.file.name} (as {record.path} began), {light}",
+        unfinished=Unfinished(
+            world=devices.get("world", {}).get("settings", {}),
+            threads=int(record.environment["threads"]),
+        ),
+    )

@@ -1,0 +1,260 @@
+"""A run that was interrupted anywhere ends bit by bit as if it never had been."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+
+from labctl.errors import DeviceError, InputError, RecordError
+from labctl.recording.reader import Record
+from labctl.recording.writer import Recorder
+from labctl.run import resume
+from labctl.run.execute import execute
+from labctl.run.prepare import prepare
+from labctl.run.progress import Silent
+from labctl.run.setting import Options, Outcome
+
+TINY = """\
+schema_version: 1
+kind: train
+title: tiny
+bench: sim-small
+data: {set: digits, train: 32, validation: 10, test: 20}
+model:
+  - {layer: device}
+  - {layer: standardise}
+  - {layer: linear}
+surrogate: {name: twin-modes, modes: 4, fits_per_step: 2}
+probes: {held_out_per_step: 2, paired_per_step: 2, noise_repeats: 4}
+training: {batch: 16, validate_every: 3}
+budget: {shots: 220}
+record: {checkpoint_every: 2}
+reference: {oracle: true}
+"""
+# Runs a protocol, or goes on, and kills itself right after a commit.
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from labctl.recording.writer import Recorder
+from labctl.run import resume
+from labctl.run.execute import execute
+from labctl.run.progress import Silent
+from labctl.run.setting import Options
+protocol, record, commits = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+commit, done = Recorder.commit, []
+def counted(self, **how):
+    commit(self, **how)
+    done.append(self.lengths["shots"])
+    if len(done) == commits:
+        os.write(1, b"%d" % max(done))
+        os.kill(os.getpid(), signal.SIGKILL)
+Recorder.commit = counted
+if protocol:
+    job = resume.choose(protocol, None, Options(out=record))
+else:
+    job = resume.choose(None, record, Options())
+execute(job, Silent())
+"""
+
+
+def content(path: Path) -> dict[str, Any]:
+    """Everything in a record that the wall clock has no part in."""
+    with Record.open(path) as record:
+        found: dict[str, Any] = {
+            f"{table}/{name}": record.column(table, name).tobytes()
+            for table, names in record.tables.items()
+            for name in names
+        }
+        found["checkpoints"] = [
+            (entry.step, entry.kind, entry.crc32) for entry in record.checkpoints()
+        ]
+        found["result"] = {
+            name: value
+            for name, value in record.result.items()
+            if not name.endswith("_s")
+        }
+        found["status"] = record.status
+    return found
+
+
+def same(path: Path, other: Path) -> None:
+    ours, theirs = content(path), content(other)
+    assert [name for name in theirs if ours.get(name) != theirs[name]] == []
+    assert ours.keys() == theirs.keys()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """The run that nobody interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    path = folder / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    return execute(prepare(str(path), Options(out=folder / "tiny.h5")), Silent())
+
+
+@pytest.fixture
+def protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, BaseException], None]:
+    """Raise something right after a commit."""
+
+    def after(commits: int, error: BaseException) -> None:
+        commit, left = Recorder.commit, [commits]
+
+        def counted(recorder: Recorder, *, fsync: bool = False) -> None:
+            commit(recorder, fsync=fsync)
+            left[0] -= 1
+            if left[0] == 0:
+                raise error
+
+        monkeypatch.setattr(Recorder, "commit", counted)
+
+    return after
+
+
+@pytest.fixture
+def cut_short(
+    protocol: Path, failing: Callable[[int, BaseException], None]
+) -> Callable[[int, BaseException], Path]:
+    """Run the protocol until it fails."""
+
+    def run(commits: int, error: BaseException) -> Path:
+        out = protocol.with_suffix(".h5")
+        failing(commits, error)
+        with pytest.raises(type(error)):
+            execute(prepare(str(protocol), Options(out=out)), Silent())
+        return out
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("commits", "error", "status"),
+    [
+        (8, KeyboardInterrupt(), "interrupted"),
+        (25, DeviceError("camera", "frame", "gone"), "failed"),
+    ],
+)
+def test_goes_on_after_ctrl_c_and_after_an_error(
+    cut_short: Callable[[int, BaseException], Path],
+    whole: Outcome,
+    commits: int,
+    error: BaseException,
+    status: str,
+) -> None:
+    out = cut_short(commits, error)
+    with Record.open(out) as record:
+        assert record.status == status
+        before = record.lengths["shots"]
+    outcome = execute(resume.unfinished(out), Silent())
+    assert before < sum(outcome.shots.values())
+    assert outcome.shots == whole.shots
+    same(out, whole.record)
+    with Record.open(out) as record:
+        assert [row["reason"] for row in record.writers()] == ["create", "resume"]
+        events = [event.text for event in record.events()]
+    assert f"resumed after {before} shots" in events
+
+
+def test_a_chain_of_kills_loses_nothing(protocol: Path, whole: Outcome) -> None:
+    out, first = protocol.with_suffix(".h5"), str(protocol)
+    for commits in (11, 3, 12):
+        done = subprocess.run(  # noqa: S603 - our own code
+            [sys.executable, "-c", CHILD, first, str(out), str(commits)],
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+        with Record.open(out) as record:
+            assert record.status == "running"
+            assert record.lengths["shots"] >= int(done.stdout)
+        first = ""
+    execute(resume.unfinished(out), Silent())
+    same(out, whole.record)
+    with Record.open(out) as record:
+        assert len(record.writers()) == 4
+
+
+def test_one_altered_bit_is_found(
+    cut_short: Callable[[int, BaseException], Path],
+) -> None:
+    out = cut_short(12, KeyboardInterrupt())
+    with h5py.File(out, "r+", libver="v110") as file:
+        levels = file["entry/shots_meta/levels"]
+        levels[-1, 3] ^= 1
+    with pytest.raises(RecordError, match=r"replay diverged at step .*levels row"):
+        execute(resume.unfinished(out), Silent())
+
+
+def test_refuses_what_is_complete(whole: Outcome) -> None:
+    with pytest.raises(InputError, match="status=complete, expected a run that was"):
+        resume.unfinished(whole.record)
+
+
+@pytest.fixture
+def interrupted(whole: Outcome, tmp_path: Path) -> Path:
+    """A copy of the whole record that says it was interrupted."""
+    path = tmp_path / "run.h5"
+    shutil.copy(whole.record, path)
+    with h5py.File(path, "r+", libver="v110") as file:
+        file["entry/status"][()] = b"interrupted"
+    return path
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("bench/sha256", "0" * 64, "expected 000000000000 as the run began with"),
+        ("environment/packages", '{"torch": "1.0"}', r"torch=.*, expected 1\.0"),
+        ("protocol/resolved", '{"kind": "train"}', "schema_version"),
+        ("bench/name", "nowhere", "nowhere"),
+    ],
+)
+def test_refuses_another_bench_software_or_protocol(
+    interrupted: Path, place: str, value: str, message: str
+) -> None:
+    with h5py.File(interrupted, "r+", libver="v110") as file:
+        file[f"entry/{place}"][()] = value
+    with pytest.raises(InputError, match=message):
+        resume.unfinished(interrupted)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("instrument/world/settings", '{"kernel": "other"}', "kernel=torch, expected"),
+        ("environment/threads", 7, "threads=1, expected 7"),
+    ],
+)
+def test_refuses_another_light_path_or_thread_count_before_any_shot(
+    interrupted: Path, place: str, value: str | int, message: str
+) -> None:
+    with h5py.File(interrupted, "r+", libver="v110") as file:
+        file[f"entry/{place}"][()] = value
+    with pytest.raises(InputError, match=message):
+        execute(resume.unfinished(interrupted), Silent())
+    with Record.open(interrupted) as record:
+        assert record.status == "interrupted"
+
+
+def test_a_protocol_or_a_record_but_not_both(tmp_path: Path) -> None:
+    for protocol, path, options in (
+        (None, None, Options()),
+        ("tiny.yaml", tmp_path / "run.h5", Options()),
+        (None, tmp_path / "run.h5", Options(seed=1)),
+    ):
+        with pytest.raises(InputError, match=r"expected a protocol, or --resume"):
+            resume.choose(protocol, path, options)
