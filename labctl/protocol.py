@@ -268,6 +268,64 @@ class EstimatorEntry(Schema):
     gain: Annotated[float, Field(ge=0, le=1)] | Literal["optimal"] = "optimal"
 
 
+class MethodEntry(Schema):
+    """Which way the device is trained.
+
+    Parameters
+    ----------
+    name
+        ``surrogate`` (the learned backward pass); ``readout`` (theta stays as it
+        started); ``oracle`` (the true gradient, simulated benches only: a reference);
+        ``forward-gradient`` (random slopes of every sample); ``jacobian`` (one matrix
+        fitted to the paired probes); ``pat`` (a twin trained before, then frozen),
+        ``dat`` (the same twin, corrected as training goes on), ``calibrate-deploy``
+        (trained on the twin alone, put on the device, readout refitted); ``dfa``
+        (fixed random feedback); and by losses alone ``finite-difference``, ``spsa``,
+        ``annealing``, ``pepg``, ``cma-es``.
+    step_rad
+        Rms of the first moves of theta, by losses alone; of the last variations of
+        ``annealing``.
+    radius_rad
+        Size of what is tried, by losses alone and with ``forward-gradient``.
+    candidates
+        Thetas measured on every batch, by losses alone.
+    probes
+        Probes of every sample, with ``forward-gradient``.
+    pretrain_samples
+        Samples exposed for the twin before training (``pat``, ``dat``);
+        ``calibrate-deploy`` takes what the budget leaves when it is missing.
+    pretrain_rad, pretrain_fits
+        Rms phase that they carry, and fit steps on them.
+    digital_steps
+        Optimiser steps on the twin, with ``calibrate-deploy``.
+    """
+
+    name: Literal[
+        "surrogate",
+        "readout",
+        "oracle",
+        "forward-gradient",
+        "jacobian",
+        "pat",
+        "dat",
+        "calibrate-deploy",
+        "dfa",
+        "finite-difference",
+        "spsa",
+        "annealing",
+        "pepg",
+        "cma-es",
+    ] = "surrogate"
+    step_rad: Positive = 0.02
+    radius_rad: Positive = 0.2
+    candidates: Annotated[int, Field(ge=2, le=100_000)] = 2
+    probes: Count = 1
+    pretrain_samples: Count | None = None
+    pretrain_rad: Positive = 0.6
+    pretrain_fits: Count = 1000
+    digital_steps: Count = 600
+
+
 class TrainingEntry(Schema):
     """How theta and the digital layers are trained.
 
@@ -377,6 +435,8 @@ class TrainProtocol(_Document):
         Which data.
     model
         Layers, in order; at least one is the device.
+    method
+        Which way the device is trained.
     surrogate
         The learned backward pass.
     probes
@@ -394,6 +454,7 @@ class TrainProtocol(_Document):
     kind: Literal["train"]
     data: DataEntry
     model: Annotated[list[Layer], Field(min_length=1)]
+    method: MethodEntry = MethodEntry()
     surrogate: SurrogateEntry
     probes: ProbeEntry = ProbeEntry()
     estimator: EstimatorEntry = EstimatorEntry()

@@ -16,6 +16,7 @@ from labctl.protocol import (
     TrainingEntry,
     TrainProtocol,
 )
+from labctl.run import method
 from labctl.training import network
 from labctl.training.blackbox import Device, Response
 from labctl.training.evidence import Probing
@@ -237,7 +238,7 @@ def course(protocol: TrainProtocol, dataset: Dataset) -> Course:
     """
     probes, estimator = protocol.probes, protocol.estimator
     sampled = estimator.probes if estimator.name == "control-variate" else 0
-    return Course(
+    common = Course(
         train=len(dataset.train),
         validation=len(dataset.validation),
         batch=protocol.training.batch,
@@ -248,6 +249,7 @@ def course(protocol: TrainProtocol, dataset: Dataset) -> Course:
         probes_per_sample=sampled,
         validate_every=protocol.training.validate_every,
     )
+    return method.course(protocol, common)
 
 
 def settings(protocol: TrainProtocol, dataset: Dataset, steps: int) -> Settings:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from labctl import data
 from labctl.data import Dataset
-from labctl.errors import OutcomeError, ProtocolError
+from labctl.errors import Fault, OutcomeError, ProtocolError
 from labctl.protocol import TrainProtocol
 from labctl.recording import disk
 from labctl.recording.layout import train_layout
 from labctl.reservoir import Ledger, Reservoir
-from labctl.run import model
+from labctl.run import method, model
 from labctl.run.progress import Progress, Update
 from labctl.run.setting import (
     Forecast,
@@ -28,6 +28,7 @@ from labctl.run.setting import (
     shot_seconds,
     shot_spec,
 )
+from labctl.training.blackbox import Device
 from labctl.training.estimator import (
     ControlVariate,
     Correction,
@@ -36,6 +37,7 @@ from labctl.training.estimator import (
     Trust,
 )
 from labctl.training.journal import ProbeRows, Result, Row, Status
+from labctl.training.network import Network
 from labctl.training.plan import Plan, TooSmall, plan
 from labctl.training.surrogate.build import build as build_surrogate
 from labctl.training.surrogate.fit import Fitter
@@ -92,6 +94,7 @@ def prepare(setting: Setting[TrainProtocol]) -> TrainJob:
     InputError
         Data, model, probes, budget or bench do not fit each other.
     """
+    setting = method.effective(setting)
     protocol = setting.protocol
     dataset = data.load_entry(protocol.data, setting.folder)
     _check_model(setting, dataset)
@@ -135,18 +138,30 @@ def _check_model(setting: Setting[TrainProtocol], dataset: Dataset) -> None:
         )
     except ValueError as error:
         raise ProtocolError([setting.document.fault("model", str(error))]) from error
-    if protocol.reference.oracle and setting.source.file.oracle is None:
-        text = (
-            f"oracle=true, but bench {setting.source.file.name} has none: only "
-            "simulated light knows its gradient. Set it to false."
-        )
-        raise ProtocolError([setting.document.fault("reference.oracle", text)])
+    if setting.source.file.oracle is None:
+        faults = list(_oracle_faults(setting))
+        if faults:
+            raise ProtocolError(faults)
+
+
+def _oracle_faults(setting: Setting[TrainProtocol]) -> Iterator[Fault]:
+    why = (
+        f"but bench {setting.source.file.name} has none: only simulated light knows "
+        "its gradient."
+    )
+    if setting.protocol.reference.oracle:
+        text = f"oracle=true, {why} Set it to false."
+        yield setting.document.fault("reference.oracle", text)
+    if setting.protocol.method.name == "oracle":
+        text = f"name=oracle, {why} Choose another method."
+        yield setting.document.fault("method.name", text)
 
 
 def _check_probes(setting: Setting[TrainProtocol]) -> None:
     protocol, probes = setting.protocol, setting.protocol.probes
     terms = {term.name for term in protocol.surrogate.loss}
     wants = protocol.surrogate.name not in TWINS or bool(terms - {"value"})
+    wants = wants and method.fits(protocol)
     sampled = protocol.estimator.name == "control-variate"
     if wants and not (probes.paired_per_step or sampled):
         text = (
@@ -165,8 +180,12 @@ def _check_probes(setting: Setting[TrainProtocol]) -> None:
 
 def _planned(setting: Setting[TrainProtocol], dataset: Dataset) -> Plan:
     protocol = setting.protocol
+    course = model.course(protocol, dataset)
     try:
-        found = plan(protocol.budget.shots, model.course(protocol, dataset))
+        settings = method.settings(protocol)
+        settings.search(1, torch.Generator())
+        planner = method.deployed if settings.name == "calibrate-deploy" else plan
+        found = planner(protocol.budget.shots, course)
     except ValueError as error:
         fault = setting.document.fault("training.batch", str(error))
         raise ProtocolError([fault]) from error
@@ -297,15 +316,17 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
     with _one_thread(), opened(setting, layout, progress) as session:
         ledger = Ledger(setting.protocol.budget.shots)
         reservoir = session.reservoir(setting.entry, ledger)
-        start_s = time.monotonic()
-        trainer, listener = _trainer(job, session, reservoir)
+        start_s, device = time.monotonic(), method.Timed(reservoir)
+        trainer, listener = _trainer(job, session, reservoir, device)
         trained, scores = _train(job, trainer, reservoir)
         train_s = time.monotonic() - start_s
+        digital_s = train_s - device.seconds
         listener.checkpoint(trained.steps, "final")
         if setting.protocol.reference.oracle and trained.status is Status.COMPLETED:
             progress.say("reference: the same training with the true gradient")
             scores = replace(scores, oracle=_oracle_score(job, reservoir, progress))
         result = _result(job, trained, scores, train_s)
+        result["digital_s"] = round(digital_s, 1)
         session.recorder.set_result(result)
         if trained.status is not Status.COMPLETED:
             session.recorder.event("error", "training", trained.status.value)
@@ -333,6 +354,8 @@ def _train(
     if trainer.prepared:
         with ledger.outside_budget():
             untrained = trainer.score_readout(test)
+        course = model.course(job.setting.protocol, job.dataset)
+        method.before(trainer, job.setting.protocol, course)
     trained = trainer.run()
     score = math.nan
     if trained.status is Status.COMPLETED:
@@ -342,40 +365,29 @@ def _train(
 
 
 def _trainer(
-    job: TrainJob, session: Session, reservoir: Reservoir
+    job: TrainJob, session: Session, reservoir: Reservoir, device: Device
 ) -> tuple[Trainer, _Listener]:
     protocol, dataset = job.setting.protocol, job.dataset
     generator = torch.Generator().manual_seed(protocol.seed)
-    network = model.build(protocol, dataset, reservoir, generator)
-    settings = model.surrogate_settings(protocol.surrogate)
-    surrogate = build_surrogate(
-        settings,
-        pixels=reservoir.pixels,
-        outputs=reservoir.outputs,
-        generator=generator,
-    )
-    fitter = Fitter(surrogate, settings, generator)
-    correction_generator = torch.Generator().manual_seed(protocol.seed + 1)
-
-    def make_estimator(noise: Tensor | None) -> Estimator:
-        entry = protocol.estimator
-        if entry.name == "trust" or noise is None:
-            return Trust(fitter.answering)
-        return ControlVariate(
-            fitter.answering,
-            reservoir,
-            Correction(
-                probes=entry.probes,
-                rms_rad=protocol.probes.paired_rad,
-                gain=None if entry.gain == "optimal" else entry.gain,
-            ),
-            noise=noise,
-            generator=correction_generator,
-        )
-
+    network = model.build(protocol, dataset, device, generator)
+    if method.is_frozen(protocol):
+        for theta in network.theta():
+            theta.requires_grad_(False)
+    fitter = _fitter(protocol, device, generator) if method.fits(protocol) else None
+    estimator = _maker(job, network, device, fitter)
+    own = torch.Generator().manual_seed(protocol.seed + 2)
+    if protocol.method.name == "oracle":
+        given = Given(reservoir.gradient_source())
+        estimator = lambda _noise: given  # noqa: E731 - one of two ways to make it
     listener = _Listener(job, session, reservoir)
     trainer = Trainer(
-        Parts(network, reservoir, make_estimator, fitter),
+        Parts(
+            network,
+            device,
+            estimator,
+            fitter,
+            method.settings(protocol).search(job.planned.steps, own),
+        ),
         model.samples(dataset.train),
         model.settings(protocol, dataset, job.planned.steps),
         validation=_validation(dataset),
@@ -384,6 +396,48 @@ def _trainer(
     )
     listener.trainer = trainer
     return trainer, listener
+
+
+def _fitter(
+    protocol: TrainProtocol, device: Device, generator: torch.Generator
+) -> Fitter:
+    settings = model.surrogate_settings(protocol.surrogate)
+    surrogate = build_surrogate(
+        settings,
+        pixels=device.pixels,
+        outputs=device.outputs,
+        generator=generator,
+    )
+    return Fitter(surrogate, settings, generator)
+
+
+def _maker(
+    job: TrainJob, network: Network, device: Device, fitter: Fitter | None
+) -> Callable[[Tensor | None], Estimator]:
+    """Say how the estimator is made once the noise of the outputs is known."""
+    protocol = job.setting.protocol
+    if fitter is None:
+        own = method.estimator(protocol, job.dataset, network, device)
+        return lambda _noise: method.NoGradient() if own is None else own
+    generator = torch.Generator().manual_seed(protocol.seed + 1)
+    entry = protocol.estimator
+
+    def make_estimator(noise: Tensor | None) -> Estimator:
+        if entry.name == "trust" or noise is None:
+            return Trust(fitter.answering)
+        return ControlVariate(
+            fitter.answering,
+            device,
+            Correction(
+                probes=entry.probes,
+                rms_rad=protocol.probes.paired_rad,
+                gain=None if entry.gain == "optimal" else entry.gain,
+            ),
+            noise=noise,
+            generator=generator,
+        )
+
+    return make_estimator
 
 
 def _validation(dataset: Dataset) -> Samples | None:
@@ -454,6 +508,7 @@ def _result(
 ) -> dict[str, Any]:
     task = model.task(job.dataset)
     return {
+        "method": job.setting.protocol.method.name,
         "metric": task.metric,
         "direction": task.direction,
         "score_test": _number(scores.test),

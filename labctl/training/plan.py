@@ -29,6 +29,12 @@ class Course:
         Probes that the estimator takes for every sample and device layer.
     validate_every
         Steps between validations; 0 for none.
+    candidates
+        Thetas that are measured on every batch.
+    pretrain
+        Samples exposed before training, for a twin.
+    refits
+        Passes over the training split after training, for the head.
     """
 
     train: int
@@ -40,6 +46,9 @@ class Course:
     held_out_per_step: int = 0
     probes_per_sample: int = 0
     validate_every: int = 0
+    candidates: int = 1
+    pretrain: int = 0
+    refits: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -62,8 +71,9 @@ class Course:
         warm_up *= self.device_layers
         return {
             "repeat": 2 * self.noise_repeats,
-            "warm-up": self.train * self.device_layers,
-            "train": steps * exposures,
+            "warm-up": (self.train + self.pretrain) * self.device_layers,
+            "train": steps * exposures * self.candidates
+            + self.refits * self.train * self.device_layers,
             "probe": warm_up + steps * probes,
             "evaluate": validations * self.validation * self.device_layers,
         }

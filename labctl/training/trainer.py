@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from labctl.training.blackbox import Device, DeviceLayer, Exposure, offspring
+from labctl.training.contestant.search import Search, explore
 from labctl.training.estimator import Estimator
 from labctl.training.evidence import Evidence, Probing
 from labctl.training.journal import Listener, Result, Row, Silent, Status, Stopped
@@ -115,12 +116,15 @@ class Parts:
         None where no repeats were asked for.
     fitter
         Fits the surrogate; None where there is none.
+    search
+        Moves theta by losses alone; None where a gradient does.
     """
 
     network: Network
     device: Device
     make_estimator: Callable[[Tensor | None], Estimator]
     fitter: Fitter | None = None
+    search: Search | None = None
 
 
 class Trainer:
@@ -182,6 +186,10 @@ class Trainer:
         self._cursor = 0
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._failed: Status | None = None
+        if parts.search is not None:
+            # What losses move needs no gradient: no estimator is ever asked.
+            for theta in parts.network.theta():
+                theta.requires_grad_(False)
         how = settings.optimisation
         groups: list[dict[str, Any]] = [
             {
@@ -314,8 +322,13 @@ class Trainer:
             raise RuntimeError(text)
         how = self.settings.optimisation
         index = self._next_batch()
-        loss, score = self._descend(self.train.x[index], self.train.y[index])
-        self.evidence.gather(list(self._exposures()), self.done)
+        x, target = self.train.x[index], self.train.y[index]
+        if self.parts.search is None:
+            loss, score = self._descend(x, target)
+            passes = list(self._exposures())
+        else:
+            loss, score, passes = self._explore(self.parts.search, x, target)
+        self.evidence.gather(passes, self.done)
         if not self.evidence.is_enough:
             raise Stopped(Status.NOTHING_TO_FIT)
         fit = self.evidence.fit(self.evidence.fits_per_step)
@@ -347,8 +360,7 @@ class Trainer:
         return index.to(self.train.x.device)
 
     def _descend(self, x: Tensor, target: Tensor) -> tuple[float, float]:
-        how, network = self.settings.optimisation, self.parts.network
-        task = self.settings.task
+        network, task = self.parts.network, self.settings.task
         dither = Dither(*self.settings.probing.dither_rad, self.settings.steps)
         network.begin("train", step=self.done, dither_rad=dither.rms_rad(self.done))
         hidden = network.body(x)
@@ -356,6 +368,43 @@ class Trainer:
         loss = task.loss(answer, target)
         if not bool(torch.isfinite(loss)):
             raise Stopped(Status.NOT_FINITE_LOSS)
+        self._move(loss)
+        self._remember(hidden, target)
+        return float(loss.detach()), task.score(answer.detach(), target)
+
+    def _explore(
+        self, search: Search, x: Tensor, target: Tensor
+    ) -> tuple[float, float, list[Exposure]]:
+        """Let a search move theta; the digital layers learn from all it measured.
+
+        Raises
+        ------
+        Stopped
+            A loss is not finite.
+        """
+        network, task = self.parts.network, self.settings.task
+        passes: list[Exposure] = []
+        hidden: list[Tensor] = []
+        scores: list[float] = []
+
+        def measure() -> Tensor:
+            network.begin("train", step=self.done)
+            hidden.append(network.body(x))
+            answer = network.finish(hidden[-1])
+            passes.extend(self._exposures())
+            scores.append(task.score(answer.detach(), target))
+            return task.loss(answer, target)
+
+        losses = torch.stack(explore(search, network.theta(), measure))
+        if not bool(torch.isfinite(losses).all()):
+            raise Stopped(Status.NOT_FINITE_LOSS)
+        if losses.requires_grad:
+            self._move(losses.mean())
+        self._remember(torch.cat(hidden), torch.cat([target] * len(hidden)))
+        return float(losses.detach().mean()), sum(scores) / len(scores), passes
+
+    def _move(self, loss: Tensor) -> None:
+        how = self.settings.optimisation
         self._adam.zero_grad()
         torch.autograd.backward(loss)
         self._check_gradients()
@@ -363,9 +412,10 @@ class Trainer:
         for group in self._adam.param_groups:
             group["lr"] = group["peak"] * factor
         self._adam.step()
+
+    def _remember(self, hidden: Tensor, target: Tensor) -> None:
         self._seen.append((hidden.detach(), target))
         self._seen = self._seen[-self.steps_per_epoch :]
-        return float(loss.detach()), task.score(answer.detach(), target)
 
     def _check_gradients(self) -> None:
         for parameter in self.parts.network.parameters():
@@ -494,6 +544,7 @@ class Trainer:
             "dither": [g.get_state() for g in self._dither_generators()],
             "adam": self._adam.state_dict(),
             "estimator": self.estimator.state_dict(),
+            "search": self.parts.search.state_dict() if self.parts.search else None,
             "order": self._order.get_state(),
             "evidence": self.evidence.state_dict(),
             "permutation": self._permutation,
@@ -523,6 +574,8 @@ class Trainer:
         self._install(self.parts.make_estimator(self.evidence.noise))
         if self.estimator is not None:
             self.estimator.load_state_dict(state["estimator"])
+        if self.parts.search is not None:
+            self.parts.search.load_state_dict(state["search"])
         self._order.set_state(state["order"])
         self._permutation, self._cursor = state["permutation"], int(state["cursor"])
         self._seen = [(hidden, target) for hidden, target in state["seen"]]

@@ -1,0 +1,1 @@
+"""Other ways to train a device: each a gradient for the layer, or a search of theta."""

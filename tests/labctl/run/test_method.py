@@ -1,0 +1,119 @@
+"""Every method trains on the bench, pays for what it does, and says what it was."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from labctl.errors import InputError
+from labctl.recording.reader import Record
+from labctl.run import method
+from labctl.run.execute import execute
+from labctl.run.prepare import prepare
+from labctl.run.progress import Silent
+from labctl.run.setting import Options
+from labctl.run.train import TrainJob
+from labctl.training.plan import Course, Plan, TooSmall
+
+QUICK = (
+    "reference.oracle=false",
+    "record.frames=binned",
+    "training.validate_every=0",
+    "data.test=20",
+    "method.pretrain_fits=5",
+    "method.digital_steps=5",
+    "budget.shots=500",
+)
+SPECIAL = {
+    "jacobian": ("probes.paired_per_step=2",),
+    "cma-es": ("method.candidates=4",),
+    "forward-gradient": ("method.probes=2",),
+}
+METHODS = (
+    "readout",
+    "oracle",
+    "forward-gradient",
+    "jacobian",
+    "pat",
+    "dat",
+    "calibrate-deploy",
+    "dfa",
+    "finite-difference",
+    "spsa",
+    "annealing",
+    "pepg",
+    "cma-es",
+)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_exposure_of_a_method_is_planned_booked_and_recorded(
+    small: Path, name: str
+) -> None:
+    overrides = (*QUICK, f"method.name={name}", *SPECIAL.get(name, ()))
+    job = prepare(str(small), Options(overrides=overrides, out=Path("m.h5")))
+    outcome = execute(job, Silent())
+    with Record.open(outcome.record) as record:
+        rows = Counter(record.column("shots_meta", "category"))
+        patterns = record.column("shots_meta", "pattern_id")
+        resolved = record.resolved
+    made = {key: count for key, count in outcome.shots.items() if count}
+    assert made == dict(rows)
+    # The panel counted as many writes: nothing was exposed beside the ledger.
+    assert patterns.tolist() == list(range(1, sum(rows.values()) + 1))
+    assert isinstance(job, TrainJob)
+    assert job.forecast.shots == {key: outcome.shots[key] for key in job.forecast.shots}
+    assert job.planned.total <= 500
+    assert outcome.result["method"] == resolved["method"]["name"] == name
+    assert outcome.result["digital_s"] >= 0
+
+
+def test_readout_leaves_theta_where_it_started(small: Path) -> None:
+    theta = {}
+    for name in ("readout", "spsa"):
+        overrides = (*QUICK, f"method.name={name}", "record.checkpoint_every=1")
+        out = Path(f"{name}.h5")
+        execute(prepare(str(small), Options(overrides=overrides, out=out)), Silent())
+        with Record.open(out) as record:
+            theta[name] = [
+                record.checkpoint(number)[2]["network"]["layers.0.theta"]
+                for number in (0, -1)
+            ]
+    assert (theta["readout"][0] == theta["readout"][1]).all()
+    assert (theta["spsa"][0] == theta["readout"][0]).all()
+    assert (theta["spsa"][0] != theta["spsa"][1]).any()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("method.name=spsa", "method.candidates=3"), "expected an even number"),
+        (("method.name=cma-es",), "candidates=2, expected at least 4"),
+        (("method.name=pat", "surrogate.name=dense"), "expected a twin"),
+        (("method.name=jacobian",), "paired_per_step=0"),
+        (
+            ("method.name=dfa", "estimator.name=control-variate"),
+            "expected trust with method dfa",
+        ),
+        (
+            ("method.name=calibrate-deploy", "budget.shots=200"),
+            "expected at least 208 ",
+        ),
+        (("method.name=spas",), "Did you mean"),
+    ],
+)
+def test_contradictions_are_refused_before_anything_opens(
+    small: Path, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        prepare(str(small), Options(overrides=overrides))
+    assert list(small.parent.iterdir()) == [small]
+
+
+def test_a_deployment_is_planned_without_steps() -> None:
+    course = Course(train=50, validation=0, batch=10, pretrain=40, refits=1)
+    planned = method.deployed(140, course)
+    assert isinstance(planned, Plan)
+    assert (planned.steps, planned.total) == (0, 140)
+    assert planned.counts["warm-up"] == 90
+    assert isinstance(method.deployed(139, course), TooSmall)
