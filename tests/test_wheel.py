@@ -1,0 +1,110 @@
+"""The wheel is whole: it runs from an empty folder, outside a clone."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+QUICK = (
+    "data.train=64",
+    "data.validation=16",
+    "data.test=20",
+    "budget.shots=220",
+    "probes.noise_repeats=4",
+    "surrogate.fits_per_step=1",
+    "reference.oracle=false",
+)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = ["-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    python(*build, str(ROOT))
+    (path,) = folder.glob("labctl-*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Path:
+    """Install the wheel alone; what it needs is in this environment."""
+    folder = wheel.parent / "site"
+    pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    python(*pip, "--disable-pip-version-check", "--target", str(folder), str(wheel))
+    return folder
+
+
+def python(*words: str, site: Path | None = None, cwd: Path | None = None) -> str:
+    environment = dict(os.environ)
+    environment.pop("LABCTL_BENCH", None)
+    if site is not None:
+        environment["PYTHONPATH"] = str(site)
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, *words],
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_both_packages_and_every_shipped_file(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    for folder in ("protocols", "calibrations"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file():
+                inside = path.relative_to(ROOT).as_posix()
+                assert f"labctl/shipped/{inside}" in names
+    for package in ("labctl", "drivers"):
+        assert f"{package}/py.typed" in names
+        for path in (ROOT / package).rglob("*.py"):
+            assert path.relative_to(ROOT).as_posix() in names
+    assert "labctl/report/templates/page.html" in names
+    assert not any(name.startswith(("tests/", "docs/")) for name in names)
+
+
+def test_the_quickstart_runs_from_an_empty_folder(
+    installed: Path, tmp_path: Path
+) -> None:
+    where = "import labctl, drivers; print(labctl.__file__, drivers.__file__)"
+    found = python("-c", where, site=installed, cwd=tmp_path).split()
+    assert all(Path(path).is_relative_to(installed) for path in found)
+
+    command = ["-m", "labctl", "run", "quickstart.yaml", "--json"]
+    dry = python(*command, "--dry-run", site=installed, cwd=tmp_path)
+    assert dry.splitlines()[0] == "bench: sim (named by the protocol), SIMULATED"
+    assert list(tmp_path.iterdir()) == []
+
+    sets = ["--bench", "sim-small"]
+    sets += [word for change in QUICK for word in ("--set", change)]
+    out = python(*command, *sets, site=installed, cwd=tmp_path)
+    content = json.loads(out.splitlines()[-1])
+    assert content["status"] == "complete"
+    record = tmp_path / content["record"]
+    assert record.parent == tmp_path / "records"
+    assert record.is_file()
+
+
+def test_shipped_files_are_valid_and_named_without_a_path(
+    installed: Path, tmp_path: Path
+) -> None:
+    names = ("sim", "sim-small", "sim-ideal", "quickstart", "tasks/yin-yang")
+    out = python("-m", "labctl", "validate", *names, site=installed, cwd=tmp_path)
+    assert len(out.splitlines()) == len(names)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script there is an .exe")
+def test_the_console_script_is_installed(installed: Path) -> None:
+    script = (installed / "bin" / "labctl").read_text(encoding="utf-8")
+    assert "from labctl.cli import main" in script
