@@ -34,11 +34,14 @@ class Illumination:
         for straight ahead.
     ripple_rad
         Common phase of the panel; None for none.
+    element_rad
+        Phase added to each point of the panel; None for none.
     """
 
     power: Float[Tensor, " field"]
     tilt_px: Float[Tensor, "field axis"] | None = None
     ripple_rad: Float[Tensor, " field"] | None = None
+    element_rad: Float[Tensor, "field row column"] | None = None
 
 
 @contextmanager
@@ -79,6 +82,7 @@ class LightPath:
         self.curve = phase_curve(options)
         self.sigma_px = options.panel.crosstalk_macropixels * options.macropixel_px
         self.zero_order = options.panel.zero_order
+        self.curvature_rad = curvature(options, self.real)
         self.beam = gaussian(self.shape, options.light.radius).to(self.dtype)
         self.plan = medium_plan(options, options.medium.steps, self.dtype)
         self._view = options.view
@@ -101,7 +105,12 @@ class LightPath:
         field
             Complex, ``(field, row, column)``.
         """
-        phase = blur(self.curve(levels / LEVELS), self.sigma_px)
+        phase = self.curve(levels / LEVELS)
+        if lit.element_rad is not None:
+            phase = phase + lit.element_rad
+        phase = blur(phase, self.sigma_px)
+        if self.curvature_rad is not None:
+            phase = phase + self.curvature_rad
         if lit.ripple_rad is not None:
             phase = phase + lit.ripple_rad[:, None, None]
         beam = self.beam * lit.power.sqrt()[:, None, None]
@@ -181,6 +190,42 @@ def gaussian(shape: tuple[int, int], radius: float) -> Float[Tensor, "row column
     )
     r2 = rows[:, None] ** 2 + columns[None] ** 2
     return torch.exp(-r2 / (radius * min(shape)) ** 2)
+
+
+def curvature(options: Options, dtype: torch.dtype) -> Tensor | None:
+    """Bow of this specimen's backplane.
+
+    Parameters
+    ----------
+    options
+        What is simulated.
+    dtype
+        Precision.
+
+    Returns
+    -------
+    phase
+        In rad, mean 0, ``(row, column)``; None for a flat one.
+    """
+    size = options.panel.curvature_rad
+    if size == 0:
+        return None
+    y, x = np.meshgrid(
+        *(np.linspace(-1, 1, side) for side in options.grid), indexing="ij"
+    )
+    r2 = x**2 + y**2
+    # Zernike's, of unit variance on the disc: focus, two of astigmatism, of coma.
+    modes = [
+        math.sqrt(3) * (2 * r2 - 1),
+        math.sqrt(6) * (x**2 - y**2),
+        math.sqrt(6) * 2 * x * y,
+        math.sqrt(8) * (3 * r2 - 2) * x,
+        math.sqrt(8) * (3 * r2 - 2) * y,
+    ]
+    weights = generator(options.device_seed, Stream.CURVATURE).standard_normal(5)
+    bow = sum(weight * mode for weight, mode in zip(weights, modes, strict=True))
+    bow = bow - np.mean(bow)
+    return torch.from_numpy(bow * (size / np.std(bow))).to(dtype)
 
 
 def phase_curve(options: Options) -> PhaseCurve:

@@ -161,6 +161,9 @@ class PanelOptions:
         size [G].
     zero_order
         Share of the power that is not modulated [G].
+    curvature_rad
+        Bow of the backplane over the panel, rms: focus, astigmatism and coma of
+        this specimen; 0.5 is usual [G].
     flicker_rad
         Amplitude of the common phase ripple; that there is one is [S], its size
         [G].
@@ -177,6 +180,7 @@ class PanelOptions:
     lut_overshoot: float = _number(0.03, -0.5, 0.5)
     crosstalk_macropixels: float = _number(0.25, 0.0, 2.0)
     zero_order: float = _number(0.03, 0.0, 0.9)
+    curvature_rad: float = _number(0.0, 0.0, 10.0)
     flicker_rad: float = _number(0.05, 0.0, 1.0)
     flicker_hz: float = _number(120.0)
     fast_s: float = _number(1 / 520)
@@ -201,6 +205,11 @@ class SensorOptions:
         Fixed spread of the pixels' dark level, rms [G].
     dark_e_per_s
         Dark current of a pixel [G].
+    hot_pixels
+        Share of the pixels that are hot, the same ones for ever; 1e-5 is usual
+        [G].
+    hot_e_per_s
+        Dark current of a hot pixel [G].
     shot_noise
         Whether light comes in quanta.
     read_noise_e
@@ -220,6 +229,8 @@ class SensorOptions:
     prnu: float = _number(0.003, 0.0, 0.2)
     dsnu_e: float = _number(0.2, 0.0, 100.0)
     dark_e_per_s: float = _number(0.5)
+    hot_pixels: float = _number(0.0, 0.0, 1.0)
+    hot_e_per_s: float = _number(1e5)
     shot_noise: bool = True
     read_noise_e: float = _number(0.7)
     well_e: float = _number(15_000.0, 1.0)
@@ -239,6 +250,40 @@ class MeterOptions:
     """
 
     noise: float = _number(0.001, 0.0, 0.1)
+
+
+@dataclass(frozen=True)
+class DriftOptions:
+    """Slow changes, each an Ornstein-Uhlenbeck process in virtual time.
+
+    Sizes are rms of the stationary process, and 0 where it is off; times are
+    those over which it forgets. Between two moments t apart a process changes by
+    rms * sqrt(2 (1 - exp(-t / time))).
+
+    Parameters
+    ----------
+    power, power_s
+        Of the laser, relative; 0.01 over 100 s to hours is usual [G].
+    pointing_px, pointing_s
+        Of the beam's direction along each axis, in camera pixels; 0.05 is usual
+        [G].
+    medium, medium_s
+        Of the medium's response, relative: its strength and its saturation
+        together, as when temperature or detuning change. 0.01 over an hour is
+        usual [G].
+    element_rad, element_s
+        Of the phase of each macropixel, independently. With 0.3 and 750 s it has
+        changed by 0.3 rad rms after 10,000 shots of sim: the drift regime [G].
+    """
+
+    power: float = _number(0.0, 0.0, 0.1)
+    power_s: float = _number(1000.0, 1e-3)
+    pointing_px: float = _number(0.0, 0.0, 10.0)
+    pointing_s: float = _number(1000.0, 1e-3)
+    medium: float = _number(0.0, 0.0, 0.1)
+    medium_s: float = _number(3600.0, 1e-3)
+    element_rad: float = _number(0.0, 0.0, 10.0)
+    element_s: float = _number(750.0, 1e-3)
 
 
 # A dense matrix of more takes more than 16 MB, and there are two.
@@ -266,9 +311,9 @@ class Options:
         Where the camera looks: behind a lens (``far_field``), or at the exit
         face (``image``, upright and at the panel's scale).
     ideal
-        Every imperfection of light, panel, sensor and meter off, whatever their
-        sections say.
-    medium, light, panel, sensor, meter
+        Every imperfection of light, panel, sensor and meter off, and all drift,
+        whatever their sections say.
+    medium, light, panel, sensor, meter, drift
         The parts.
     """
 
@@ -284,6 +329,7 @@ class Options:
     panel: PanelOptions = PanelOptions()
     sensor: SensorOptions = SensorOptions()
     meter: MeterOptions = MeterOptions()
+    drift: DriftOptions = DriftOptions()
 
     def __post_init__(self) -> None:
         # Multiples of 4 start every field at the same place of a vector
@@ -336,6 +382,7 @@ class Options:
                 lut_overshoot=0.0,
                 crosstalk_macropixels=0.0,
                 zero_order=0.0,
+                curvature_rad=0.0,
                 flicker_rad=0.0,
                 fast_s=0.0,
                 slow_s=0.0,
@@ -345,11 +392,13 @@ class Options:
                 prnu=0.0,
                 dsnu_e=0.0,
                 dark_e_per_s=0.0,
+                hot_pixels=0.0,
                 shot_noise=False,
                 read_noise_e=0.0,
                 offset_dn=0.0,
             ),
             meter=replace(self.meter, noise=0.0),
+            drift=DriftOptions(),
         )
 
 

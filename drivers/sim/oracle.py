@@ -22,8 +22,8 @@ _NAME = "oracle"
 class SimOracle(Oracle):
     """Autograd through the settled light path and the sensor, without noise.
 
-    Pointing, flicker and the noise of the power are left out; pixels beyond full
-    well have no slope.
+    Pointing, flicker, drift and the noise of the power are left out; pixels beyond
+    full well have no slope.
 
     Parameters
     ----------

@@ -41,6 +41,12 @@ class Sensor:
         self._sensitivity = 1 + options.sensor.prnu * spread
         level = generator(device, Stream.DARK_LEVEL).standard_normal(options.grid)
         self._dark_level_e = options.sensor.dsnu_e * level
+        chance = generator(device, Stream.HOT).random(options.grid)
+        self._dark_e_per_s = np.where(
+            chance < options.sensor.hot_pixels,
+            options.sensor.hot_e_per_s,
+            options.sensor.dark_e_per_s,
+        )
 
     def saturation_dn(self, gain_db: float) -> int:
         """Return the counts at which full well or converter clip, whichever is first.
@@ -66,6 +72,9 @@ class Sensor:
     ) -> NDArray[np.float64]:
         row, column, height, width = settings.region
         return full[row : row + height, column : column + width]
+
+    def _dark_current_e(self, settings: CameraSettings) -> NDArray[np.float64]:
+        return self._crop(self._dark_e_per_s, settings) * settings.exposure_s
 
     def electrons_per_fraction(self, settings: CameraSettings) -> NDArray[np.float64]:
         """Electrons of each pixel in the region for all the light at nominal power.
@@ -107,7 +116,8 @@ class Sensor:
         factor = torch.from_numpy(self.electrons_per_fraction(settings)).to(seen.dtype)
         level = self._crop(self._dark_level_e, settings)
         dark = torch.from_numpy(level).to(seen.dtype)
-        electrons = seen * factor + dark + self._made.dark_e_per_s * settings.exposure_s
+        current = self._dark_current_e(settings)
+        electrons = seen * factor + dark + torch.from_numpy(current).to(seen.dtype)
         counts = electrons.clamp(max=self._made.well_e) * self._gain(settings.gain_db)
         return (counts + self._made.offset_dn).clamp(min=0, max=_TOP_DN)
 
@@ -135,7 +145,7 @@ class Sensor:
             ``(shot, row, column)``, uint16.
         """
         made = self._made
-        electrons = light_e + made.dark_e_per_s * settings.exposure_s
+        electrons = light_e + self._dark_current_e(settings)
         for frame, shot in zip(electrons, shots, strict=True):
             source = generator(self._seed, Stream.SENSOR, shot)
             if made.shot_noise:

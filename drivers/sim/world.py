@@ -24,6 +24,7 @@ from drivers.sim.beam import Beam, BeamError
 from drivers.sim.clock import VirtualClock
 from drivers.sim.convergence import measure
 from drivers.sim.crystal import Crystal
+from drivers.sim.drift import Drift
 from drivers.sim.light import LEVELS, Illumination, LightPath, one_thread
 from drivers.sim.options import Options, parse
 from drivers.sim.sensor import Sensor
@@ -64,6 +65,10 @@ class Shot:
         Common phase of the panel, its mean over the exposure.
     pictures
         Levels of the panel, and their share of the exposure.
+    strength
+        Response of the medium, in units of its own.
+    element_rad
+        Drift of the macropixels' phase; None where there is none.
     """
 
     number: int
@@ -74,6 +79,8 @@ class Shot:
     tilt_px: tuple[float, float]
     ripple_rad: float
     pictures: tuple[Picture, ...]
+    strength: float = 1.0
+    element_rad: NDArray[np.float64] | None = None
 
 
 @final
@@ -119,6 +126,7 @@ class World(devices.World):
         self._power = noise.PerShot(seed, noise.Stream.POWER, 1)
         self._pointing = noise.PerShot(seed, noise.Stream.POINTING, 2)
         self._meter = noise.PerShot(seed, noise.Stream.METER, 1)
+        self._drift = Drift(self.options, seed)
         self._shots = self._patterns = self._frames = 0
         self._held: devices.Reading | None = None
         self._last: Shot | None = None
@@ -232,7 +240,11 @@ class World(devices.World):
         power = self.lit_mw()
         if made.light.power_noise > 0:
             power *= 1 + made.light.power_noise * float(self._power.normal(number)[0])
-        tilt_y, tilt_x = made.light.pointing_px * self._pointing.normal(number)
+        drift = self._drift.at(start)
+        power *= drift.power
+        tilt_y, tilt_x = (
+            made.light.pointing_px * self._pointing.normal(number) + drift.tilt_px
+        )
         shot = Shot(
             number=number,
             settings=settings,
@@ -242,6 +254,8 @@ class World(devices.World):
             tilt_px=(float(tilt_y), float(tilt_x)),
             ripple_rad=self._ripple(start, settings.exposure_s),
             pictures=(),
+            strength=drift.strength,
+            element_rad=drift.element_rad,
         )
         rule = _STILL if self._crystal.is_settled(start) else _MOVING
         times = self._times(shot, rule)
@@ -321,7 +335,8 @@ class World(devices.World):
                 fraction = self.light.fraction(levels.to(self.light.real), lit)
             seen = fraction[:, row : row + height, column : column + width].numpy()
             for (index, _, weight), picture in zip(part, seen, strict=True):
-                light_e[index] += picture * (weight * factor)
+                share = weight / shots[index].strength
+                light_e[index] += picture * (share * factor)
         return self.sensor.counts(light_e, settings, [shot.number for shot in shots])
 
     def _illumination(self, shots: Sequence[Shot]) -> Illumination:
@@ -330,12 +345,25 @@ class World(devices.World):
 
         made = self.options
         nominal = made.nominal_mw
-        tilted, rippled = made.light.pointing_px > 0, made.panel.flicker_rad > 0
+        tilted = made.light.pointing_px > 0 or made.drift.pointing_px > 0
+        rippled = made.panel.flicker_rad > 0
+        # A medium that responds more strongly is one that gets more light, of
+        # which the camera then sees as much less: see render.
         return Illumination(
-            column([shot.power_mw / nominal for shot in shots]),
+            column([shot.power_mw / nominal * shot.strength for shot in shots]),
             column([shot.tilt_px for shot in shots]) if tilted else None,
             column([shot.ripple_rad for shot in shots]) if rippled else None,
+            self._elements([shot.element_rad for shot in shots]),
         )
+
+    def _elements(self, drifted: list[NDArray[np.float64] | None]) -> Tensor | None:
+        known = [phase for phase in drifted if phase is not None]
+        if not known:
+            return None
+        side = self.options.macropixel_px
+        tiled = np.stack(known).repeat(side, axis=1).repeat(side, axis=2)
+        on_grid = tiled[:, : self.shape[0], : self.shape[1]]
+        return torch.from_numpy(on_grid).to(self.light.real)
 
     @override
     def state(self) -> dict[str, Any]:

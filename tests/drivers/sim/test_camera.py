@@ -8,6 +8,7 @@ import pytest
 from drivers.sim.camera import SimCamera
 from drivers.sim.clock import VirtualClock
 from labctl.errors import FrameError
+from labctl.identity import Counter
 
 
 def test_a_frame_arrives_after_exposure_and_readout(build: Callable[..., Any]) -> None:
@@ -85,3 +86,126 @@ def test_refuses_a_strange_clock_and_pixel(build: Callable[..., Any]) -> None:
         SimCamera(world=world, clock=VirtualClock())
     with pytest.raises(ValueError, match="pixel_um=-1, expected a number"):
         SimCamera(world=world, clock=world.clock, pixel_um=-1)
+
+
+def test_a_short_counter_goes_from_65535_to_1(build: Callable[..., Any]) -> None:
+    world = build().world
+    camera = SimCamera(world=world, clock=world.clock, frame_id_bits=16)
+    assert camera.frame_id_modulus == 65_535
+    with camera:
+        world.restore(world.state() | {"frames": 65_533})
+        camera.arm(4)
+        ids = []
+        for _ in range(4):
+            camera.trigger()
+            ids.append(camera.frame(1.0).frame_id)
+    assert ids == [65_534, 65_535, 1, 2]
+    counter = Counter(1, ids[0], camera.frame_id_modulus)
+    assert [counter.triggers(each) for each in ids] == [0, 1, 2, 3]
+
+
+def test_its_own_clock_starts_elsewhere_and_goes_at_its_own_pace(
+    build: Callable[..., Any],
+) -> None:
+    world = build().world
+    camera = SimCamera(
+        world=world, clock=world.clock, clock_offset_s=50.0, clock_ppm=100.0
+    )
+    with camera:
+        frames = []
+        for _ in range(2):
+            camera.arm(1)
+            camera.trigger()
+            frames.append(camera.frame(1.0))
+            world.clock.sleep(1000.0)
+    device_s = frames[1].device_time_s - frames[0].device_time_s
+    bench_s = frames[1].exposure_start_s - frames[0].exposure_start_s
+    assert device_s == pytest.approx(bench_s * (1 + 1e-4), rel=1e-9)
+    assert frames[0].device_time_s == pytest.approx(
+        50 + frames[0].exposure_start_s * (1 + 1e-4)
+    )
+
+
+def faulty(lit: Any, kind: str, shot: int = 0, **more: float) -> SimCamera:  # noqa: ANN401 - Lit
+    fault = {"kind": kind, "at_shot": lit.world.shots + shot, **more}
+    camera = SimCamera(world=lit.world, clock=lit.world.clock, faults=[fault])
+    camera.open()
+    camera.arm(4)
+    return camera
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("dropped", "gap"),
+        ("hung", "timeout"),
+        ("late", "late"),
+        ("reordered", "late"),
+    ],
+)
+def test_a_frame_that_does_not_come_is_waited_for_and_then_has_a_class(
+    kind: str, said: str, build: Callable[..., Any]
+) -> None:
+    lit = build()
+    camera, before = faulty(lit, kind, delay_s=2.0), lit.world.clock.now()
+    camera.trigger()
+    with pytest.raises(FrameError) as caught:
+        camera.frame(0.5)
+    assert caught.value.kind == said
+    assert lit.world.clock.now() == pytest.approx(before + 0.5)
+
+
+def test_frames_come_twice_late_broken_or_overtaken(build: Callable[..., Any]) -> None:
+    lit = build()
+    came: dict[str, list[Any]] = {}
+    for kind in ("duplicated", "late", "reordered", "truncated", "wrong_shape"):
+        camera = faulty(lit, kind, delay_s=0.01)
+        came[kind] = []
+        for _ in range(2):
+            camera.trigger()
+        for _ in range(2):
+            came[kind].append(camera.frame(1.0))
+    assert [frame.trigger for frame in came["duplicated"]] == [1, 1]
+    assert [frame.trigger for frame in came["late"]] == [2, 1]
+    assert [frame.trigger for frame in came["reordered"]] == [2, 1]
+    assert [frame.data.shape for frame in came["truncated"]] == [(8, 24), (16, 24)]
+    assert [frame.data.shape for frame in came["wrong_shape"]] == [(0, 24), (16, 24)]
+
+
+def test_what_is_late_outlives_an_arming_and_counts_from_before(
+    build: Callable[..., Any],
+) -> None:
+    lit = build()
+    camera = faulty(lit, "late", delay_s=0.2)
+    camera.trigger()
+    camera.arm(1)
+    lit.world.clock.sleep(0.195)
+    camera.trigger()
+    assert [camera.frame(1.0).trigger for _ in range(2)] in ([1, 0], [0, 1])
+
+
+def test_a_refused_trigger_exposes_nothing(build: Callable[..., Any]) -> None:
+    lit = build()
+    camera = faulty(lit, "trigger_refused", shot=1)
+    camera.trigger()
+    for _ in range(2):
+        with pytest.raises(FrameError) as caught:
+            camera.trigger()
+        assert caught.value.kind == "trigger_refused"
+    assert lit.world.shots == 1
+
+
+def test_a_camera_that_is_gone_stays_gone(build: Callable[..., Any]) -> None:
+    lit = build()
+    camera = faulty(lit, "removed", shot=1)
+    camera.trigger()
+    actions: list[Callable[[], object]] = [
+        camera.trigger,
+        lambda: camera.frame(1.0),
+        lambda: camera.arm(1),
+    ]
+    for action in actions:
+        with pytest.raises(FrameError) as caught:
+            action()
+        assert caught.value.kind == "removed"
+    camera.close()

@@ -9,6 +9,7 @@ import torch
 from drivers.sim.light import (
     Illumination,
     LightPath,
+    curvature,
     gaussian,
     kerr_plan,
     one_thread,
@@ -260,3 +261,25 @@ def test_the_scatterer_shows_fully_developed_speckle(wave: str) -> None:
     ).float()
     light = path.fraction(levels, lit(8))
     assert float(light.std() / light.mean()) == pytest.approx(1, abs=0.03)
+
+
+def test_a_bowed_backplane_adds_the_phase_it_says() -> None:
+    made = Options(grid=(32, 48), panel=PanelOptions(curvature_rad=0.5))
+    bow = curvature(made, torch.float64)
+    assert bow is not None
+    assert bow.shape == (32, 48)
+    assert float(bow.std(correction=0)) == pytest.approx(0.5)
+    assert float(bow.mean()) == pytest.approx(0, abs=1e-9)
+    # Smooth: neighbours differ by little.
+    assert float(bow.diff(dim=1).abs().max()) < 0.4
+    assert curvature(Options(), torch.float64) is None
+    levels = torch.full((1, 32, 48), 7.0)
+    lit = Illumination(torch.ones(1))
+    flat, bowed = (
+        LightPath(replace(made, panel=PanelOptions(zero_order=0, curvature_rad=size)))
+        for size in (0.0, 0.5)
+    )
+    turned = bowed.entrance(levels, lit) / flat.entrance(levels, lit)
+    np.testing.assert_allclose(
+        torch.angle(turned)[0].numpy(), np.angle(np.exp(1j * bow.numpy())), atol=1e-4
+    )

@@ -5,6 +5,7 @@ import pytest
 
 from drivers.sim.clock import VirtualClock
 from drivers.sim.meter import SimMeter
+from labctl.errors import DeviceTimeoutError
 
 
 def test_shows_the_power_of_the_moment_before_the_first_exposure(
@@ -32,3 +33,28 @@ def test_holds_the_power_of_the_last_exposure(build: Callable[..., Any]) -> None
 def test_refuses_a_strange_clock(build: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="another clock"):
         SimMeter(world=build().world, clock=VirtualClock())
+
+
+def test_a_silent_meter_is_waited_for_and_a_frozen_one_repeats_itself(
+    build: Callable[..., Any],
+) -> None:
+    lit = build()
+    faults = [
+        {"kind": "frozen", "at_shot": 2, "count": 2},
+        {"kind": "silent", "at_shot": 4},
+    ]
+    meter = SimMeter(world=lit.world, clock=lit.world.clock, faults=faults)
+    meter.open()
+    seen = []
+    for _ in range(3):
+        lit.world.expose(lit.camera.taken)
+        seen.append(meter.reading())
+        lit.world.clock.sleep(0.1)
+    assert seen[0] == seen[1] == seen[2]
+    lit.world.expose(lit.camera.taken)
+    before = lit.world.clock.now()
+    with pytest.raises(DeviceTimeoutError, match="no answer within 1"):
+        meter.reading()
+    assert lit.world.clock.now() == pytest.approx(before + 1)
+    lit.world.expose(lit.camera.taken)
+    assert meter.reading().time_s > seen[2].time_s

@@ -124,3 +124,19 @@ def test_a_saturated_pixel_has_no_slope() -> None:
     (slope,) = torch.autograd.grad(counts.sum(), fraction)
     assert float(slope[0, 4, 6]) == 0
     assert float(slope[0, 5, 6]) > 0
+
+
+def test_hot_pixels_are_as_many_as_it_says_and_always_the_same() -> None:
+    made = SensorOptions(hot_pixels=0.1, hot_e_per_s=1e5, read_noise_e=0.0)
+    grid = (64, 96)
+    dark = CameraSettings(0.01, 0.0, (0, 0, *grid))
+    frames = [
+        Sensor(Options(grid=grid, sensor=made), seed).counts(
+            np.zeros((1, *grid)), dark, [0]
+        )[0]
+        for seed in (1, 2)
+    ]
+    hot = [frame > 2000 for frame in frames]
+    assert np.array_equal(*hot)
+    assert hot[0].mean() == pytest.approx(0.1, abs=0.015)
+    assert frames[0][hot[0]].mean() == pytest.approx(100 + 4 * 1000, rel=0.01)

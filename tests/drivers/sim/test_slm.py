@@ -7,6 +7,7 @@ import pytest
 
 from drivers.sim.clock import VirtualClock
 from drivers.sim.slm import SimSLM
+from labctl.errors import DeviceError, DeviceTimeoutError
 
 
 def test_write_takes_its_time_and_returns_when_the_panel_has_it(
@@ -52,3 +53,47 @@ def test_refuses_a_strange_clock_and_pitch(build: Callable[..., Any]) -> None:
         SimSLM(world=world, clock=VirtualClock())
     with pytest.raises(ValueError, match="pitch_um=0, expected more than 0"):
         SimSLM(world=world, clock=world.clock, pitch_um=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shows"), [("lost", [0, 0, 0]), ("behind", [0, 1, 2])]
+)
+def test_a_panel_that_fails_reads_back_what_it_shows(
+    kind: str, shows: list[int], build: Callable[..., Any], patterns: Callable[..., Any]
+) -> None:
+    lit = build()
+    faults = [{"kind": kind, "at_s": 1.0, "duration_s": 1.0}]
+    slm = SimSLM(world=lit.world, clock=lit.world.clock, faults=faults)
+    slm.open()
+    shown = patterns(lit, 4)
+    slm.write(shown[0])
+    lit.world.clock.sleep(1.0)
+    written = [slm.write(each) for each in shown[1:]]
+    sums = [zlib.crc32(each.tobytes()) for each in shown]
+    assert [each.checksum for each in written] == [sums[at] for at in shows]
+    lit.world.clock.sleep(1.0)
+    assert slm.write(shown[2]).checksum == sums[2]
+
+
+def test_a_write_that_hangs_ends_in_time(
+    build: Callable[..., Any], patterns: Callable[..., Any]
+) -> None:
+    lit = build()
+    faults = [{"kind": "hung", "at_shot": 0}]
+    slm = SimSLM(world=lit.world, clock=lit.world.clock, faults=faults)
+    slm.open()
+    before = lit.world.clock.now()
+    with pytest.raises(DeviceTimeoutError, match="no answer within 5"):
+        slm.write(patterns(lit, 1)[0])
+    assert lit.world.clock.now() == pytest.approx(before + 5)
+
+
+def test_a_panel_that_is_gone_says_so(
+    build: Callable[..., Any], patterns: Callable[..., Any]
+) -> None:
+    lit = build()
+    faults = [{"kind": "removed", "at_shot": 0}]
+    slm = SimSLM(world=lit.world, clock=lit.world.clock, faults=faults)
+    slm.open()
+    with pytest.raises(DeviceError, match="no longer there"):
+        slm.write(patterns(lit, 1)[0])

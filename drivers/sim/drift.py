@@ -1,0 +1,160 @@
+"""Slow changes: processes of Ornstein and Uhlenbeck, readable at any time in any order.
+
+Increments are drawn by number on a grid of virtual time, and the process is the
+weighted sum of those of the last while: a pure function of seed and time, which
+neither the calls before nor a resume can change.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.sim.noise import PerShot, Stream
+from drivers.sim.options import Options
+
+# Grid points in one correlation time, and correlation times that are remembered:
+# what is forgotten weighs exp(-16) of the variance.
+_PER_TAU = 16
+_REMEMBERED = 8 * _PER_TAU
+# Keeps the numbers of increments from before the clock started positive.
+_FIRST = 2**20
+
+
+class Wander:
+    """Independent stationary processes of mean 0 and variance 1.
+
+    Their correlation over a time t is exp(-t / tau); within a sixteenth of tau
+    they go straight.
+
+    Parameters
+    ----------
+    seed
+        Of the run.
+    stream
+        The effect.
+    tau_s
+        Correlation time, in virtual time.
+    count
+        Processes.
+    """
+
+    def __init__(self, seed: int, stream: Stream, tau_s: float, count: int) -> None:
+        self._step_s = tau_s / _PER_TAU
+        self._steps = PerShot(seed, stream, count)
+        weights = np.exp(-np.arange(_REMEMBERED)[::-1] / _PER_TAU)
+        self._weights = weights / math.sqrt(float(np.sum(weights**2)))
+        self._node, self._ends = -1, np.empty((2, count))
+
+    def at(self, time_s: float) -> NDArray[np.float64]:
+        """Read the processes.
+
+        Parameters
+        ----------
+        time_s
+            Virtual time, from 0.
+
+        Returns
+        -------
+        values
+            ``(process,)``.
+        """
+        node, share = divmod(time_s / self._step_s, 1)
+        if node != self._node:
+            self._ends = self._drawn(int(node))
+            self._node = int(node)
+        # A mean of two correlated values varies less than each: put it right.
+        rho = math.exp(-1 / _PER_TAU)
+        spread = math.sqrt((1 - share) ** 2 + share**2 + 2 * share * (1 - share) * rho)
+        value: NDArray[np.float64] = (1 - share) * self._ends[0] + share * self._ends[1]
+        return value / spread
+
+    def _drawn(self, node: int) -> NDArray[np.float64]:
+        first = _FIRST + node - _REMEMBERED
+        drawn = np.stack(
+            [self._steps.normal(first + at) for at in range(1, _REMEMBERED + 2)]
+        )
+        return np.stack([self._weights @ drawn[:-1], self._weights @ drawn[1:]])
+
+
+@dataclass(frozen=True, eq=False)
+class Drifted:
+    """How far everything has wandered at one moment.
+
+    Parameters
+    ----------
+    power
+        Factor on the laser's power.
+    tilt_px
+        Direction of the beam along rows and columns, in camera pixels.
+    strength
+        Factor on the medium's response.
+    element_rad
+        Phase of each macropixel, ``(row, column)``; None where it stays.
+    """
+
+    power: float
+    tilt_px: NDArray[np.float64]
+    strength: float
+    element_rad: NDArray[np.float64] | None
+
+
+class Drift:
+    """All that wanders on one bench.
+
+    Parameters
+    ----------
+    options
+        What is simulated.
+    seed
+        Of the run.
+    """
+
+    def __init__(self, options: Options, seed: int) -> None:
+        made = options.drift
+        side = options.macropixel_px
+        self._blocks = tuple(-(-length // side) for length in options.grid)
+
+        def wander(
+            stream: Stream, size: float, tau_s: float, count: int
+        ) -> tuple[float, Wander] | None:
+            return (size, Wander(seed, stream, tau_s, count)) if size > 0 else None
+
+        self._power = wander(Stream.POWER_DRIFT, made.power, made.power_s, 1)
+        self._pointing = wander(
+            Stream.POINTING_DRIFT, made.pointing_px, made.pointing_s, 2
+        )
+        self._medium = wander(Stream.MEDIUM_DRIFT, made.medium, made.medium_s, 1)
+        self._element = wander(
+            Stream.ELEMENT_DRIFT,
+            made.element_rad,
+            made.element_s,
+            self._blocks[0] * self._blocks[1],
+        )
+
+    def at(self, time_s: float) -> Drifted:
+        """Tell how far everything has wandered.
+
+        Parameters
+        ----------
+        time_s
+            Virtual time.
+
+        Returns
+        -------
+        drifted
+            Neutral where nothing drifts.
+        """
+
+        def read(part: tuple[float, Wander] | None) -> NDArray[np.float64] | None:
+            return None if part is None else part[0] * part[1].at(time_s)
+
+        power, pointing = read(self._power), read(self._pointing)
+        medium, element = read(self._medium), read(self._element)
+        return Drifted(
+            power=1.0 if power is None else 1 + float(power[0]),
+            tilt_px=np.zeros(2) if pointing is None else pointing,
+            strength=1.0 if medium is None else 1 + float(medium[0]),
+            element_rad=None if element is None else element.reshape(self._blocks),
+        )
