@@ -162,3 +162,36 @@ def test_refuses_to_calibrate_on_unusable_outputs(
     )
     with pytest.raises(ValueError, match=message):
         model.calibrate(y)
+
+
+def test_a_fit_sees_the_derivative_of_every_parameter(
+    surrogate: Surrogate, phase: torch.Tensor, cotangent: torch.Tensor
+) -> None:
+    """Which fits rest on: the answer's slope along a direction of all parameters."""
+    surrogate.double()
+    leaves = [leaf for leaf in surrogate.parameters() if leaf.requires_grad]
+    if not leaves:  # a Jacobian is solved for, not descended to
+        assert type(surrogate).__name__ == "Jacobian"
+        return
+    generator = Generator().manual_seed(5)
+    point, weight = phase.double(), cotangent.double()
+    wish = torch.randn(5, PIXELS, generator=generator).double()
+    direction = [
+        torch.randn(leaf.shape, generator=generator).to(leaf) for leaf in leaves
+    ]
+
+    def merit() -> torch.Tensor:
+        return (surrogate.vjp(weight, point) * wish).sum()
+
+    found = torch.autograd.grad(merit(), leaves, materialize_grads=True)
+    slope = sum(
+        float((gradient * part).sum())
+        for gradient, part in zip(found, direction, strict=True)
+    )
+    step, sides = 1e-6, []
+    with torch.no_grad():
+        for sign in (1, -2):  # from the middle ahead, and from there back
+            for leaf, part in zip(leaves, direction, strict=True):
+                leaf.add_(part, alpha=sign * step)
+            sides.append(float(merit()))
+    assert slope == pytest.approx((sides[0] - sides[1]) / (2 * step), rel=1e-5)
