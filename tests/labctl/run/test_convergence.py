@@ -35,7 +35,19 @@ def constructed(name: str, *overrides: str) -> Bench:
     return benches.construct(benches.load(name, overrides))
 
 
-@pytest.mark.parametrize("name", ["sim", "sim-small", "sim-ideal"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sim",
+        "sim-small",
+        "sim-ideal",
+        "sim-fine",
+        "rubidium-vapour",
+        "grin-fibre",
+        "chi2-slab",
+        "powder",
+    ],
+)
 def test_the_shipped_benches_are_converged_where_they_work(name: str) -> None:
     bench = constructed(name)
     verdict = convergence.judge(bench, bench.file.reservoir)
