@@ -194,6 +194,8 @@ class SurrogateEntry(Schema):
         Terms of ``linear``.
     modes
         Field modes of ``twin-modes``.
+    reach
+        Greatest distance of a pair of ``twin-pairs``, in macropixels.
     ridge, forgetting
         Of ``jacobian``.
     loss
@@ -207,12 +209,19 @@ class SurrogateEntry(Schema):
     """
 
     name: Literal[
-        "jacobian", "dense", "log-lin-exp", "linear", "twin-dense", "twin-modes"
+        "jacobian",
+        "dense",
+        "log-lin-exp",
+        "linear",
+        "twin-dense",
+        "twin-modes",
+        "twin-pairs",
     ]
     width: Count = 128
     depth: Count = 2
     rank: Count = 64
     modes: Count = 64
+    reach: Annotated[float, Field(ge=1, le=1000)] = 2.0
     ridge: Positive = 1e-2
     forgetting: Annotated[float, Field(gt=0, le=1)] = 0.999
     loss: list[FitLoss] = Field(default_factory=list)

@@ -44,7 +44,7 @@ from labctl.training.surrogate.fit import Fitter
 from labctl.training.trainer import Parts, Samples, Trainer
 
 METRICS = ("score_validation",)
-TWINS = {"twin-dense", "twin-modes"}
+TWINS = {"twin-dense", "twin-modes", "twin-pairs"}
 # A checkpoint holds the model, the surrogate and what they need, in float32.
 CHECKPOINT_BYTES = 2**20
 
@@ -133,6 +133,7 @@ def _check_model(setting: Setting[TrainProtocol], dataset: Dataset) -> None:
         build_surrogate(
             model.surrogate_settings(protocol.surrogate),
             pixels=sizes.pixels,
+            layout=sizes.layout,
             outputs=sizes.outputs,
             generator=torch.Generator(),
         )
@@ -405,6 +406,7 @@ def _fitter(
     surrogate = build_surrogate(
         settings,
         pixels=device.pixels,
+        layout=device.layout,
         outputs=device.outputs,
         generator=generator,
     )

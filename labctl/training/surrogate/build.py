@@ -14,6 +14,7 @@ from labctl.training.surrogate.model import Surrogate
 from labctl.training.surrogate.settings import Ports, SurrogateSettings
 from labctl.training.surrogate.twin_dense import TwinDense
 from labctl.training.surrogate.twin_modes import TwinModes
+from labctl.training.surrogate.twin_pairs import TwinPairs
 
 Builder = Callable[[Ports, SurrogateSettings, Generator], Surrogate]
 
@@ -51,6 +52,13 @@ def _twin_modes(
     return TwinModes(ports, modes=own.modes, generator=generator)
 
 
+def _twin_pairs(
+    ports: Ports, own: SurrogateSettings, generator: Generator
+) -> Surrogate:
+    del generator  # It starts at zero.
+    return TwinPairs(ports, reach=own.reach)
+
+
 BUILDERS: Final[Mapping[str, Builder]] = MappingProxyType(
     {
         "jacobian": _jacobian,
@@ -59,6 +67,7 @@ BUILDERS: Final[Mapping[str, Builder]] = MappingProxyType(
         "linear": _linear,
         "twin-dense": _twin_dense,
         "twin-modes": _twin_modes,
+        "twin-pairs": _twin_pairs,
     }
 )
 
@@ -70,6 +79,7 @@ def build(
     outputs: int,
     generator: Generator,
     circular: bool = True,
+    layout: tuple[int, int] | None = None,
 ) -> Surrogate:
     """Build a surrogate.
 
@@ -85,6 +95,8 @@ def build(
         Source of the start.
     circular
         Inputs are phases; False takes them as plain numbers.
+    layout
+        Rows and columns of the macropixels; ``twin-pairs`` needs it.
 
     Returns
     -------
@@ -103,5 +115,5 @@ def build(
             "Correct surrogate.name."
         )
         raise ValueError(text)
-    ports = Ports(pixels, outputs, circular=circular)
+    ports = Ports(pixels, outputs, circular=circular, layout=layout)
     return BUILDERS[settings.name](ports, settings, generator)

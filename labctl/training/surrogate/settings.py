@@ -1,11 +1,18 @@
 """What a protocol may say about a surrogate, as plain data."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 TermName = Literal["value", "jvp", "mse", "cos", "dot", "gen"]
 SurrogateName = Literal[
-    "jacobian", "dense", "log-lin-exp", "linear", "twin-dense", "twin-modes"
+    "jacobian",
+    "dense",
+    "log-lin-exp",
+    "linear",
+    "twin-dense",
+    "twin-modes",
+    "twin-pairs",
 ]
 
 
@@ -43,6 +50,8 @@ class SurrogateSettings:
         Terms of ``linear``.
     modes
         Field modes of ``twin-modes``.
+    reach
+        Greatest distance of a pair of ``twin-pairs``, in macropixels.
     ridge, forgetting
         Of ``jacobian``.
     loss
@@ -64,6 +73,7 @@ class SurrogateSettings:
     depth: int = 2
     rank: int = 64
     modes: int = 64
+    reach: float = 2.0
     ridge: float = 1e-2
     forgetting: float = 0.999
     loss: tuple[FitTerm, ...] = ()
@@ -86,16 +96,25 @@ class Ports:
         Outputs of the device.
     circular
         Inputs are phases in rad, on a circle; False takes them as plain numbers.
+    layout
+        Rows and columns of the macropixels, for models that know neighbours.
     """
 
     pixels: int
     outputs: int
     circular: bool = True
+    layout: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels < 1 or self.outputs < 1:
             text = (
                 f"surrogate: pixels={self.pixels}, outputs={self.outputs}, expected "
                 "at least 1 each. Give the sizes of the device."
+            )
+            raise ValueError(text)
+        if self.layout is not None and math.prod(self.layout) != self.pixels:
+            text = (
+                f"surrogate: layout={self.layout}, expected pixels={self.pixels} in "
+                "all. Give the layout of the device."
             )
             raise ValueError(text)

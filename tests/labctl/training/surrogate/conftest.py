@@ -27,6 +27,7 @@ class Task:
     pixels: int
     outputs: int
     circular: bool = False
+    layout: tuple[int, int] | None = None
 
     def points(self, count: int, generator: Generator) -> Tensor:
         if self.circular:
@@ -80,7 +81,7 @@ def optics_task() -> Task:
         power = (torch.exp(1j * phase) @ weight).abs().square()
         return power.view(-1, 3, 4).sum(dim=2)
 
-    return Task(function, pixels=10, outputs=3, circular=True)
+    return Task(function, pixels=10, outputs=3, circular=True, layout=(2, 5))
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def kerr_task() -> Task:
         light = intensity(far_field(propagate(entrance, ready)))
         return light.view(-1, 2, 4, 2, 6).sum(dim=(2, 4)).flatten(1)
 
-    return Task(function, pixels=24, outputs=4, circular=True)
+    return Task(function, pixels=24, outputs=4, circular=True, layout=(4, 6))
 
 
 @pytest.fixture
@@ -114,6 +115,7 @@ def fit() -> Fit:
             outputs=task.outputs,
             generator=generator,
             circular=task.circular,
+            layout=task.layout,
         )
         fitter = Fitter(surrogate, settings, generator)
         base = task.points(shots, generator)

@@ -39,7 +39,13 @@ def test_start_depends_on_the_generator_alone(name: SurrogateName) -> None:
     settings = SurrogateSettings(name, width=8, rank=3, modes=6)
     before = torch.random.get_rng_state()
     one, two = (
-        build(settings, pixels=6, outputs=4, generator=Generator().manual_seed(5))
+        build(
+            settings,
+            pixels=6,
+            outputs=4,
+            generator=Generator().manual_seed(5),
+            layout=(2, 3),
+        )
         for _ in range(2)
     )
     assert torch.equal(before, torch.random.get_rng_state())

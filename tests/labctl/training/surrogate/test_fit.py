@@ -9,6 +9,7 @@ from labctl.training.surrogate.fit import Fitter, FitterState
 from labctl.training.surrogate.settings import FitTerm, SurrogateSettings
 
 PIXELS, OUTPUTS, GROUPS, PROBES = 6, 4, 9, 3
+LAYOUT = (2, 3)
 SETTINGS = [
     SurrogateSettings("jacobian"),
     SurrogateSettings("dense", width=8, loss=(FitTerm("cos"), FitTerm("mse", 0.5))),
@@ -16,13 +17,20 @@ SETTINGS = [
     SurrogateSettings("linear", width=8, rank=3, loss=(FitTerm("gen", a=0.5),)),
     SurrogateSettings("twin-dense", width=8, loss=(FitTerm("jvp"), FitTerm("dot"))),
     SurrogateSettings("twin-modes", modes=5, average=0.0),
+    SurrogateSettings("twin-pairs", reach=1.5),
     SurrogateSettings("twin-modes", modes=5, loss=(FitTerm("value"), FitTerm("jvp"))),
 ]
 
 
 def fitter_of(settings: SurrogateSettings, seed: int = 0) -> Fitter:
     generator = Generator().manual_seed(seed)
-    surrogate = build(settings, pixels=PIXELS, outputs=OUTPUTS, generator=generator)
+    surrogate = build(
+        settings,
+        pixels=PIXELS,
+        outputs=OUTPUTS,
+        generator=generator,
+        layout=LAYOUT,
+    )
     return Fitter(surrogate, settings, generator)
 
 

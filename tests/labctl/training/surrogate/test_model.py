@@ -7,6 +7,7 @@ from labctl.training.surrogate.model import Surrogate, Twin
 from labctl.training.surrogate.settings import SurrogateName, SurrogateSettings
 
 PIXELS, OUTPUTS = 6, 4
+LAYOUT = (2, 3)
 
 
 @pytest.fixture
@@ -22,16 +23,20 @@ def surrogate(request: pytest.FixtureRequest, generator: Generator) -> Surrogate
         pixels=PIXELS,
         outputs=OUTPUTS,
         generator=generator,
+        layout=LAYOUT,
     )
     model.calibrate(200 + 30 * torch.randn(20, OUTPUTS, generator=generator))
     d_alpha = torch.randn(9, PIXELS, generator=generator)
     d_f = torch.randn(9, OUTPUTS, generator=generator)
     model.calibrate_probes(d_alpha, d_f)
     model.absorb(d_alpha, d_f)
+    if name == "twin-pairs":
+        # It starts at zero, and so does its answer.
+        torch.nn.init.normal_(next(model.parameters()), std=0.1, generator=generator)
     return model
 
 
-@pytest.fixture(params=["twin-dense", "twin-modes"])
+@pytest.fixture(params=["twin-dense", "twin-modes", "twin-pairs"])
 def twin(request: pytest.FixtureRequest, generator: Generator) -> Twin:
     name: SurrogateName = request.param
     model = build(
@@ -39,7 +44,11 @@ def twin(request: pytest.FixtureRequest, generator: Generator) -> Twin:
         pixels=PIXELS,
         outputs=OUTPUTS,
         generator=generator,
+        layout=LAYOUT,
     ).double()
+    if name == "twin-pairs":
+        # It starts at zero, and so does its derivative.
+        torch.nn.init.normal_(next(model.parameters()), std=0.1, generator=generator)
     assert isinstance(model, Twin)
     model.calibrate(200 + 30 * torch.randn(20, OUTPUTS, generator=generator).double())
     return model
