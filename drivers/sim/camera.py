@@ -52,12 +52,22 @@ class CameraOptions:
         What the camera's own clock shows when the bench clock shows 0.
     clock_ppm
         How much faster it goes, in parts per million [G].
+    free_running_s
+        Time from one exposure to the next of a camera that nobody triggers; 0
+        for one that is triggered. It hands out whatever is in its buffers, the
+        oldest first: without looking at the time of a frame it is not known
+        what it shows.
+    buffers
+        Frames that a free-running camera keeps until they are fetched; what
+        comes while they are full is lost.
     """
 
     pixel_um: float = _number(6.5, 1e-3, 1e6)
     frame_id_bits: Literal[16, 64] = 64
     clock_offset_s: float = _number(0.0, -1e9, 1e9)
     clock_ppm: float = _number(0.0, -1e4, 1e4)
+    free_running_s: float = _number(0.0, 0.0, 1e3)
+    buffers: int = field(default=8, metadata={"low": 1, "high": 1000})
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +160,7 @@ class SimCamera(Camera):
         self._held: list[Delivery] = []
         self._lost = 0
         self._hung = self._removed = False
+        self._next_s = 0.0
 
     @property
     @override
@@ -291,6 +302,30 @@ class SimCamera(Camera):
             raise OutOfRangeError(self._name, "frames", frames, low=1, high="any")
         self.disarm()
         self._armed, self._left = True, frames
+        if self._made.free_running_s > 0:
+            self._run()
+
+    def _run(self) -> None:
+        period_s, clock = self._made.free_running_s, self.world.clock
+        least_s = self._taken.exposure_s + self.world.options.sensor.readout_s
+        if period_s < least_s:
+            raise OutOfRangeError(
+                self._name, "free_running_s", period_s, low=least_s, high="any"
+            )
+        self._next_s = max(clock.now(), self.world.ready_s)
+        self.world.before_write = self._catch_up
+
+    def _catch_up(self) -> None:
+        """Make the exposures that have started by themselves since."""
+        while self._armed and self._next_s <= self.world.clock.now():
+            shot = self.world.expose(self._taken, self._next_s)
+            self._triggers += 1
+            frame_id = self._counter(self.world.next_frame_id())
+            if len(self._pending) < self._made.buffers:
+                arrival_s = self.world.arrival_s(shot)
+                made = Delivery(self._triggers, frame_id, shot, arrival_s)
+                self._pending.append(made)
+            self._next_s += self._made.free_running_s
 
     @override
     def disarm(self) -> None:
@@ -307,6 +342,8 @@ class SimCamera(Camera):
         ]
         self._pending = late
         self._armed, self._left, self._triggers, self._lost = False, 0, 0, 0
+        if self._made.free_running_s > 0:
+            self.world.before_write = None
         self._hung = False
 
     @override
@@ -329,11 +366,9 @@ class SimCamera(Camera):
             ``removed``: the camera is gone.
         """
         self._check_there()
-        if not self._armed or self._left == 0:
-            reason = "not armed" if not self._armed else "no trigger left since arm"
-            raise FrameError(
-                self._name, "trigger_refused", f"{reason}. Arm it for more frames."
-            )
+        refused = self._refusal()
+        if refused:
+            raise FrameError(self._name, "trigger_refused", refused)
         fault = self._fault()
         if fault is not None and fault.kind == "trigger_refused":
             raise FrameError(
@@ -352,6 +387,15 @@ class SimCamera(Camera):
             arrival_s=self.world.arrival_s(shot),
             fault=fault,
         )
+
+    def _refusal(self) -> str:
+        if not self._armed:
+            return "not armed. Arm it for more frames."
+        if self._made.free_running_s > 0:
+            return "it runs freely. Set free_running_s to 0 in the bench file."
+        if self._left == 0:
+            return "no trigger left since arm. Arm it for more frames."
+        return ""
 
     def _fault(self) -> Fault | None:
         return self._faults.at(self.world.shots, self.world.clock.now())
@@ -420,7 +464,12 @@ class SimCamera(Camera):
     def frame(self, timeout_s: float) -> Frame:
         self.check_open("frame")
         self._check_there()
-        clock = self.world.clock
+        clock, start_s = self.world.clock, self.world.clock.now()
+        if self._armed and self._made.free_running_s > 0:
+            wait_s = 0.0 if self._pending else self._next_s - start_s
+            clock.sleep(min(max(wait_s, 0.0), timeout_s))
+            self._catch_up()
+            timeout_s = max(0.0, timeout_s - (clock.now() - start_s))
         if self._hung or not self._pending:
             clock.sleep(timeout_s)
             raise self._missing(timeout_s)

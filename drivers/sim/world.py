@@ -7,7 +7,7 @@ panel; how shots are grouped into batches changes no bit of any frame.
 import dataclasses
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -130,6 +130,8 @@ class World(devices.World):
         self._shots = self._patterns = self._frames = 0
         self._held: devices.Reading | None = None
         self._last: Shot | None = None
+        # What a camera that runs freely must do before the panel changes.
+        self.before_write: Callable[[], None] | None = None
 
     @property
     @override
@@ -196,6 +198,9 @@ class World(devices.World):
         """
         self._clock.sleep(self.options.panel.write_s)
         now = self._clock.now()
+        # Exposures that started by themselves saw what was there until now.
+        if self.before_write is not None:
+            self.before_write()
         running = self._last
         if running is None or running.end_s <= now:
             self._crystal.latch(levels, now)
@@ -216,13 +221,17 @@ class World(devices.World):
         length = shot.end_s - shot.start_s
         return [(shot.start_s + node * length, weight) for node, weight in rule]
 
-    def expose(self, settings: devices.CameraSettings) -> Shot:
-        """Start an exposure now; the clock stays where it is.
+    def expose(
+        self, settings: devices.CameraSettings, start_s: float | None = None
+    ) -> Shot:
+        """Start an exposure; the clock stays where it is.
 
         Parameters
         ----------
         settings
             Of the camera.
+        start_s
+            When it started, after the last write; None for now.
 
         Returns
         -------
@@ -234,7 +243,8 @@ class World(devices.World):
         DeviceError
             The beam file cannot be read.
         """
-        number, start = self._shots, self._clock.now()
+        number = self._shots
+        start = self._clock.now() if start_s is None else start_s
         end = start + settings.exposure_s
         made = self.options
         power = self.lit_mw()

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +8,7 @@ import pytest
 
 from drivers.sim.camera import SimCamera
 from drivers.sim.clock import VirtualClock
-from labctl.errors import FrameError
+from labctl.errors import FrameError, OutOfRangeError
 from labctl.identity import Counter
 
 
@@ -209,3 +210,110 @@ def test_a_camera_that_is_gone_stays_gone(build: Callable[..., Any]) -> None:
             action()
         assert caught.value.kind == "removed"
     camera.close()
+
+
+PERIOD_S = 0.05
+
+
+def runs_freely(lit: Any, **more: Any) -> SimCamera:  # noqa: ANN401 - Lit, options
+    camera = SimCamera(
+        world=lit.world, clock=lit.world.clock, free_running_s=PERIOD_S, **more
+    )
+    lit.camera.close()
+    camera.open()
+    camera.configure(exposure_s=0.02)
+    camera.arm(10_000)
+    return camera
+
+
+def drain(camera: SimCamera) -> None:
+    with contextlib.suppress(FrameError):
+        while True:
+            camera.frame(0.0)
+
+
+def stale_after(
+    strategy: str,
+    lit: Any,  # noqa: ANN401 - Lit
+    shown: Any,  # noqa: ANN401 - levels
+    count: int,
+) -> int:
+    """Show patterns at odd moments, and count the frames of older ones."""
+    triggered = strategy == "trigger"
+    camera = lit.camera if triggered else runs_freely(lit)
+    source = np.random.default_rng(5)
+    lit.world.clock.sleep(2.0)
+    stale = 0
+    for turn in range(count):
+        lit.world.clock.sleep(0.03 + float(source.random()) * PERIOD_S)
+        written = lit.slm.write(shown[turn % len(shown)])
+        if strategy in {"drain", "discard"}:
+            drain(camera)
+        if strategy == "discard":
+            camera.frame(1.0)
+        if triggered:
+            camera.arm(1)
+            camera.trigger()
+        frame = camera.frame(1.0)
+        stale += frame.exposure_start_s < written.written_s
+    return stale
+
+
+@pytest.mark.parametrize(
+    ("strategy", "count", "least", "most"),
+    [
+        # Of a real camera at 20 frames a second: 200 of 200, 7 to 42 of 100,
+        # 0 of 100, 0 of 200.
+        ("next", 200, 200, 200),
+        ("drain", 100, 7, 55),
+        ("discard", 100, 0, 0),
+        ("trigger", 200, 0, 0),
+    ],
+)
+def test_a_free_running_camera_delivers_as_stale_as_a_real_one(
+    strategy: str,
+    count: int,
+    least: int,
+    most: int,
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+) -> None:
+    lit = build(ideal=True)
+    assert least <= stale_after(strategy, lit, patterns(lit, 5), count) <= most
+
+
+def test_a_frame_that_ran_by_itself_shows_what_was_there(
+    build: Callable[..., Any], patterns: Callable[..., Any]
+) -> None:
+    lit = build(ideal=True, sensor={"photons_per_s": 1e8})
+    first, second = patterns(lit, 2)
+    lit.camera.configure(exposure_s=0.02)
+    settled = []
+    for pattern in (first, second):
+        lit.slm.write(pattern)
+        lit.camera.arm(1)
+        lit.camera.trigger()
+        settled.append(lit.camera.frame(1.0).data)
+    lit.slm.write(first)
+    camera = runs_freely(lit, buffers=3)
+    lit.world.clock.sleep(0.03)
+    lit.slm.write(second)
+    lit.world.clock.sleep(1.0)
+    frames = [camera.frame(1.0) for _ in range(4)]
+    assert np.array_equal(frames[0].data, settled[0])
+    assert np.array_equal(frames[1].data, settled[1])
+    # Three buffers were full for a second; the counter tells what was lost.
+    assert [frame.frame_id for frame in frames[:3]] == [1, 2, 3]
+    assert frames[3].frame_id > 15
+
+
+def test_a_free_running_camera_takes_no_trigger(build: Callable[..., Any]) -> None:
+    lit = build()
+    camera = runs_freely(lit)
+    with pytest.raises(FrameError, match="it runs freely") as caught:
+        camera.trigger()
+    assert caught.value.kind == "trigger_refused"
+    camera.disarm()
+    camera.configure(exposure_s=0.06)
+    with pytest.raises(OutOfRangeError, match=r"free_running_s=0\.05, expected 0\.061"):
+        camera.arm(1)
