@@ -210,6 +210,7 @@ class BenchFile(Schema):
         if self.oracle is not None and self.world is None:
             text = "only simulated light has one, expected a world. Remove oracle."
             faults.append(("oracle", text))
+        faults += self._looks_elsewhere()
         for key in ("power_mw", "exposure_s"):
             got, most = getattr(self.reservoir, key), getattr(self.limits, key)
             if got > most:
@@ -218,6 +219,18 @@ class BenchFile(Schema):
         if faults:
             raise wrong(*faults)
         return self
+
+    def _looks_elsewhere(self) -> list[tuple[str, str]]:
+        if self.world is None or self.world.driver != "sim.world":
+            return []
+        looks = self.world.options.get("view", "far_field")
+        if looks == self.view:
+            return []
+        text = (
+            f"got {self.view}, but world.options.view is {looks}, expected the same. "
+            "Change either."
+        )
+        return [("view", text)]
 
 
 class ArrayFile(Schema):

@@ -89,6 +89,10 @@ def test_a_bench_file_is_read() -> None:
         (["fallback=sim"], "fallback: got sim, expected a twin section that describes"),
         (["oracle={driver: a.oracle}"], "oracle: only simulated light has one, expect"),
         (
+            ["world={driver: sim.world, options: {view: image}}"],
+            "view: got far_field, but world.options.view is image, expected the",
+        ),
+        (
             ["reservoir.power_mw=11"],
             "reservoir.power_mw: got 11, expected at most limi",
         ),
