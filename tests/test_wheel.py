@@ -108,3 +108,15 @@ def test_shipped_files_are_valid_and_named_without_a_path(
 def test_the_console_script_is_installed(installed: Path) -> None:
     script = (installed / "bin" / "labctl").read_text(encoding="utf-8")
     assert "from labctl.cli import main" in script
+
+
+def test_an_editable_install_hides_no_package(tmp_path: Path) -> None:
+    """A folder of data named like a package would be taken for it."""
+    build = (
+        "import os, sys; from hatchling.build import build_editable; "
+        "os.chdir(sys.argv[1]); print(build_editable(sys.argv[2]))"
+    )
+    name = python("-c", build, str(ROOT), str(tmp_path)).split()[-1]
+    with zipfile.ZipFile(tmp_path / name) as archive:
+        tops = {path.split("/")[0] for path in archive.namelist()}
+    assert not tops & {"labctl", "drivers", "protocols", "calibrations"}
