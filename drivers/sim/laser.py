@@ -1,17 +1,73 @@
 """The simulated laser: runs in the guard's process, without torch."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 from typing_extensions import override
 
 from drivers.sim.beam import Beam, BeamState
 from labctl.devices import Clock, Identity, Laser, Settings, Watchdog
-from labctl.errors import DeviceError, OutOfRangeError
+from labctl.errors import (
+    DeviceError,
+    InterlockError,
+    LaserStillOnError,
+    OutOfRangeError,
+)
 
 LONGEST_WATCHDOG_S = 60.0
+# What can break, and what the head then says.
+KINDS: Final = {
+    "trip": "tripped: over-temperature",
+    "interlock": "interlock open",
+    "stuck_on": "emission does not stop",
+}
+_DARKENING: Final = ("trip", "interlock")
+
+
+@dataclass(frozen=True)
+class LaserFault:
+    """Something that breaks in the head, for good.
+
+    Parameters
+    ----------
+    kind
+        One of :data:`KINDS`.
+    at_command
+        At which command since it was opened, counted from 1.
+    after_s
+        After how long a time of emission, by the computer's clock: the light goes
+        off without any command.
+    """
+
+    kind: str
+    at_command: int | None = None
+    after_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            text = f"kind={self.kind!r}, expected one of {', '.join(KINDS)}"
+            raise ValueError(text)
+        given = [at for at in (self.at_command, self.after_s) if at is not None]
+        if len(given) != 1 or not given[0] >= 0:
+            text = f"{self}, expected at_command or after_s, 0 or more"
+            raise ValueError(text)
+
+    def is_due(self, commands: int, lit_s: float) -> bool:
+        """Whether it breaks now.
+
+        Parameters
+        ----------
+        commands
+            Since the laser was opened.
+        lit_s
+            How long it has emitted; negative while it does not.
+        """
+        if self.at_command is not None:
+            return commands >= self.at_command
+        return self.after_s is not None and lit_s >= self.after_s
 
 
 @final
@@ -35,14 +91,18 @@ class SimLaser(Laser, Watchdog):
         Least and greatest power.
     serial
         Serial number that it reports.
+    faults
+        Schedule of what breaks: keys of :class:`LaserFault`.
 
     Raises
     ------
+    TypeError
+        A fault has a key that is not known.
     ValueError
         An option is impossible.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one parameter an option
         self,
         *,
         beam: Path | str,
@@ -51,6 +111,7 @@ class SimLaser(Laser, Watchdog):
         wavelength_nm: float = 780.0,
         power_limits_mw: Sequence[float] = (0.0, 10.0),
         serial: str = "SIM-LASER-1",
+        faults: Sequence[Mapping[str, object]] = (),
     ) -> None:
         if (
             len(power_limits_mw) != 2
@@ -72,6 +133,10 @@ class SimLaser(Laser, Watchdog):
         self._beam: Beam | None = None
         self._setpoint_mw, self._since_s, self._on = 0.0, 0.0, False
         self._watchdog_s, self._due_s = 0.0, 0.0
+        self._faults = [LaserFault(**fault) for fault in faults]  # type: ignore[arg-type]  # checked by itself
+        self._broken: set[str] = set()
+        # Commands since it was opened; when it was lit, by the computer's clock.
+        self._commands, self._lit_s = 0, 0.0
 
     @property
     @override
@@ -106,6 +171,7 @@ class SimLaser(Laser, Watchdog):
             self._beam = Beam.create(self._path)
         except OSError as error:
             raise DeviceError(self._name, "open", f"beam file: {error}") from error
+        self._commands = 0
         self._darken()
 
     def _darken(self) -> None:
@@ -122,9 +188,46 @@ class SimLaser(Laser, Watchdog):
                 power_setpoint_mw=self._setpoint_mw,
                 since_s=self._since_s,
                 power_mw=self._setpoint_mw if self._on else 0.0,
-                watchdog_due_s=self._due_s,
+                watchdog_due_s=self._dark_s(),
             )
         )
+
+    def _dark_s(self) -> float:
+        """When the head goes dark by itself, watchdog or fault; 0 for never."""
+        times = [
+            self._lit_s + fault.after_s
+            for fault in self._faults
+            if self._on and fault.kind in _DARKENING and fault.after_s is not None
+        ]
+        return min([*times, *([self._due_s] if self._due_s else [])], default=0.0)
+
+    def _asked(self, action: str) -> Beam:
+        beam = self._link(action)
+        self._commands += 1
+        self._break()
+        return beam
+
+    def _break(self) -> None:
+        lit_s = time.time() - self._lit_s if self._on else -1.0
+        new = {
+            fault.kind for fault in self._faults if fault.is_due(self._commands, lit_s)
+        } - self._broken
+        self._broken |= new
+        if self._on and new.intersection(_DARKENING):
+            self._on, self._since_s = False, self._time()
+            self._publish()
+
+    def _check_able(self) -> None:
+        if "interlock" in self._broken:
+            text = f"{self._name}: {KINDS['interlock']}, expected closed. Close it."
+            raise InterlockError(text)
+        if "trip" in self._broken:
+            text = f"{KINDS['trip']}. Let it cool, then turn its key off and on."
+            raise DeviceError(self._name, "emission", text)
+
+    def _still_on(self) -> LaserStillOnError:
+        text = f"{self._name}: emission=on, expected off: turn its key by hand."
+        return LaserStillOnError(text)
 
     def _link(self, action: str) -> Beam:
         if self._beam is None:
@@ -135,9 +238,14 @@ class SimLaser(Laser, Watchdog):
     def close(self) -> None:
         if self._beam is None:
             return
-        self._darken()
+        stuck = self._on and "stuck_on" in self._broken
+        if not stuck:
+            self._darken()
         self._beam.close()
-        self._beam = None
+        self._beam, self._on = None, False
+        self._broken.clear()
+        if stuck:
+            raise self._still_on()
 
     @override
     def identity(self) -> Identity:
@@ -156,7 +264,7 @@ class SimLaser(Laser, Watchdog):
 
     @override
     def set_power_mw(self, power_mw: float) -> None:
-        beam = self._link("set power")
+        beam = self._asked("set power")
         low, high = self._limits
         if not low <= power_mw <= high:
             raise OutOfRangeError(self._name, "power_mw", power_mw, low=low, high=high)
@@ -166,18 +274,22 @@ class SimLaser(Laser, Watchdog):
 
     @override
     def setpoint_mw(self) -> float:
-        self._link("read setpoint")
+        self._asked("read setpoint")
         return self._setpoint_mw
 
     @override
     def power_mw(self) -> float:
-        return self._link("read power").read().power_mw
+        return self._asked("read power").read().power_mw
 
     @override
     def emission(self, on: bool) -> None:
-        self._expire(self._link("emission"))
+        self._expire(self._asked("emission"))
+        if on:
+            self._check_able()
+        elif self._on and "stuck_on" in self._broken:
+            raise self._still_on()
         if on != self._on:
-            self._on, self._since_s = on, self._time()
+            self._on, self._since_s, self._lit_s = on, self._time(), time.time()
         if not on:
             self._watchdog_s, self._due_s = 0.0, 0.0
         self._publish()
@@ -201,7 +313,9 @@ class SimLaser(Laser, Watchdog):
 
     @override
     def kick(self) -> None:
-        self._expire(self._link("kick the watchdog"))
+        beam = self._link("kick the watchdog")
+        self._break()
+        self._expire(beam)
         if self._watchdog_s:
             # The computer's time: that is what readers of the beam go by.
             self._due_s = time.time() + self._watchdog_s
@@ -209,9 +323,9 @@ class SimLaser(Laser, Watchdog):
 
     @override
     def is_emitting(self) -> bool:
-        return self._link("read emission").read().emission
+        return self._asked("read emission").read().emission
 
     @override
     def faults(self) -> list[str]:
-        self._link("read faults")
-        return []
+        self._asked("read faults")
+        return [KINDS[kind] for kind in sorted(self._broken)]

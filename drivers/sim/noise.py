@@ -26,6 +26,7 @@ class Stream(IntEnum):
     POINTING_DRIFT = 9
     MEDIUM_DRIFT = 10
     ELEMENT_DRIFT = 11
+    SHUTTER_FAULTS = 12
     # What a specimen is made of; keyed by its device seed.
     SCREENS = 101
     CURVE = 102

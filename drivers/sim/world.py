@@ -130,6 +130,8 @@ class World(devices.World):
         self._shots = self._patterns = self._frames = 0
         self._held: devices.Reading | None = None
         self._last: Shot | None = None
+        # Whether a shutter stands in the beam; without one nothing does.
+        self.blocked = False
         # What a camera that runs freely must do before the panel changes.
         self.before_write: Callable[[], None] | None = None
 
@@ -168,7 +170,8 @@ class World(devices.World):
             state = self._beam.read()
         except (BeamError, OSError) as error:
             raise DeviceError(_NAME, "read the beam", str(error)) from error
-        return state.power_mw if state.emission and state.shutter_open else 0.0
+        lit = state.emission and state.shutter_open and not self.blocked
+        return state.power_mw if lit else 0.0
 
     def restart_patterns(self) -> None:
         """Count patterns from 1 again: the panel was opened."""
@@ -385,6 +388,7 @@ class World(devices.World):
             "frames": self._frames,
             "held_mw": held.value,
             "held_s": held.time_s,
+            "blocked": self.blocked,
             **self._crystal.state(),
         }
 
@@ -397,6 +401,7 @@ class World(devices.World):
         self._frames = int(state["frames"])
         held = devices.Reading(float(state["held_mw"]), float(state["held_s"]))
         self._held = None if math.isnan(held.time_s) else held
+        self.blocked = bool(state["blocked"])
         self._last = None
 
     @override

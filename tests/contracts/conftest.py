@@ -20,10 +20,11 @@ from labctl.devices import (
     Device,
     Laser,
     Meter,
+    Shutter,
     World,
 )
 
-ROLES = ("world", "slm", "laser", "camera", "meter", "sequence", "oracle")
+ROLES = ("world", "slm", "laser", "camera", "meter", "shutter", "sequence", "oracle")
 
 
 @dataclass
@@ -100,10 +101,11 @@ ROWS: dict[str, Callable[[Place], Any]] = {
     "sim.slm": sim_device("sim.slm"),
     "sim.camera": sim_device("sim.camera"),
     "sim.meter": sim_device("sim.meter"),
+    "sim.shutter": sim_device("sim.shutter"),
     "sim.sequence": sim_capability("sim.sequence"),
     "sim.oracle": sim_capability("sim.oracle"),
 }
-DEVICES = ("slm", "laser", "camera", "meter")
+DEVICES = ("slm", "laser", "camera", "meter", "shutter")
 
 
 def of_role(*roles: str) -> list[str]:
@@ -157,6 +159,12 @@ def camera(request: pytest.FixtureRequest, place: Place) -> Camera:
 @pytest.fixture
 def meter(request: pytest.FixtureRequest, place: Place) -> Meter:
     made: Meter = ROWS[request.param](place)
+    return made
+
+
+@pytest.fixture
+def shutter(request: pytest.FixtureRequest, place: Place) -> Shutter:
+    made: Shutter = ROWS[request.param](place)
     return made
 
 

@@ -8,7 +8,12 @@ import pytest
 from drivers.sim.beam import Beam
 from drivers.sim.clock import VirtualClock
 from drivers.sim.laser import SimLaser
-from labctl.errors import DeviceError, OutOfRangeError
+from labctl.errors import (
+    DeviceError,
+    InterlockError,
+    LaserStillOnError,
+    OutOfRangeError,
+)
 
 
 def test_publishes_what_it_does(tmp_path: Path) -> None:
@@ -129,3 +134,77 @@ def test_refuses_an_impossible_watchdog(tmp_path: Path, timeout_s: float) -> Non
         pytest.raises(OutOfRangeError, match="timeout_s"),
     ):
         laser.arm(timeout_s)
+
+
+def broken(path: Path, **fault: object) -> SimLaser:
+    laser = SimLaser(beam=path / "beam", faults=[fault])
+    laser.open()
+    laser.set_power_mw(2.0)
+    return laser
+
+
+def test_a_laser_that_trips_goes_dark_and_stays_so(tmp_path: Path) -> None:
+    laser = broken(tmp_path, kind="trip", at_command=3)
+    laser.emission(on=True)
+    assert not laser.is_emitting()
+    assert laser.faults() == ["tripped: over-temperature"]
+    with Beam.open(tmp_path / "beam") as beam:
+        assert not beam.read().emission
+        with pytest.raises(DeviceError, match="Let it cool"):
+            laser.emission(on=True)
+        assert not beam.read().emission
+    laser.close()
+
+
+def test_an_open_interlock_refuses_emission(tmp_path: Path) -> None:
+    laser = broken(tmp_path, kind="interlock", at_command=1)
+    with pytest.raises(InterlockError, match="interlock open"):
+        laser.emission(on=True)
+    assert not laser.is_emitting()
+    assert laser.faults() == ["interlock open"]
+    laser.close()
+
+
+def test_light_goes_off_in_time_without_any_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    laser = broken(tmp_path, kind="interlock", after_s=5.0)
+    monkeypatch.setattr(time, "time", lambda: now)
+    laser.emission(on=True)
+    with Beam.open(tmp_path / "beam") as beam:
+        assert beam.read().emission
+        monkeypatch.setattr(time, "time", lambda: now + 5.1)
+        assert not beam.read().emission
+        assert not laser.is_emitting()
+        assert laser.faults() == ["interlock open"]
+    laser.close()
+
+
+def test_a_laser_that_does_not_stop_says_so_whoever_asks(tmp_path: Path) -> None:
+    laser = broken(tmp_path, kind="stuck_on", at_command=3)
+    laser.emission(on=True)
+    with pytest.raises(LaserStillOnError, match="turn its key"):
+        laser.emission(on=False)
+    assert laser.is_emitting()
+    with Beam.open(tmp_path / "beam") as beam:
+        with pytest.raises(LaserStillOnError):
+            laser.close()
+        assert beam.read().emission
+    laser.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ({"kind": "burnt", "at_command": 1}, "kind='burnt', expected one of trip"),
+        ({"kind": "trip"}, "expected at_command or after_s"),
+        ({"kind": "trip", "at_command": 1, "after_s": 1.0}, "expected at_command or"),
+        ({"kind": "trip", "at_command": -1}, "0 or more"),
+    ],
+)
+def test_refuses_what_is_no_fault(
+    fault: dict[str, object], text: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        SimLaser(beam=tmp_path / "beam", faults=[fault])
