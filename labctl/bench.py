@@ -9,16 +9,16 @@
 The laser opens first, in the guard's process, so that it is known dark before
 anything else can fail; everything is closed in reverse, dark first, every step
 attempted. Limits of the bench file are checked here and nowhere else: through
-:func:`limit_faults`, by a run before anything opens, and by the two doors
-:meth:`Bench.light` and :meth:`Bench.configure_camera`.
+:func:`limit_faults`, by a run before anything opens, by the two doors
+:meth:`Bench.light` and :meth:`Bench.configure_camera`, and at every sign of life
+(:meth:`Bench.beat`) what only shows in use: the meter and the duty.
+
+A :class:`SafetyError` that leaves the bench latches it (:mod:`labctl.state`).
 """
 
-import json
 import math
 import os
 import shutil
-import socket
-import sys
 import tempfile
 import time
 import uuid
@@ -31,11 +31,10 @@ from types import TracebackType
 from typing import Any, Final, Self, final
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from labctl import calibration, devices, document, registry
+from labctl import calibration, devices, document, registry, state
 from labctl.calibration import (
     BenchFile,
     CalibrationRecord,
@@ -56,9 +55,9 @@ from labctl.errors import (
 from labctl.guard import GuardedLaser, Patience
 
 ENVIRONMENT: Final = "LABCTL_BENCH"
-STATE: Final = "LABCTL_STATE"
 DEFAULT: Final = "sim"
 FOLDER: Final = "calibrations"
+RAMP_STEP_S: Final = 0.02
 SENSOR: Final = ("offset_dn", "dark_e_per_s", "gain_dn_per_e", "read_noise_e")
 
 
@@ -198,15 +197,16 @@ def limit_faults(
     Returns
     -------
     faults
-        One sentence for each value beyond its limit; empty if all is well.
+        One sentence for each value beyond its limit; empty if all is well. The
+        power is judged by its densities as well, where they are limited.
     """
-    wanted = {"power_mw": power_mw, "exposure_s": exposure_s}
     return [
-        f"{key}={value:g}, expected 0 to {getattr(file.limits, key):g} (bench "
-        f"{file.name}). Lower it in the protocol, or raise limits.{key} in the bench "
-        "file."
-        for key, value in wanted.items()
-        if value is not None and not 0 <= value <= getattr(file.limits, key)
+        f"{key}={got:g}, expected 0 to {most:g} (bench {file.name}). Lower "
+        f"{'it' if key in {'power_mw', 'exposure_s'} else 'power_mw'} in the protocol, "
+        f"or raise limits.{key} in the bench file."
+        for key, got, most in file.limits.exceeded(
+            power_mw=power_mw, exposure_s=exposure_s
+        )
     ]
 
 
@@ -239,6 +239,8 @@ class Bench:
         File through which the simulated laser lights the simulated world.
     calibrations
         Records in force, by kind.
+    takeover
+        Sentence about a process that had this bench and died; empty if none did.
     """
 
     source: BenchSource
@@ -255,7 +257,12 @@ class Bench:
     world: devices.World | None = None
     beam: Path | None = None
     calibrations: dict[str, CalibrationRecord] = field(default_factory=dict)
+    takeover: str = field(default="", init=False)
     _oracle: devices.Oracle | None = None
+    _power_mw: float = field(default=0.0, init=False)
+    _lit_since_s: float = field(default=0.0, init=False)
+    _lit_s: float = field(default=0.0, init=False)
+    _metered_s: float = field(default=-math.inf, init=False)
     _opened: dict[str, Device] = field(default_factory=dict, init=False)
     _undo: list[Callable[[], None]] = field(default_factory=list, init=False)
 
@@ -264,11 +271,18 @@ class Bench:
         """Whether the light is simulated."""
         return self.file.simulated
 
+    @property
+    def latch_name(self) -> str:
+        """What a safety stop latches: this bench, or its simulated twin alone."""
+        return _latch_name(self.source, self.file)
+
     def open(self) -> None:
         """Open every device, the laser first and dark; all of them or none.
 
         Raises
         ------
+        LatchedError
+            A safety stop latched this bench; nothing was touched.
         InputError
             Another process has this bench.
         DeviceError
@@ -343,31 +357,75 @@ class Bench:
         LabctlError
             A device refused or failed; the light is off.
         """
-        limit = self.file.limits.power_mw
-        if limit_faults(self.file, power_mw=power_mw):
-            name, source = self.laser.name, "bench file"
-            raise OutOfRangeError(
-                name, "power_mw", power_mw, low=0, high=limit, source=source
-            )
+        self._refuse_beyond(self.laser.name, power_mw=power_mw)
+        start_mw = power_mw
+        if self.file.limits.ramp_mw_per_s is not None:
+            start_mw = self._power_mw or min(self._least_mw(), power_mw)
         try:
-            if self.attenuator is None:
-                self.laser.set_power_mw(power_mw)
+            if self.attenuator is not None:
+                self.attenuator.set_transmission(start_mw / self.file.limits.power_mw)
+                self.laser.set_power_mw(self.file.limits.power_mw)
             else:
-                self.attenuator.set_transmission(power_mw / limit)
-                self.laser.set_power_mw(limit)
+                self.laser.set_power_mw(start_mw)
             self.laser.emission(True)
             if self.shutter is not None:
                 self.shutter.set_open(True)
+            if not self._power_mw:
+                self._lit_since_s = self.clock.now()
+            self._power_mw = power_mw
+            self._ramp(start_mw, power_mw)
         except BaseException as err:
             _add(err, self._blocked())
             raise
 
     def dark(self) -> None:
         """Take the light off the panel, in the way that the bench file names."""
+        if self._power_mw:
+            self._ramp(self._power_mw, min(self._least_mw(), self._power_mw))
+        self._note_dark()
         if self.shutter is not None:
             self.shutter.set_open(False)
         if self.file.dark == "emission_off":
             self.laser.emission(False)
+
+    @contextmanager
+    def dark_after(self) -> Iterator[None]:
+        """Take the light off at the end; a failure does so in every way there is.
+
+        Raises
+        ------
+        SafetyError
+            The guard had stopped the run before it failed: this is why.
+        """
+        try:
+            yield
+        except BaseException as err:
+            failures = self._blocked()
+            stopped = self.laser.stopped()
+            if stopped is None or isinstance(err, SafetyError):
+                _add(err, failures)
+                raise
+            _add(stopped, failures)
+            raise stopped from err
+        self.dark()
+
+    @contextmanager
+    def digital(self, seconds: float) -> Iterator[None]:
+        """Announce work without signs of life; the beam is blocked meanwhile.
+
+        Parameters
+        ----------
+        seconds
+            Longest time that it may take: the guard stops the run after it.
+        """
+        power_mw = self._power_mw
+        if power_mw:
+            self.dark()
+        self.laser.deadline(seconds)
+        yield
+        self.laser.beat()
+        if power_mw:
+            self.light(power_mw)
 
     def configure_camera(
         self,
@@ -397,19 +455,46 @@ class Bench:
         OutOfRangeError
             Beyond the limits of the bench file or the camera; nothing was sent.
         """
-        limit = self.file.limits.exposure_s
-        if limit_faults(self.file, exposure_s=exposure_s):
-            name, source = self.camera.name, "bench file"
-            raise OutOfRangeError(
-                name, "exposure_s", exposure_s, low=0, high=limit, source=source
-            )
+        self._refuse_beyond(self.camera.name, exposure_s=exposure_s)
         return self.camera.configure(
             exposure_s=exposure_s, gain_db=gain_db, region=region
         )
 
     def beat(self) -> None:
-        """Tell the guard that the run is alive: at every shot and every fit step."""
+        """Tell the guard that the run is alive: at every shot and every fit step.
+
+        Looks at the meter, and rests in the dark where the duty asks for it.
+
+        Raises
+        ------
+        SafetyError
+            The guard stopped the run, or the meter is silent, stale or out of
+            range.
+        """
         self.laser.beat()
+        if self._power_mw:
+            self._check_meter()
+            self._rest()
+
+    def judge_saturation(self, pixels: int) -> None:
+        """Stop the run over saturated pixels, where the bench file says so.
+
+        Parameters
+        ----------
+        pixels
+            How many there were in a frame.
+
+        Raises
+        ------
+        SafetyError
+            There are some, and the bench file says stop.
+        """
+        if pixels and self.file.limits.on_saturation == "stop":
+            text = (
+                f"{self.camera.name}: saturated_px={pixels}, expected 0 (bench file: "
+                "on_saturation). Lower the power or the exposure."
+            )
+            raise SafetyError(text)
 
     def identities(self) -> dict[str, Identity]:
         """Who each device says it is, by role."""
@@ -433,6 +518,7 @@ class Bench:
         failures = self._closed()
         if failures:
             worst = _gravest(failures)
+            self._latch(worst)
             raise worst
 
     def __enter__(self) -> Self:
@@ -447,43 +533,186 @@ class Bench:
         if error is None:
             self.close()
         else:
-            _add(error, self._closed())
+            self._close_on(error)
 
     @contextmanager
     def _closing_on_error(self) -> Iterator[None]:
         try:
             yield
         except BaseException as err:
-            _add(err, self._closed())
+            self._close_on(err)
             raise
 
+    def _close_on(self, error: BaseException) -> None:
+        failures = self._closed()
+        for each in (error, *failures):
+            self._latch(each)
+        _add(error, failures)
+
+    def _latch(self, error: BaseException) -> None:
+        if isinstance(error, SafetyError) and error.latches:
+            state.latch(self.latch_name, str(error))
+            error.add_note(
+                "The bench is latched dark. Look at it, then: labctl clear --bench "
+                f"{self.latch_name} --reason TEXT"
+            )
+
+    def _refuse_beyond(
+        self,
+        name: str,
+        *,
+        power_mw: float | None = None,
+        exposure_s: float | None = None,
+    ) -> None:
+        """Refuse what is beyond a limit of the bench file.
+
+        Raises
+        ------
+        OutOfRangeError
+            The first that is.
+        """
+        for key, got, most in self.file.limits.exceeded(
+            power_mw=power_mw, exposure_s=exposure_s
+        ):
+            raise OutOfRangeError(name, key, got, low=0, high=most, source="bench file")
+
+    def _least_mw(self) -> float:
+        if self.attenuator is None:
+            return self.laser.power_limits_mw[0]
+        least, _ = self.attenuator.transmission_limits
+        return least * self.file.limits.power_mw
+
+    def _set_power(self, power_mw: float) -> None:
+        if self.attenuator is None:
+            self.laser.set_power_mw(power_mw)
+        else:
+            self.attenuator.set_transmission(power_mw / self.file.limits.power_mw)
+
+    def _ramp(self, start_mw: float, target_mw: float) -> None:
+        rate = self.file.limits.ramp_mw_per_s
+        if rate is None or start_mw == target_mw:
+            return
+        steps = math.ceil(abs(target_mw - start_mw) / (rate * RAMP_STEP_S))
+        for step in range(1, steps + 1):
+            self.clock.sleep(RAMP_STEP_S)
+            self._set_power(start_mw + (target_mw - start_mw) * step / steps)
+
+    def _note_dark(self) -> None:
+        if self._power_mw:
+            self._lit_s += self.clock.now() - self._lit_since_s
+        self._power_mw = 0.0
+
+    def _check_meter(self) -> None:
+        """Read the meter, not more often than it is worth.
+
+        Raises
+        ------
+        SafetyError
+            It is silent, stale or out of range.
+        """
+        limits, now = self.file.limits.meter, self.clock.now()
+        if limits is None or self.meter is None:
+            return
+        if now - self._metered_s < limits.oldest_s / 4:
+            return
+        self._metered_s = now
+        name = self.meter.name
+        try:
+            reading = self.meter.reading()
+        except DeviceError as err:
+            text = f"{name}: no reading ({err}), expected one. Look at the meter."
+            raise SafetyError(text) from err
+        age_s = self.clock.now() - reading.time_s
+        if not age_s <= limits.oldest_s:
+            text = (
+                f"{name}: reading is {age_s:.3g} s old, expected at most "
+                f"{limits.oldest_s:g} s (bench file): stale counts as unsafe. Look at "
+                "the meter."
+            )
+            raise SafetyError(text)
+        if not limits.low <= reading.value <= limits.high:
+            text = (
+                f"{name}: reading={reading.value:g} {self.meter.unit}, expected "
+                f"{limits.low:g} to {limits.high:g} (bench file). Look at laser and "
+                "beam path."
+            )
+            raise SafetyError(text)
+
+    def _rest(self) -> None:
+        limits = self.file.limits
+        if limits.duty is None:
+            return
+        lit_s = self._lit_s + self.clock.now() - self._lit_since_s
+        if lit_s < limits.duty * limits.duty_window_s:
+            return
+        # So long in the dark after so long a light: no window has more than its share.
+        pause_s = (1 - limits.duty) * limits.duty_window_s
+        with self.digital(pause_s + self.file.heartbeat_s):
+            self.clock.sleep(pause_s)
+        self._lit_s = 0.0
+        self._metered_s = self.clock.now()  # what it held before the pause is old
+
     def _take(self) -> None:
+        self._own()
+        for role in ("laser", "slm", "camera", "meter", "shutter", "attenuator"):
+            device: Device | None = getattr(self, role)
+            if device is not None:
+                self._undo.append(device.close)
+                device.open()
+                self._opened[role] = device
+                self._compare_serial(role, device)
+        self._compare_pulses()
+        if self.notice:
+            self.calibrations = _given(self)
+        self._compare_records()
+
+    def _own(self) -> None:
+        """Take the bench, or make the folder of a simulated one.
+
+        Raises
+        ------
+        LatchedError
+            It is latched.
+        """
+        latched = state.latched(self.latch_name)
+        if latched is not None:
+            raise latched.error()
         if self.beam is None or self.world is None:
-            self._undo.append(_lock(self.file.name).release)
+            owned = state.Ownership(self.file.name)
+            self._undo.append(owned.release)
+            if owned.stale is not None:
+                self.takeover = (
+                    f"bench {self.file.name}: {owned.stale} had it and died without "
+                    "giving it back. Its lock was free and is taken over."
+                )
         else:
             folder = self.beam.parent
             folder.mkdir(mode=0o700)
             self._undo.append(lambda: shutil.rmtree(folder))
             # The world has the beam mapped, and on Windows a mapped file stays.
             self._undo.append(self.world.close)
-        for role in ("laser", "slm", "camera", "meter", "shutter", "attenuator"):
-            device: Device | None = getattr(self, role)
-            if device is None:
-                continue
-            self._undo.append(device.close)
-            device.open()
-            self._opened[role] = device
-            wanted = getattr(self.file.devices, role).serial
-            serial = device.identity().serial
-            if wanted is not None and serial != wanted:
+
+    def _compare_serial(self, role: str, device: Device) -> None:
+        wanted = getattr(self.file.devices, role).serial
+        serial = device.identity().serial
+        if wanted is not None and serial != wanted:
+            text = (
+                f"serial={serial or 'none'}, expected {wanted} (bench file). "
+                "Connect that device, or correct the bench file."
+            )
+            raise _OtherDeviceError(role, "open", text)
+
+    def _compare_pulses(self) -> None:
+        # A lower rate or a shorter pulse makes a density greater than was checked.
+        limits = self.file.limits
+        for key in ("repetition_rate_hz", "pulse_width_fs"):
+            got, least = getattr(self.laser, key), getattr(limits, key)
+            if got is not None and least is not None and got < 0.999 * least:
                 text = (
-                    f"serial={serial or 'none'}, expected {wanted} (bench file). "
-                    "Connect that device, or correct the bench file."
+                    f"{key}={got:g}, expected at least {least:g}, for which limits "
+                    f"were checked (bench file). Correct limits.{key}."
                 )
-                raise _OtherDeviceError(role, "open", text)
-        if self.notice:
-            self.calibrations = _given(self)
-        self._compare_records()
+                raise DeviceError(self.laser.name, "open", text)
 
     def _compare_records(self) -> None:
         found = {role: who.serial for role, who in self.identities().items()}
@@ -500,6 +729,7 @@ class Bench:
         # A stop does both, whatever the bench file calls dark; the shutter first,
         # which is quick, while a laser may take its time.
         failures: list[BaseException] = []
+        self._note_dark()
         shutter = self.shutter
         if shutter is not None and "shutter" in self._opened:
             _attempt(lambda: shutter.set_open(False), failures)
@@ -537,7 +767,7 @@ def construct(source: BenchSource, *, seed: int = 0, simulate: bool = False) -> 
     InputError
         A driver or its options are refused.
     """
-    order = _Order(source, source.file, "", seed, Patience())
+    order = _Order(source, source.file, "", seed, None)
     if simulate and not source.file.simulated:
         order = _twin(order, "because --simulate was given")
     return _assembled(order)
@@ -562,7 +792,7 @@ def open(
         Open the simulated twin instead of the devices.
     patience
         How long the guard waits for the laser and for the run; None for its
-        defaults, which ask for no heartbeat.
+        defaults, with the heartbeat that the bench file asks for.
 
     Returns
     -------
@@ -577,7 +807,7 @@ def open(
     DeviceError
         A device does not answer, and the bench file names no fallback.
     """
-    order = _Order(source, source.file, "", seed, patience or Patience())
+    order = _Order(source, source.file, "", seed, patience)
     if simulate and not source.file.simulated:
         bench = _assembled(_twin(order, "because --simulate was given"))
         bench.open()
@@ -595,27 +825,6 @@ def open(
     return bench
 
 
-def state_folder() -> Path:
-    """Where locks lie: LABCTL_STATE, else the state folder of this user.
-
-    Returns
-    -------
-    folder
-        A folder that may not be there yet.
-    """
-    named = os.environ.get(STATE, "")
-    if named:
-        return Path(named)
-    if sys.platform == "win32":
-        home = Path(os.environ.get("LOCALAPPDATA", Path.home()))
-    elif sys.platform == "darwin":
-        home = Path.home() / "Library" / "Application Support"
-    else:
-        state = os.environ.get("XDG_STATE_HOME", "")
-        home = Path(state) if state else Path.home() / ".local" / "state"
-    return home / "labctl"
-
-
 class _OtherDeviceError(DeviceError):
     """The device that answers is not the one that the bench file names."""
 
@@ -628,7 +837,12 @@ class _Order:
     file: BenchFile
     notice: str
     seed: int
-    patience: Patience
+    patience: Patience | None
+
+
+def _latch_name(source: BenchSource, file: BenchFile) -> str:
+    is_twin = file.simulated and not source.file.simulated
+    return f"{file.name}-twin" if is_twin else file.name
 
 
 def _assembled(order: _Order) -> Bench:
@@ -667,7 +881,12 @@ def _assembled(order: _Order) -> Bench:
     laser = file.devices.laser
     registry.load(laser.driver)  # refused here, before a guard is started
     guarded = GuardedLaser(
-        "laser", laser.driver, laser.options, beam=beam, patience=order.patience
+        "laser",
+        laser.driver,
+        laser.options,
+        beam=beam,
+        patience=order.patience or Patience(heartbeat_s=file.heartbeat_s),
+        bench=_latch_name(order.source, file),
     )
     return Bench(
         source=order.source,
@@ -762,31 +981,6 @@ def _given(bench: Bench) -> dict[str, CalibrationRecord]:
         )
         for each in values
     }
-
-
-def _lock(name: str) -> FileLock:
-    folder = state_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    lock, owner = FileLock(folder / f"{name}.lock"), folder / f"{name}.owner.json"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        text = (
-            f"bench {name}: lock={lock.lock_file} is held by {_owner(owner)}, expected "
-            "it free: one run at a time. Wait for that run, or end it."
-        )
-        raise InputError(text) from None
-    mine = {"pid": os.getpid(), "host": socket.gethostname()}
-    owner.write_text(json.dumps(mine), encoding="utf-8")
-    return lock
-
-
-def _owner(path: Path) -> str:
-    try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {owner['pid']} on {owner['host']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it is about to be written
-        return "another process"
 
 
 def _attempt(step: Callable[[], object], failures: list[BaseException]) -> None:

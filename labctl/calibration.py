@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
@@ -75,8 +76,33 @@ class Devices(Schema):
     attenuator: DriverEntry | None = None
 
 
+class MeterLimits(Schema):
+    """What the meter must show while the laser emits; else the run stops, dark.
+
+    Parameters
+    ----------
+    low, high
+        Range of its readings, in the meter's unit.
+    oldest_s
+        Greatest age of a reading: an older one counts as unsafe.
+    """
+
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+    oldest_s: Positive
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.low >= self.high:
+            text = f"got {self.high:g}, expected more than low={self.low:g}. Swap them."
+            raise wrong(("high", text))
+        return self
+
+
 class Limits(Schema):
     """What no protocol may exceed.
+
+    Densities are those in the middle of a Gaussian beam: twice the mean.
 
     Parameters
     ----------
@@ -84,10 +110,121 @@ class Limits(Schema):
         Greatest laser power.
     exposure_s
         Greatest exposure time.
+    heartbeat_s
+        The laser is dark so long after the last sign of life of the run; none is 2 s
+        on a real bench, and 5 s where the run has to compute the light as well.
+    beam_diameter_um
+        Diameter of the beam at the part that bears least, at exp(-2) of the
+        intensity.
+    repetition_rate_hz, pulse_width_fs
+        Of a pulsed laser. A laser that reports a lower rate or a shorter pulse is
+        refused.
+    power_density_mw_per_mm2
+        Greatest mean power density; needs beam_diameter_um.
+    fluence_uj_per_mm2
+        Greatest energy density of a pulse; needs repetition_rate_hz as well.
+    pulse_density_w_per_mm2
+        Greatest power density within a pulse; needs pulse_width_fs as well.
+    ramp_mw_per_s
+        Fastest change of power, up and down; none for at once.
+    duty
+        Greatest share of the time that the beam is open: a run rests in the dark
+        in between, to within one batch of exposures.
+    duty_window_s
+        Time over which that share is taken.
+    meter
+        Range and greatest age of the meter's readings.
+    on_saturation
+        Whether saturated pixels warn, or stop the run and leave the bench dark.
     """
 
     power_mw: Positive
     exposure_s: Positive
+    heartbeat_s: Annotated[float, Field(gt=0, le=5)] | None = None
+    beam_diameter_um: Positive | None = None
+    repetition_rate_hz: Positive | None = None
+    pulse_width_fs: Positive | None = None
+    power_density_mw_per_mm2: Positive | None = None
+    fluence_uj_per_mm2: Positive | None = None
+    pulse_density_w_per_mm2: Positive | None = None
+    ramp_mw_per_s: Positive | None = None
+    duty: Annotated[float, Field(gt=0, lt=1)] | None = None
+    duty_window_s: Annotated[float, Field(gt=0, le=300)] = 60.0
+    meter: MeterLimits | None = None
+    on_saturation: Literal["warn", "stop"] = "warn"
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        beam = ("beam_diameter_um",)
+        pulses = (*beam, "repetition_rate_hz")
+        needs = {
+            "power_density_mw_per_mm2": beam,
+            "fluence_uj_per_mm2": pulses,
+            "pulse_density_w_per_mm2": (*pulses, "pulse_width_fs"),
+        }
+        faults = [
+            (key, f"cannot be checked, expected {other} beside it. Add limits.{other}.")
+            for key, others in needs.items()
+            for other in others
+            if getattr(self, key) is not None and getattr(self, other) is None
+        ]
+        if faults:
+            raise wrong(*faults)
+        return self
+
+    def densities(self, power_mw: float) -> dict[str, float]:
+        """Densities of a power, of those that are limited.
+
+        Parameters
+        ----------
+        power_mw
+            Mean power of the laser.
+
+        Returns
+        -------
+        densities
+            By the name of their limit.
+        """
+        found: dict[str, float] = {}
+        if self.beam_diameter_um is None:
+            return found
+        area_mm2 = math.pi * (self.beam_diameter_um / 1000) ** 2 / 8
+        found["power_density_mw_per_mm2"] = power_mw / area_mm2
+        if self.repetition_rate_hz is not None:
+            pulse_mj = power_mw / self.repetition_rate_hz
+            found["fluence_uj_per_mm2"] = 1000 * pulse_mj / area_mm2
+            if self.pulse_width_fs is not None:
+                pulse_w = 1e-3 * pulse_mj / (1e-15 * self.pulse_width_fs)
+                found["pulse_density_w_per_mm2"] = pulse_w / area_mm2
+        return {
+            key: got for key, got in found.items() if getattr(self, key) is not None
+        }
+
+    def exceeded(
+        self, *, power_mw: float | None = None, exposure_s: float | None = None
+    ) -> list[tuple[str, float, float]]:
+        """Compare values with the limits.
+
+        Parameters
+        ----------
+        power_mw, exposure_s
+            What is wanted; None is not checked.
+
+        Returns
+        -------
+        exceeded
+            Name, value and limit of each that is beyond; empty if all is well.
+        """
+        wanted: dict[str, float] = {}
+        if power_mw is not None:
+            wanted = {"power_mw": power_mw, **self.densities(power_mw)}
+        if exposure_s is not None:
+            wanted["exposure_s"] = exposure_s
+        return [
+            (key, got, getattr(self, key))
+            for key, got in wanted.items()
+            if not 0 <= got <= getattr(self, key)
+        ]
 
 
 class ReservoirEntry(Schema):
@@ -194,6 +331,11 @@ class BenchFile(Schema):
     fallback: Literal["sim"] | None = None
 
     @property
+    def heartbeat_s(self) -> float:
+        """The laser is dark so long after the last sign of life of the run."""
+        return self.limits.heartbeat_s or (5.0 if self.simulated else 2.0)
+
+    @property
     def simulated(self) -> bool:
         """Whether the light of this bench is simulated."""
         return self.world is not None
@@ -211,11 +353,16 @@ class BenchFile(Schema):
             text = "only simulated light has one, expected a world. Remove oracle."
             faults.append(("oracle", text))
         faults += self._looks_elsewhere()
-        for key in ("power_mw", "exposure_s"):
-            got, most = getattr(self.reservoir, key), getattr(self.limits, key)
-            if got > most:
-                text = f"got {got:g}, expected at most limits.{key}={most:g}. Lower it."
-                faults.append((f"reservoir.{key}", text))
+        faults += self._excess()
+        if self.limits.exposure_s > self.heartbeat_s / 2:
+            text = (
+                f"got {self.limits.exposure_s:g}, expected at most half of heartbeat_s="
+                f"{self.heartbeat_s:g}: a run says nothing while it exposes. Lower it."
+            )
+            faults.append(("limits.exposure_s", text))
+        if self.limits.meter is not None and self.devices.meter is None:
+            text = "there is no meter to read, expected one under devices. Add it."
+            faults.append(("limits.meter", text))
         if faults:
             raise wrong(*faults)
         return self
@@ -231,6 +378,18 @@ class BenchFile(Schema):
             "Change either."
         )
         return [("view", text)]
+
+    def _excess(self) -> list[tuple[str, str]]:
+        faults = []
+        entry = self.reservoir
+        for key, got, most in self.limits.exceeded(
+            power_mw=entry.power_mw, exposure_s=entry.exposure_s
+        ):
+            at = key if hasattr(entry, key) else "power_mw"
+            given = "" if at == key else f"{entry.power_mw:g}, which is {key}="
+            text = f"got {given}{got:g}, expected at most limits.{key}={most:g}. "
+            faults.append((f"reservoir.{at}", text + "Lower it."))
+        return faults
 
 
 class ArrayFile(Schema):

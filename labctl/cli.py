@@ -5,6 +5,7 @@ need them, so that ``labctl --help`` answers at once.
 """
 
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -233,7 +234,57 @@ def report(
         typer.echo(f"report: {written}")
 
 
+@app.command()
+def dark(*, bench: BenchOption = None, json_wanted: JsonOption = False) -> None:
+    """Make a bench dark now, also during a run, and keep it so until labctl clear."""
+    with _answering(json_wanted) as answer:
+        from labctl import bench as benches  # noqa: PLC0415 - help is quick
+        from labctl import stop  # noqa: PLC0415
+
+        name, reason = benches.choose(None, bench)
+        typer.echo(f"bench: {name} ({reason})")
+        stopped = stop.dark(benches.load(name))
+        answer.content.update(stopped.as_json())
+        typer.echo(stopped.text())
+
+
+@app.command()
+def clear(
+    *,
+    bench: BenchOption = None,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why it is safe again.")
+    ],
+    json_wanted: JsonOption = False,
+) -> None:
+    """Lift the latch that a safety stop or labctl dark left on a bench."""
+    with _answering(json_wanted) as answer:
+        from labctl import bench as benches  # noqa: PLC0415 - help is quick
+        from labctl import stop  # noqa: PLC0415
+
+        name, why = benches.choose(None, bench)
+        typer.echo(f"bench: {name} ({why})")
+        latch = stop.clear(benches.load(name), reason)
+        answer.content.update({"bench": latch.bench, "cleared": latch.why})
+        typer.echo(f"cleared: latched since {latch.when} by {latch.who}: {latch.why}")
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    """End the run in order, as Ctrl-C does.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Always.
+    """
+    del frame
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _interrupt)
     app()
     sys.exit(0)

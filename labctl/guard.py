@@ -8,12 +8,16 @@
     GuardedLaser.emission -->    {"id": 2, "call": "emission", "args": [true]}
                           <--    {"id": 2, "error": {"type", "message", "fields"}}
     GuardedLaser.beat     -->    {"call": "beat"}                              no answer
+    GuardedLaser.deadline -->    {"call": "deadline", "seconds": 30}           no answer
+                          <--    {"id": 0, "error": {...}}  stopped, and nobody asked
 
 The guard goes dark and ends when the pipe from the run closes (the run returned,
 raised, was killed), when its parent is another process than the one that started
 it, on a signal, and on an error of its own. A laser call that does not return in
-time, or a heartbeat that stops while the laser emits, makes it dark as well; it
-then refuses emission until the bench is opened again.
+time, a heartbeat that stops while the laser emits, and a latch on the bench
+(:mod:`labctl.state`) make it dark as well; it then refuses emission until the bench
+is opened again. Where the laser has a watchdog of its own, the guard kicks it for
+as long as it may be lit, so that a frozen guard ends dark too.
 
 It runs ``python -m labctl.guard`` in its own process group, so a Ctrl-C meant for
 the run does not reach it, and it imports neither torch nor h5py nor pydantic. Its
@@ -21,6 +25,7 @@ timers use real time on every bench.
 """
 
 import json
+import math
 import os
 import queue
 import signal
@@ -39,19 +44,23 @@ from typing import IO, Any, Final, NoReturn, final
 
 from typing_extensions import override
 
-from labctl import errors, registry
-from labctl.devices import Identity, Laser, Settings
+from labctl import errors, registry, state
+from labctl.devices import Identity, Laser, Settings, Watchdog
 from labctl.errors import (
     DeviceError,
     DeviceTimeoutError,
     InputError,
     LabctlError,
     SafetyError,
+    SilentRunError,
 )
 
 BEAT_LIMIT_S: Final = 5.0  # a bench may ask for less, never for more
 DARK_S: Final = 1.0  # patience with a call that makes dark: half of the 2 s promised
 TICK_S: Final = 0.1  # how often the timers are looked at
+# The guard acts before the promised time is over: the rest is for the laser's call.
+ACT_AT: Final = 0.75
+LONGEST_SILENCE_S: Final = 600.0  # of a digital phase that was announced, in the dark
 MARGIN_S: Final = 5.0  # the guard's own deadline comes first, then its try at dark
 CALLS: Final = frozenset({"emission", "faults", "is_emitting", "power_mw"}) | {
     "set_power_mw",
@@ -71,8 +80,8 @@ class Patience:
     call_s
         Until a laser call returns; heads that delay emission by law need 5 s.
     heartbeat_s
-        Greatest silence of the run while the laser emits, at most 5 s; None
-        asks for no heartbeat.
+        The laser is dark so long after the last sign of life of the run, at most
+        5 s; the guard acts after three quarters of it. None asks for none.
     """
 
     start_s: float = 30.0
@@ -87,6 +96,11 @@ class Patience:
                 f"{BEAT_LIMIT_S:g}. Lower it."
             )
             raise InputError(text)
+
+    @property
+    def silence_s(self) -> float:
+        """Silence while the laser emits at which the guard acts."""
+        return math.inf if self.heartbeat_s is None else ACT_AT * self.heartbeat_s
 
 
 @final
@@ -105,6 +119,8 @@ class GuardedLaser(Laser):
         File that a simulated laser publishes its state in; None for a real one.
     patience
         How long to wait for what; None for the defaults.
+    bench
+        Name of the bench whose latch is obeyed; None for no bench.
     """
 
     def __init__(
@@ -115,6 +131,7 @@ class GuardedLaser(Laser):
         *,
         beam: Path | None = None,
         patience: Patience | None = None,
+        bench: str | None = None,
     ) -> None:
         self._name = name
         self._patience = patience or Patience()
@@ -124,9 +141,11 @@ class GuardedLaser(Laser):
             "options": dict(options),
             "beam": None if beam is None else str(beam),
             "patience": asdict(self._patience),
+            "bench": bench,
         }
         self._link: _Link | None = None
         self._facts: dict[str, Any] = {}
+        self._stopped: SafetyError | None = None
 
     @property
     @override
@@ -155,7 +174,7 @@ class GuardedLaser(Laser):
             if isinstance(err, _GuardGoneError):
                 raise DeviceError(self._name, "open", str(err)) from None
             raise
-        self._link, self._facts = link, facts
+        self._link, self._facts, self._stopped = link, facts, None
 
     @override
     def close(self) -> None:
@@ -226,11 +245,54 @@ class GuardedLaser(Laser):
         return [str(fault) for fault in self._call("faults")]
 
     def beat(self) -> None:
-        """Tell the guard that the run is alive; any call does so as well."""
+        """Tell the guard that the run is alive; any call does so as well.
+
+        Raises
+        ------
+        SafetyError
+            The guard has made the laser dark meanwhile.
+        DeviceError
+            The guard is gone.
+        """
+        self._tell("beat", {"call": "beat"})
+        stopped = self.stopped()
+        if stopped is not None:
+            raise stopped
+
+    def deadline(self, seconds: float) -> None:
+        """Announce a digital phase without signs of life.
+
+        The beam has to be blocked meanwhile; the next sign of life ends it.
+
+        Parameters
+        ----------
+        seconds
+            Greatest length of it.
+
+        Raises
+        ------
+        ValueError
+            Longer than the guard accepts.
+        """
+        if not 0 < seconds <= LONGEST_SILENCE_S:
+            text = (
+                f"{self._name}: deadline seconds={seconds}, expected more than 0 and "
+                f"at most {LONGEST_SILENCE_S:g}. Beat in between."
+            )
+            raise ValueError(text)
+        self._tell("deadline", {"call": "deadline", "seconds": seconds})
+
+    def stopped(self) -> SafetyError | None:
+        """Tell why the guard made the laser dark without being asked, if it did."""
+        if self._link is not None:
+            self._stopped = self._stopped or self._link.stopped()
+        return self._stopped
+
+    def _tell(self, action: str, message: Mapping[str, Any]) -> None:
         try:
-            self._linked("beat").send({"call": "beat"})
+            self._linked(action).send(message)
         except _GuardGoneError as err:
-            self._lost("beat", err)
+            self._lost(action, err)
 
     def _linked(self, action: str) -> "_Link":
         if self._link is None:
@@ -282,6 +344,7 @@ class _Link:
         self.process = _spawn(self._stderr)
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._asked = 0
+        self._stopped: SafetyError | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -331,8 +394,17 @@ class _Link:
 
     def _read(self) -> None:
         for line in _pipe(self.process.stdout):
-            self._answers.put(line)
+            answer = json.loads(line)
+            if answer["id"] == 0:
+                error = _unpacked(answer["error"])
+                self._stopped = error if isinstance(error, SafetyError) else None
+            else:
+                self._answers.put(line)
         self._answers.put(b"")
+
+    def stopped(self) -> SafetyError | None:
+        """Why the guard made dark by itself; every other line waits for its ask."""
+        return self._stopped
 
     def _obituary(self) -> str:
         try:
@@ -430,6 +502,11 @@ class _Pending:
     future: Future[Any]
     due: float
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether the run waits for it; a kick is the guard's own."""
+        return self.number > 0
+
     def is_emission(self, *, on: bool) -> bool:
         return self.action == "emission" and self.args == [on]
 
@@ -443,14 +520,19 @@ class _Guard:
         self._events: queue.SimpleQueue[_Heard | _Done | _Stop] = queue.SimpleQueue()
         self._lane = ThreadPoolExecutor(1)
         self._laser: Laser | None = None
+        self._watchdog: Watchdog | None = None
         self._name = "laser"
         self._patience = Patience()
         self._parent = os.getppid()
         self._waiting: deque[dict[str, Any]] = deque()
         self._pending: _Pending | None = None
         self._heard_s = time.monotonic()
+        self._quiet_until_s = 0.0
+        self._kicked_s = 0.0
         self._lit = False
-        self._refusal = ""
+        self._refused: SafetyError | None = None
+        self._bench: str | None = None
+        self._presence: state.Presence | None = None
         self._running = True
 
     def run(self) -> int:
@@ -488,7 +570,7 @@ class _Guard:
         elif isinstance(event, _Done):
             self._finish(event.future)
         elif event.line:
-            self._heard_s = time.monotonic()
+            self._heard_s, self._quiet_until_s = time.monotonic(), 0.0
             self._take(json.loads(event.line))
         else:
             self._running = False
@@ -496,6 +578,10 @@ class _Guard:
 
     def _take(self, message: dict[str, Any]) -> None:
         if message["call"] == "beat":
+            return
+        if message["call"] == "deadline":
+            seconds = min(float(message["seconds"]), LONGEST_SILENCE_S)
+            self._quiet_until_s = self._heard_s + seconds
             return
         # A run that was interrupted while it waited may ask again before the
         # answer is there: one call at a time, in order.
@@ -519,25 +605,66 @@ class _Guard:
             raise DeviceError(self._name, action, "is not open. Open the bench first.")
         elif action == "close":
             function = self._laser.close
+        elif action == "emission" and args == [True]:
+            function = self._lighting(self._laser)
         elif action in CALLS:
-            self._refuse(action, args)
             function = getattr(self._laser, action)
         else:
             raise DeviceError(self._name, action, "is no call of a laser.")
         future = self._lane.submit(_plain, function, args)
         due = time.monotonic() + patience_s
         self._pending = _Pending(number, action, args, future, due)
-        if self._pending.is_emission(on=True):
-            self._lit = True  # from now on, not from the answer on
         future.add_done_callback(lambda done: self._events.put(_Done(done)))
 
-    def _refuse(self, action: str, args: list[Any]) -> None:
-        if self._refusal and action == "emission" and args == [True]:
-            text = (
-                f"{self._name}: emission=on is refused: {self._refusal}. "
-                "Find out why, then open the bench again."
-            )
-            raise SafetyError(text)
+    def _lighting(self, laser: Laser) -> Callable[[bool], None]:
+        """Get ready for emission: lit from now on, not from the answer on.
+
+        Raises
+        ------
+        SafetyError
+            It is refused.
+        """
+        if self._refused is not None:
+            raise self._refused
+        was_lit = self._lit
+        self._set_lit(on=True)
+        # After it was told that the laser may be lit: whoever sets a latch later waits
+        # for this guard, whoever set it before is seen here.
+        latched = self._latch()
+        if latched is not None:
+            self._set_lit(on=was_lit)
+            raise latched
+        watchdog, timeout_s = self._watchdog, self._patience.heartbeat_s
+        self._kicked_s = time.monotonic()
+
+        def light(on: bool) -> None:
+            laser.emission(on)
+            if watchdog is not None and timeout_s is not None:
+                watchdog.arm(timeout_s)
+
+        return light
+
+    def _latch(self) -> SafetyError | None:
+        found = None if self._bench is None else state.latched(self._bench)
+        return None if found is None else found.error()
+
+    def _set_lit(self, *, on: bool) -> None:
+        self._lit = on
+        if self._presence is not None:
+            self._presence.tell(dark=not on)
+
+    def _refuse(self, error: SafetyError) -> None:
+        """Go dark, refuse emission from now on, and tell a run that did not ask."""
+        self._refused = error
+        self._dark(str(error))
+        self._send({"id": 0, "error": _packed(error)})
+
+    def _spoil(self, why: str) -> None:
+        text = (
+            f"{self._name}: emission=on is refused: {why}. "
+            "Find out why, then open the bench again."
+        )
+        self._refused = SafetyError(text)
 
     def _open(self, order: dict[str, Any]) -> dict[str, Any]:
         self._name = order["name"]
@@ -549,7 +676,13 @@ class _Guard:
             order["driver"], where="devices.laser", role=Laser, arguments=arguments
         )
         self._laser = laser
+        self._watchdog = laser if isinstance(laser, Watchdog) else None
+        if order["bench"] is not None:
+            self._bench = order["bench"]
+            self._presence = state.Presence(order["bench"])
         laser.open()
+        if self._presence is not None:
+            self._presence.tell(dark=True)
         return {
             "identity": asdict(laser.identity()),
             "wavelength_nm": laser.wavelength_nm,
@@ -564,49 +697,93 @@ class _Guard:
             self._dark("a call returned after it was given up")
             return
         self._pending = None
-        self._heard_s = time.monotonic()
+        if pending.is_asked:
+            self._heard_s = time.monotonic()
         error = future.exception()
-        if error is None:
-            if pending.action == "close" or pending.is_emission(on=False):
-                self._lit = False
-            self._send({"id": pending.number, "result": future.result()})
+        if error is not None:
+            answer = {"id": pending.number, "error": self._reported(pending, error)}
         else:
-            self._send({"id": pending.number, "error": self._reported(pending, error)})
+            if pending.action == "close" or pending.is_emission(on=False):
+                self._set_lit(on=False)
+            answer = {"id": pending.number, "result": future.result()}
+        if pending.is_asked:
+            self._send(answer)
         self._next()
 
     def _reported(self, pending: _Pending, error: BaseException) -> dict[str, Any]:
         if isinstance(error, LabctlError):
             return _packed(error)
         # The driver is at fault: what the laser does now is not known.
-        self._refusal = f"its driver failed with {type(error).__name__}"
-        dark = self._dark(self._refusal)
+        why = f"its driver failed with {type(error).__name__}"
+        self._spoil(why)
+        dark = self._dark(why)
         trace = "".join(traceback.format_exception(error))
         text = f"its driver failed; {_state(dark=dark)}. Report this:\n{trace}"
         return _packed(DeviceError(self._name, pending.action, text))
 
     def _watch(self) -> None:
         now = time.monotonic()
-        beat = self._patience.heartbeat_s
         if os.getppid() != self._parent:
             _say("the run is gone")
             self._running = False
-        elif self._pending is not None:  # its deadline rules, the run waits for it
-            if now > self._pending.due:
+            return
+        if self._pending is not None and now > self._due(self._pending):
+            self._give_up(self._pending)
+        if self._refused is None:
+            self._look(now)
+        if self._lit and self._pending is None:
+            self._kick(now)
+
+    def _due(self, pending: _Pending) -> float:
+        # While it emits, a call that hangs is as bad as a run that does. A head that
+        # is told to emit may take its time: by law some wait for seconds.
+        if not self._lit or pending.is_emission(on=True):
+            return pending.due
+        return min(pending.due, self._heard_s + self._patience.silence_s)
+
+    def _look(self, now: float) -> None:
+        latched = self._latch()
+        if latched is not None:
+            if self._pending is not None:
                 self._give_up(self._pending)
-        elif self._lit and beat is not None and now - self._heard_s > beat:
-            self._refusal = f"the run was silent for more than heartbeat_s={beat:g}"
-            self._dark(self._refusal)
+            self._refuse(latched)
+        elif self._pending is None and self._is_silent(now):
+            beat = self._patience.heartbeat_s
+            text = (
+                f"{self._name}: the run was silent for more than heartbeat_s={beat:g} "
+                "(bench file), or than it had announced; the laser was made dark. "
+                "Nothing is wrong with the bench: run again, or resume."
+            )
+            self._refuse(SilentRunError(text))
+
+    def _is_silent(self, now: float) -> bool:
+        if self._quiet_until_s:
+            return now > self._quiet_until_s
+        return self._lit and now - self._heard_s > self._patience.silence_s
+
+    def _kick(self, now: float) -> None:
+        if (
+            self._watchdog is None
+            or now - self._kicked_s < self._patience.silence_s / 4
+        ):
+            return
+        self._kicked_s = now
+        future = self._lane.submit(self._watchdog.kick)
+        self._pending = _Pending(0, "kick", [], future, now + self._patience.call_s)
+        future.add_done_callback(lambda done: self._events.put(_Done(done)))
 
     def _give_up(self, pending: _Pending) -> None:
         self._pending = None
-        self._refusal = f"{pending.action} did not return in time"
+        why = f"{pending.action} did not return in time"
+        self._spoil(why)
         self._lane = ThreadPoolExecutor(1)  # the old one is stuck
-        dark = self._dark(self._refusal)
+        dark = self._dark(why)
         text = (
             f"no answer in time; {_state(dark=dark)}. Close the bench, check the laser."
         )
         error = _packed(DeviceTimeoutError(self._name, pending.action, text))
-        self._send({"id": pending.number, "error": error})
+        if pending.is_asked:
+            self._send({"id": pending.number, "error": error})
         self._next()
 
     def _dark(self, why: str) -> bool:
@@ -615,7 +792,9 @@ class _Guard:
         _say(f"dark: {why}")
         dark = self._bounded(self._laser.emission, False)
         if dark:
-            self._lit = False
+            self._set_lit(on=False)
+        elif self._bench is not None:
+            state.latch(self._bench, f"the laser could not be made dark ({why}).")
         return dark
 
     def _release(self) -> bool:
@@ -627,7 +806,10 @@ class _Guard:
         if self._laser is None:
             return True
         dark = not self._lit or self._dark("the guard ends")
-        return self._bounded(self._laser.close) or dark
+        dark = self._bounded(self._laser.close) or dark
+        if self._presence is not None:
+            self._presence.end()
+        return dark
 
     def _bounded(self, function: Callable[..., None], *args: object) -> bool:
         future = self._lane.submit(function, *args)

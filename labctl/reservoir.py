@@ -57,7 +57,7 @@ CATEGORIES = (
     "repeat",
 )
 # So many patterns between two signs of life to the guard; also bounds memory.
-LONGEST_BATCH = 256
+LONGEST_BATCH = 64
 FRAME_TIMEOUT_S = 5.0
 # Copies of an old frame that may come before the one that is waited for.
 MOST_COPIES = 8
@@ -446,7 +446,7 @@ class Reservoir:
     """A bench as a function from macropixel phases to outputs.
 
     It is what a :class:`labctl.training.blackbox.DeviceLayer` is given. Making
-    one configures the camera and switches the light on.
+    one configures the camera; the light goes on before the first pattern.
 
     Parameters
     ----------
@@ -492,7 +492,7 @@ class Reservoir:
             entry, calibration(bench, CameraResponse), taken.exposure_s
         )
         self._frame_shape = (taken.region[2], taken.region[3])
-        bench.light(entry.power_mw)
+        self._is_lit = False
 
     @property
     def layout(self) -> tuple[int, int]:
@@ -569,6 +569,9 @@ class Reservoir:
         self._owed += shots
 
     def _expose(self, levels: Levels, purpose: _Purpose) -> _Accepted:
+        if not self._is_lit:  # not before: whatever is prepared needs no light
+            self.bench.light(self.entry.power_mw)
+            self._is_lit = True
         self.bench.beat()
         panel = self.blocks.expand(levels)
         if self.bench.sequence is None:

@@ -319,7 +319,17 @@ def guards(name: str) -> dict[Owner, bool]:
 
 def _made() -> Path:
     made = folder()
-    made.mkdir(parents=True, exist_ok=True)
+    try:
+        made.mkdir(parents=True, exist_ok=True)
+        writable = os.access(made, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        text = (
+            f"state folder {made}: cannot be written, expected a folder for locks and "
+            f"latches. Set {STATE} to one that can."
+        )
+        raise InputError(text)
     return made
 
 

@@ -504,6 +504,7 @@ class Session:
         self.recorder.append_shots(**{k: np.asarray(v) for k, v in columns.items()})
         self.recorder.commit()
         if shots.saturated_px.any():
+            self.bench.judge_saturation(int(shots.saturated_px.max()))
             self.warn(
                 "camera",
                 f"{int(shots.saturated_px.max())} saturated pixels in a frame. Lower "
@@ -577,10 +578,11 @@ def opened(
     # The record outlives the bench, so that it can say how the bench ended.
     with benches.open(setting.source, seed=seed, simulate=simulate) as bench:
         recorder = _recorder(setting, layout, bench)
-        with recorder, _dark_before_closing(bench):
-            if bench.notice:
-                progress.say(bench.notice)
-                recorder.event("warning", "bench", bench.notice)
+        # Closing a record can block on a full disk: the light goes off before.
+        with recorder, bench.dark_after():
+            for notice in filter(None, (bench.notice, bench.takeover)):
+                progress.say(notice)
+                recorder.event("warning", "bench", notice)
             session = Session(setting, bench, recorder, progress)
             session.tell_convergence(setting.entry)
             yield session

@@ -1,5 +1,6 @@
 """The last linear layer: what it is asked for, how it is judged, its best weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -114,6 +115,7 @@ def solve(
     task: Task,
     *,
     penalty: float = 1e-3,
+    beat: Callable[[], None] = lambda: None,
 ) -> Readout:
     """Find the best linear layer on features that are there.
 
@@ -131,6 +133,8 @@ def solve(
         Which of the two.
     penalty
         Weight of half the squared weights beside the mean loss.
+    beat
+        Called at every step of the search, as a sign of life.
 
     Returns
     -------
@@ -142,7 +146,7 @@ def solve(
     scale = torch.where(scale > 0, scale, 1.0)
     x = (x - mean) / scale
     if task.kind == "classification":
-        weight, bias = _logistic(x, target, task, penalty)
+        weight, bias = _logistic(x, target, task, penalty, beat)
     else:
         weight, bias = _ridge(x, target.double().reshape(len(x), -1), penalty)
     weight = weight / scale
@@ -150,7 +154,7 @@ def solve(
 
 
 def _logistic(
-    x: Tensor, target: Tensor, task: Task, penalty: float
+    x: Tensor, target: Tensor, task: Task, penalty: float, beat: Callable[[], None]
 ) -> tuple[Tensor, Tensor]:
     weight = x.new_zeros(task.outputs, x.shape[1], requires_grad=True)
     bias = x.new_zeros(task.outputs, requires_grad=True)
@@ -162,6 +166,7 @@ def _logistic(
     )
 
     def closure() -> float:
+        beat()
         search.zero_grad()
         loss = task.loss(nn.functional.linear(x, weight, bias), target)
         loss = loss + 0.5 * penalty * weight.square().sum()

@@ -263,7 +263,9 @@ class Trainer:
                 self.listener.stage("warm-up pass")
                 hidden = self._warm_up(layer, hidden)
             elif head is not None and layer is head:
-                solve(hidden, self.train.y, self.settings.task).put_into(head)
+                solve(
+                    hidden, self.train.y, self.settings.task, beat=self.listener.beat
+                ).put_into(head)
             else:
                 if isinstance(layer, Standardise):
                     layer.settle(hidden)
@@ -480,7 +482,7 @@ class Trainer:
             What the exposures of the training split are booked as.
         """
         hidden = self.features(self.train, category)
-        return solve(hidden, self.train.y, self.settings.task)
+        return solve(hidden, self.train.y, self.settings.task, beat=self.listener.beat)
 
     def score_readout(self, split: Samples, category: str = "evaluate") -> float:
         """Measure :meth:`readout` on a split: what theta as it stands is good for.
@@ -512,7 +514,7 @@ class Trainer:
         self.listener.stage("last readout")
         hidden = torch.cat([part for part, _ in self._seen])
         target = torch.cat([part for _, part in self._seen])
-        found = solve(hidden, target, self.settings.task)
+        found = solve(hidden, target, self.settings.task, beat=self.listener.beat)
         with torch.no_grad():
             old = self.settings.task.loss(head(hidden), target)
         if not float(self.settings.task.loss(found(hidden), target)) < float(old):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from labctl import bench
+from labctl import bench, state
 from labctl.bench import BenchSource, RealClock
 from labctl.calibration import CameraResponse, Settle
 from labctl.errors import (
@@ -492,7 +492,7 @@ def test_a_real_bench_has_one_owner(lab: Lab) -> None:
 def test_a_lock_without_its_owner_beside_it_still_holds(lab: Lab) -> None:
     source = lab.source()
     with bench.open(source):
-        (bench.state_folder() / "lab.owner.json").write_text("{")
+        (state.folder() / "lab.owner.json").write_text("{")
         with pytest.raises(InputError, match="held by another process, expected it f"):
             bench.open(source)
 
@@ -500,10 +500,10 @@ def test_a_lock_without_its_owner_beside_it_still_holds(lab: Lab) -> None:
 def test_locks_lie_in_the_state_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert bench.state_folder() == tmp_path / "state"
+    assert state.folder() == tmp_path / "state"
     monkeypatch.delenv("LABCTL_STATE")
-    assert bench.state_folder().name == "labctl"
-    assert bench.state_folder().is_absolute()
+    assert state.folder().name == "labctl"
+    assert state.folder().is_absolute()
 
 
 def test_a_real_bench_has_no_oracle_and_takes_no_overrides(lab: Lab) -> None:
@@ -655,7 +655,7 @@ def test_a_wrong_option_of_the_world_is_refused_with_its_place(lab: Lab) -> None
 
 RUN = """
 import sys
-from labctl import bench
+from labctl import bench, state
 
 with bench.open(bench.load(sys.argv[1])) as table:
     table.light(table.file.reservoir.power_mw)

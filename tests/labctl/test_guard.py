@@ -254,6 +254,7 @@ def test_light_that_comes_after_its_call_was_given_up_is_put_out(
 def test_a_guard_that_is_told_nonsense_goes_dark_and_ends(light: Path) -> None:
     patience = {"start_s": 30.0, "call_s": 10.0, "heartbeat_s": None}
     start = {
+        "bench": None,
         "name": "laser",
         "driver": "acme.laser",
         "options": {"light": str(light)},

@@ -155,7 +155,9 @@ def deploy(trainer: Trainer, steps: int) -> None:
     hidden = trainer.features(trainer.train, "train")
     layers = len(trainer.parts.network.device_layers)
     trainer.evidence.shots += len(trainer.train) * layers
-    solve(hidden, trainer.train.y, trainer.settings.task).put_into(head)
+    solve(
+        hidden, trainer.train.y, trainer.settings.task, beat=trainer.listener.beat
+    ).put_into(head)
 
 
 @contextmanager
