@@ -503,6 +503,12 @@ class Session:
             columns["frames"] = played.frames
         self.recorder.append_shots(**{k: np.asarray(v) for k, v in columns.items()})
         self.recorder.commit()
+        for kind in sorted(set(shots.quality[shots.quality != "ok"].tolist())):
+            self.warn(
+                f"frame {kind}",
+                "a frame was rejected and its pattern exposed again where that is "
+                "safe. Column quality of shots_meta has them all.",
+            )
         if shots.saturated_px.any():
             self.bench.judge_saturation(int(shots.saturated_px.max()))
             self.warn(
