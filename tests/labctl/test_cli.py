@@ -18,7 +18,8 @@ from typer.testing import CliRunner, Result
 
 import labctl
 from drivers.sim.beam import Beam
-from labctl import cli
+from labctl import cli, document
+from labctl.bench import Bench
 from labctl.errors import (
     BudgetError,
     CalibrationError,
@@ -33,7 +34,6 @@ from labctl.errors import (
     RecordError,
 )
 from labctl.recording.reader import Record
-from labctl.run import execute, prepare
 
 Package = Callable[[str, str, Mapping[str, str]], Path]
 Cli = Callable[..., Result]
@@ -134,7 +134,7 @@ def test_each_branch_of_errors_has_its_exit_code(
     def fail(*_args: object) -> None:
         raise error
 
-    monkeypatch.setattr(prepare, "prepare", fail)
+    monkeypatch.setattr(document, "find", fail)
     result = call("run", "small.yaml", "--json")
     assert result.exit_code == code
     assert result.stderr == f"labctl: {error}\n"
@@ -150,7 +150,7 @@ def test_what_else_failed_is_told_below(
         error.add_note("while closing: slm: close: stuck.")
         raise error
 
-    monkeypatch.setattr(prepare, "prepare", fail)
+    monkeypatch.setattr(document, "find", fail)
     result = call("run", "small.yaml")
     assert result.stderr.splitlines()[1] == "  while closing: slm: close: stuck."
     assert names(here) == {"small.yaml"}
@@ -162,7 +162,7 @@ def test_a_bug_shows_its_traceback(
     def fail(*_args: object) -> None:
         raise KeyError("lost")
 
-    monkeypatch.setattr(prepare, "prepare", fail)
+    monkeypatch.setattr(document, "find", fail)
     result = call("run", "small.yaml", "--json")
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
@@ -302,10 +302,10 @@ def test_a_dry_run_opens_and_creates_nothing(
     here: Path, call: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_args: object) -> None:
-        text = "executed"
+        text = "a bench was opened"
         raise AssertionError(text)
 
-    monkeypatch.setattr(execute, "execute", refuse)
+    monkeypatch.setattr(Bench, "open", refuse)
     result = call("run", "small.yaml", "--dry-run", "--json")
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
