@@ -298,6 +298,31 @@ class Recorder:
         """
         return self.append("shots", **values)
 
+    def read(self, table: str, name: str, rows: slice) -> NDArray[Any]:
+        """Read rows of a column that were appended, or that are there already.
+
+        Parameters
+        ----------
+        table
+            Name of the table.
+        name
+            Name of the column.
+        rows
+            Which, from start to stop.
+
+        Returns
+        -------
+        values
+            One row each.
+
+        Raises
+        ------
+        RecordError
+            The disk failed, or the record is closed.
+        """
+        with self._working():
+            return np.asarray(self._closed_list[f"{table}/{name}"][rows])
+
     def event(self, level: str, source: str, text: str) -> None:
         """Note that something happened.
 

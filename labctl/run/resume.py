@@ -18,7 +18,7 @@ from labctl.errors import InputError
 from labctl.protocol import ADAPTER
 from labctl.recording.reader import Record
 from labctl.recording.writer import take
-from labctl.run import prepare
+from labctl.run import checkpoint, prepare
 from labctl.run.prepare import Job, job_of
 from labctl.run.setting import (
     AnyProtocol,
@@ -151,5 +151,6 @@ def _setting(record: Record, source: BenchSource) -> Setting[AnyProtocol]:
         unfinished=Unfinished(
             world=devices.get("world", {}).get("settings", {}),
             threads=int(record.environment["threads"]),
+            checkpoint=checkpoint.newest(record),
         ),
     )

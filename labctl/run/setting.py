@@ -82,10 +82,13 @@ class Unfinished:
         What the simulated light path said of itself; empty on real devices.
     threads
         Threads of the numerics.
+    checkpoint
+        Newest state that is whole; None where the run begins anew.
     """
 
     world: dict[str, Any]
     threads: int
+    checkpoint: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)

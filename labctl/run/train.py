@@ -18,6 +18,7 @@ from labctl.recording import disk
 from labctl.recording.layout import train_layout
 from labctl.reservoir import Ledger, Reservoir
 from labctl.run import method, model
+from labctl.run.checkpoint import KIND, Keeper
 from labctl.run.progress import Progress, Update
 from labctl.run.setting import (
     Forecast,
@@ -216,6 +217,8 @@ class _Listener:
         self._job, self._session, self._reservoir = job, session, reservoir
         self._start_s = time.monotonic()
         self.trainer: Trainer | None = None
+        capacity = job.setting.protocol.surrogate.replay
+        self.keeper = Keeper(session, reservoir, capacity, job.dataset.sha256)
 
     def stage(self, text: str) -> None:
         self._session.progress.say(text)
@@ -252,7 +255,7 @@ class _Listener:
             time_s=[session.bench.clock.now()],
         )
         if (row.step + 1) % protocol.record.checkpoint_every == 0:
-            self.checkpoint(row.step + 1, "step")
+            self.checkpoint(row.step + 1, KIND)
         session.recorder.commit()
         session.progress.update(
             Update(
@@ -279,6 +282,8 @@ class _Listener:
             "surrogate": dict(surrogate),
             "ledger": self._reservoir.ledger.state_dict(),
         }
+        if kind == KIND:
+            state |= self.keeper.state(self.trainer)
         self._session.recorder.checkpoint(step, kind, state)
 
 
@@ -313,13 +318,15 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
     """
     setting = job.setting
     layout = train_layout(shot_spec(setting), metrics=METRICS)
+    # Its first use loads a second's worth of torch: not while the light is on.
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
     # Spin barriers between threads cost more than a second thread brings here.
     with _one_thread(), opened(setting, layout, progress) as session:
         ledger = Ledger(setting.protocol.budget.shots)
         reservoir = session.reservoir(setting.entry, ledger)
         start_s, device = time.monotonic(), method.Timed(reservoir)
         trainer, listener = _trainer(job, session, reservoir, device)
-        trained, scores = _train(job, trainer, reservoir)
+        trained, scores = _train(job, trainer, reservoir, listener.keeper)
         train_s = time.monotonic() - start_s
         digital_s = train_s - device.seconds
         listener.checkpoint(trained.steps, "final")
@@ -346,15 +353,13 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
 
 
 def _train(
-    job: TrainJob, trainer: Trainer, reservoir: Reservoir
+    job: TrainJob, trainer: Trainer, reservoir: Reservoir, keeper: Keeper
 ) -> tuple[Result, _Scores]:
     """Prepare, judge the untrained device, train, judge the trained one."""
     ledger, test = reservoir.ledger, model.samples(job.dataset.test)
-    untrained = math.nan
-    trainer.prepare()
-    if trainer.prepared:
+    if not keeper.restore(trainer) and trainer.prepare():
         with ledger.outside_budget():
-            untrained = trainer.score_readout(test)
+            keeper.untrained = trainer.score_readout(test)
         course = model.course(job.setting.protocol, job.dataset)
         method.before(trainer, job.setting.protocol, course)
     trained = trainer.run()
@@ -362,7 +367,7 @@ def _train(
     if trained.status is Status.COMPLETED:
         with ledger.outside_budget():
             score = trainer.score(test)
-    return trained, _Scores(score, untrained, None)
+    return trained, _Scores(score, keeper.untrained, None)
 
 
 def _trainer(

@@ -141,10 +141,10 @@ def cut_short(
 
 
 @pytest.mark.parametrize(
-    ("commits", "error", "status"),
+    ("commits", "error", "status", "checkpoints"),
     [
-        (8, KeyboardInterrupt(), "interrupted"),
-        (25, DeviceError("camera", "frame", "gone"), "failed"),
+        (8, KeyboardInterrupt(), "interrupted", 0),
+        (28, DeviceError("camera", "frame", "gone"), "failed", 2),
     ],
 )
 def test_goes_on_after_ctrl_c_and_after_an_error(
@@ -153,10 +153,12 @@ def test_goes_on_after_ctrl_c_and_after_an_error(
     commits: int,
     error: BaseException,
     status: str,
+    checkpoints: int,
 ) -> None:
     out = cut_short(commits, error)
     with Record.open(out) as record:
         assert record.status == status
+        assert len(record.checkpoints()) == checkpoints
         before = record.lengths["shots"]
     outcome = execute(resume.unfinished(out), Silent())
     assert before < sum(outcome.shots.values())

@@ -1,0 +1,156 @@
+"""What a training goes on from: everything at the boundary of two steps.
+
+::
+
+    trainer, ledger, light path --Keeper.state--> a checkpoint of the record
+    newest checkpoint that is whole --newest--> Keeper.restore --> the same again
+
+Rows after the checkpoint are made again and compared with those in the record.
+"""
+
+import math
+from typing import Any
+
+from labctl.errors import RecordError
+from labctl.recording.layout import BLOB, CHECKPOINT_INDEX
+from labctl.recording.reader import Record
+from labctl.reservoir import Reservoir
+from labctl.run.memory import Memory
+from labctl.run.setting import Session
+from labctl.training.trainer import Trainer
+
+State = dict[str, Any]
+KIND = "step"
+# Counters of what a training makes; events and writers belong to a process.
+TABLES = ("shots", "steps", "probes")
+
+
+def newest(record: Record) -> State | None:
+    """Read the newest checkpoint that a training can go on from.
+
+    Parameters
+    ----------
+    record
+        The record; checkpoints whose bytes are damaged are passed over.
+
+    Returns
+    -------
+    state
+        With the lengths that the record had; None where there is none.
+    """
+    entries = record.checkpoints()
+    for number in range(len(entries) - 1, -1, -1):
+        entry = entries[number]
+        if entry.kind != KIND:
+            continue
+        try:
+            _, _, state = record.checkpoint(number)
+        except RecordError:
+            continue
+        if "course" in state:
+            end = {
+                CHECKPOINT_INDEX.counter: number + 1,
+                BLOB.name: entry.offset + entry.nbytes,
+            }
+            return {**state, "lengths": {**state["lengths"], **end}}
+    return None
+
+
+class Keeper:
+    """Takes the state of a training, and puts it back.
+
+    Parameters
+    ----------
+    session
+        Record and bench.
+    reservoir
+        The device.
+    capacity
+        Shots that the surrogate remembers.
+    data_sha256
+        Hash of the data.
+    """
+
+    def __init__(
+        self, session: Session, reservoir: Reservoir, capacity: int, data_sha256: str
+    ) -> None:
+        self._session, self._reservoir = session, reservoir
+        self._memory = Memory(session.recorder, reservoir.scale, capacity)
+        self._data_sha256 = data_sha256
+        self.untrained = math.nan
+
+    def state(self, trainer: Trainer) -> State:
+        """Give everything that going on needs, at the boundary of two steps.
+
+        Parameters
+        ----------
+        trainer
+            The training.
+        """
+        world, course = self._session.bench.world, trainer.state_dict()
+        lengths = self._session.recorder.lengths
+        evidence = course["evidence"]
+        if evidence["fitter"] is not None:
+            fitter = self._memory.pack(evidence["fitter"])
+            course = {**course, "evidence": {**evidence, "fitter": fitter}}
+        return {
+            "course": course,
+            "world": None if world is None else world.state(),
+            "shots": self._reservoir.shots,
+            "untrained": self.untrained,
+            "lengths": {name: lengths[name] for name in TABLES},
+            "data_sha256": self._data_sha256,
+        }
+
+    def restore(self, trainer: Trainer) -> bool:
+        """Go on from the checkpoint of an unfinished run, if it has one.
+
+        Parameters
+        ----------
+        trainer
+            A training that was made with the same arguments.
+
+        Returns
+        -------
+        restored
+            False for a new run, and for one that has to begin anew.
+
+        Raises
+        ------
+        RecordError
+            The checkpoint does not fit the protocol, or the data are others.
+        """
+        left = self._session.setting.unfinished
+        state = None if left is None else left.checkpoint
+        if state is None:
+            return False
+        where = self._session.setting.out
+        if state["data_sha256"] != self._data_sha256:
+            text = (
+                f"{where}: data sha256={self._data_sha256[:12]}, expected "
+                f"{state['data_sha256'][:12]}. Restore the data of the run."
+            )
+            raise RecordError(text)
+        try:
+            self._put_back(trainer, state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            text = (
+                f"{where}: checkpoint: {error!r}, expected the state of this "
+                "protocol. Restore the file from a copy, or run the protocol anew."
+            )
+            raise RecordError(text) from error
+        return True
+
+    def _put_back(self, trainer: Trainer, state: State) -> None:
+        course = state["course"]
+        evidence = course["evidence"]
+        if evidence["fitter"] is not None:
+            fitter = self._memory.unpack(evidence["fitter"])
+            course = {**course, "evidence": {**evidence, "fitter": fitter}}
+        self._session.recorder.rewind(state["lengths"])
+        self._reservoir.ledger.load_state_dict(state["ledger"])
+        self._reservoir.shots = int(state["shots"])
+        if self._session.bench.world is not None:
+            self._session.bench.world.restore(state["world"])
+        trainer.load_state_dict(course)
+        self.untrained = float(state["untrained"])

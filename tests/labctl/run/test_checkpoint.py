@@ -1,0 +1,115 @@
+"""The newest state that is whole is taken; one that does not fit is refused."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import h5py
+import numpy as np
+import pytest
+
+from labctl.errors import RecordError
+from labctl.recording.header import Header
+from labctl.recording.layout import ShotSpec, train_layout
+from labctl.recording.reader import Record
+from labctl.recording.writer import Recorder
+from labctl.reservoir import Ledger, PhaseScale
+from labctl.run.checkpoint import Keeper, newest
+
+LENGTHS = {"shots": 0, "steps": 0, "probes": 0}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A record with two states to go on from and a model alone."""
+    header = Header(
+        title="t", kind="train", protocol_text="", protocol_resolved={},
+        bench_name="b", bench_text="", bench_sha256="", simulated=True, notice="",
+        seeds={}, instrument={}, calibrations={},
+        reservoir={
+            "exposure_s": 1.0, "gain_db": 0.0, "power_mw": 1.0,
+            "region": [0, 0, 2, 3], "bins": [1, 2], "macropixels": [2, 3],
+        },
+    )  # fmt: skip
+    out = tmp_path / "run.h5"
+    layout = train_layout(ShotSpec(6, 2))
+    with Recorder.create(out, layout=layout, header=header) as recorder:
+        for step in (1, 2):
+            state = {"course": {"step": step}, "lengths": LENGTHS}
+            recorder.checkpoint(step, "step", {**state, "w": np.full(99, step)})
+        recorder.checkpoint(2, "final", {"network": {}})
+        recorder.commit()
+    return out
+
+
+def test_takes_the_newest_and_knows_where_it_ended(path: Path) -> None:
+    with Record.open(path) as record:
+        found = newest(record)
+        end = record.checkpoints()[1]
+    assert found is not None
+    assert found["course"] == {"step": 2}
+    assert found["lengths"] == {
+        **LENGTHS, "ckpts": 2, "blob": end.offset + end.nbytes
+    }  # fmt: skip
+
+
+def test_passes_over_what_is_damaged(path: Path) -> None:
+    with Record.open(path) as record:
+        last = record.checkpoints()[1]
+    with h5py.File(path, "r+", libver="v110") as file:
+        blob = file["entry/checkpoints/blob"]
+        blob[last.offset + last.nbytes - 1] ^= 1
+    with Record.open(path) as record:
+        found = newest(record)
+    assert found is not None
+    assert found["course"] == {"step": 1}
+    with h5py.File(path, "r+", libver="v110") as file:
+        file["entry/checkpoints/blob"][:] = 0
+    with Record.open(path) as record:
+        assert newest(record) is None
+
+
+@pytest.fixture
+def keeper() -> Any:  # noqa: ANN401 - a factory of keepers on stand-ins
+    """A keeper whose unfinished run left a state."""
+
+    def make(state: dict[str, Any] | None) -> Keeper:
+        unfinished = None if state is None else SimpleNamespace(checkpoint=state)
+        session = SimpleNamespace(
+            setting=SimpleNamespace(unfinished=unfinished, out=Path("run.h5")),
+            bench=SimpleNamespace(world=None),
+            recorder=SimpleNamespace(lengths=LENGTHS, rewind=lambda _lengths: None),
+        )
+        reservoir = SimpleNamespace(
+            scale=PhaseScale(np.linspace(0, 2 * np.pi, 256)), ledger=Ledger(None)
+        )
+        return Keeper(cast("Any", session), cast("Any", reservoir), 10, "abc")
+
+    return make
+
+
+def test_a_new_run_begins_anew(keeper: Any) -> None:  # noqa: ANN401 - see there
+    assert not keeper(None).restore(None)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"data_sha256": "xyz"}, r"data sha256=abc, expected xyz"),
+        (
+            {"data_sha256": "abc", "course": {}},
+            r"checkpoint: KeyError.*expected the state of this protocol",
+        ),
+        (
+            {"data_sha256": "abc", "course": {"evidence": 3}},
+            r"checkpoint: TypeError.*expected the state of this protocol",
+        ),
+    ],
+)
+def test_refuses_what_does_not_fit(
+    keeper: Any,  # noqa: ANN401 - see there
+    state: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(RecordError, match=message):
+        keeper(state).restore(None)
