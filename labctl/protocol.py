@@ -353,7 +353,7 @@ class TrainingEntry(Schema):
     """
 
     batch: Count = 64
-    learning_rate_theta: Positive = 0.03
+    learning_rate_theta: Positive = 0.1
     learning_rate_digital: Positive = 0.01
     schedule: Literal["constant", "cosine"] = "cosine"
     weight_decay: NotNegative = 0.0

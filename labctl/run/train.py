@@ -169,7 +169,7 @@ def _check_probes(setting: Setting[TrainProtocol]) -> None:
         text = (
             f"paired_per_step=0, but surrogate {protocol.surrogate.name} is fitted to "
             "differences: a dithered exposure has no baseline to be compared with. "
-            "Set paired_per_step, or use twin-modes with the loss value."
+            "Set paired_per_step, or use twin-pairs with the loss value."
         )
         raise ProtocolError([setting.document.fault("probes.paired_per_step", text)])
     if sampled and probes.noise_repeats < 2:

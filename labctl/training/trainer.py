@@ -60,7 +60,7 @@ class Optimisation:
     """
 
     batch: int = 64
-    learning_rate_theta: float = 0.03
+    learning_rate_theta: float = 0.1
     learning_rate_digital: float = 0.01
     schedule: Literal["constant", "cosine"] = "cosine"
     weight_decay: float = 0.0
