@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from drivers.sim.convergence import measure
-from drivers.sim.light import LightPath
+from drivers.sim.light import Illumination, LightPath, medium_plan
 from drivers.sim.options import MediumOptions, Options, PanelOptions
 from labctl.devices import Convergence
 
@@ -26,6 +26,24 @@ def test_the_default_light_path_is_converged() -> None:
     assert got.nyquist_share < 1e-3 < got.nyquist_share_full_range * 10
     assert got.enough_grid == (32, 48)
     assert got.power_over_critical > 1
+
+
+@pytest.mark.parametrize(("b", "steps"), [(3.0, 8), (3.0, 16), (-3.0, 16)])
+def test_the_gate_tells_the_true_error(b: float, steps: int) -> None:
+    options = Options(grid=(32, 48), medium=MediumOptions(b=b, steps=steps)).effective()
+    light = LightPath(options)
+    lit = Illumination(torch.ones(4))
+    with torch.no_grad():
+        field = light.entrance(blocks(4).float(), lit)
+        coarse, truth = (
+            light.on_sensor(field, medium_plan(options, count, light.dtype))
+            for count in (steps, 256)
+        )
+    error = float(
+        torch.linalg.vector_norm(coarse - truth) / torch.linalg.vector_norm(truth)
+    )
+    gate = measure(options, light, blocks(4), 1.0).step_gate
+    assert 0.5 < gate / error < 1.05
 
 
 def test_too_few_steps_are_found_and_how_many_would_do() -> None:

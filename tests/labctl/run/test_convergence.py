@@ -73,6 +73,20 @@ def test_too_few_steps_are_refused_with_the_number_that_would_do() -> None:
     assert f"Set world.options.medium.steps to {enough} in the bench file" in text
 
 
+def test_pure_focusing_needs_far_more_steps_than_saturation() -> None:
+    gates = []
+    for kind in ("kerr", "kerr_sat"):
+        bench = constructed(
+            "sim", f"world.options.medium.kind={kind}", "world.options.medium.b=10"
+        )
+        verdict = convergence.judge(bench, bench.file.reservoir)
+        assert verdict is not None
+        assert bool(verdict.refusals) == (kind == "kerr")
+        assert verdict.found.power_over_critical > 100
+        gates.append(verdict.found.step_gate)
+    assert gates[0] > 20 * gates[1]
+
+
 def test_small_macropixels_are_refused_with_the_grid_that_would_do() -> None:
     bench = constructed("sim", "world.options.panel.crosstalk_macropixels=0.1")
     entry = bench.file.reservoir.model_copy(update={"macropixels": (32, 32)})
