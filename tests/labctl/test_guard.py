@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from drivers.sim.beam import Beam
+from labctl import state
 from labctl.errors import (
     DeviceError,
     DeviceTimeoutError,
     InputError,
     InterlockError,
+    LatchedError,
     OutOfRangeError,
     SafetyError,
+    SilentRunError,
 )
 from labctl.guard import GuardedLaser, Patience
 
@@ -416,3 +420,187 @@ def _wait_lines(light: Path, lines: int) -> None:
     due = time.monotonic() + 2.0
     while light.read_text().count("\n") < lines:
         assert time.monotonic() < due, "the guard did not finish"
+
+
+def _stopped(laser: GuardedLaser, within_s: float = 2.0) -> SafetyError:
+    due = time.monotonic() + within_s
+    while (error := laser.stopped()) is None:
+        assert time.monotonic() < due, "the guard said nothing"
+    return error
+
+
+def test_a_hung_call_is_as_bad_as_a_silent_run_while_the_laser_emits(
+    make: Make, light: Path
+) -> None:
+    patience = Patience(call_s=60.0, heartbeat_s=0.4)
+    with make(fault="hang", patience=patience) as laser:
+        laser.emission(True)
+        with pytest.raises(DeviceTimeoutError, match="laser is dark"):
+            laser.settings()
+        assert _now(light) == "dark"
+
+
+def test_a_silent_run_is_told_at_its_next_sign_of_life(make: Make, light: Path) -> None:
+    with make(patience=Patience(heartbeat_s=0.2)) as laser:
+        laser.emission(True)
+        error = _stopped(laser)
+        assert isinstance(error, SilentRunError)
+        assert not error.latches
+        with pytest.raises(SilentRunError, match="was made dark"):
+            laser.beat()
+        assert _now(light) == "dark"
+
+
+def test_an_announced_phase_may_be_silent_until_its_deadline(make: Make) -> None:
+    with make(patience=Patience(heartbeat_s=0.2)) as laser:
+        laser.deadline(0.6)
+        due = time.monotonic() + 0.4
+        while time.monotonic() < due:
+            assert laser.stopped() is None
+        assert isinstance(_stopped(laser), SilentRunError)
+        with pytest.raises(SilentRunError):
+            laser.emission(True)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 601.0, float("nan")])
+def test_a_deadline_is_bounded(make: Make, seconds: float) -> None:
+    with make() as laser, pytest.raises(ValueError, match="expected more than 0"):
+        laser.deadline(seconds)
+
+
+@pytest.fixture
+def latched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("LABCTL_STATE", str(tmp_path / "state"))
+    return "lab"
+
+
+def test_a_latch_makes_dark_and_holds(light: Path, latched: str) -> None:
+    laser = GuardedLaser("laser", "acme.laser", {"light": str(light)}, bench=latched)
+    with laser:
+        assert state.guards(latched) == {state.Owner(laser.pid, _host()): True}
+        laser.emission(True)
+        assert state.lit_guards(latched) == [state.Owner(laser.pid, _host())]
+        state.latch(latched, "the door opened.")
+        assert isinstance(_stopped(laser), LatchedError)
+        assert _now(light) == "dark"
+        assert state.lit_guards(latched) == []
+        with pytest.raises(LatchedError, match="the door opened"):
+            laser.emission(True)
+    assert state.guards(latched) == {}
+    with laser, pytest.raises(LatchedError, match="the door opened"):
+        laser.emission(True)
+
+
+def _host() -> str:
+    return state.Owner.me().host
+
+
+# A run that beats until it is told otherwise, with a simulated laser.
+BEATING = """
+import sys, threading
+from pathlib import Path
+from labctl.guard import GuardedLaser, Patience
+
+laser = GuardedLaser(
+    "laser", "sim.laser", {}, beam=Path(sys.argv[1]), patience=Patience(heartbeat_s=1.0)
+)
+laser.open()
+laser.set_power_mw(2.0)
+laser.emission(True)
+print(laser.pid, flush=True)
+while sys.argv[2] == "beats":
+    threading.Event().wait(0.05)
+    laser.beat()
+threading.Event().wait()
+"""
+Beating = Callable[[str], tuple["subprocess.Popen[str]", int]]
+
+
+@pytest.fixture
+def beating(tmp_path: Path) -> Iterator[Beating]:
+    runs: list[subprocess.Popen[str]] = []
+
+    def start(mode: str) -> tuple["subprocess.Popen[str]", int]:
+        words = [sys.executable, "-c", BEATING, str(tmp_path / "beam"), mode]
+        run = subprocess.Popen(  # noqa: S603 - our own interpreter and text
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        runs.append(run)
+        assert run.stdout is not None
+        return run, int(run.stdout.readline())
+
+    yield start
+    for run in runs:
+        run.kill()
+        run.communicate()
+
+
+@pytest.fixture
+def beam(tmp_path: Path) -> Path:
+    return tmp_path / "beam"
+
+
+def _wait_beam_dark(path: Path, within_s: float) -> None:
+    with Beam.open(path) as beam:
+        due = time.monotonic() + within_s
+        while beam.read().emission:
+            assert time.monotonic() < due, "not dark in time"
+
+
+@POSIX
+def test_a_frozen_run_is_made_dark_and_finds_itself_failed(
+    beating: Beating, beam: Path
+) -> None:
+    run, _ = beating("beats")
+    with Beam.open(beam) as lit:
+        assert lit.read().emission
+    os.kill(run.pid, signal.SIGSTOP)
+    _wait_beam_dark(beam, 1.0)
+    os.kill(run.pid, signal.SIGCONT)
+    _, err = run.communicate(timeout=10)
+    assert "SilentRunError" in err
+    with Beam.open(beam) as after:
+        assert not after.read().emission
+
+
+def test_a_run_that_hangs_in_a_driver_is_made_dark(
+    beating: Beating, beam: Path
+) -> None:
+    beating("hangs")
+    _wait_beam_dark(beam, 1.0)
+
+
+@POSIX
+def test_a_frozen_guard_ends_dark_by_the_lasers_own_watchdog(
+    beating: Beating, beam: Path
+) -> None:
+    _, guard = beating("beats")
+    os.kill(guard, signal.SIGSTOP)
+    try:
+        _wait_beam_dark(beam, 1.2)
+    finally:
+        os.kill(guard, signal.SIGKILL)
+
+
+@POSIX
+def test_run_and_guard_killed_in_one_moment_end_dark_by_the_watchdog(
+    beating: Beating, beam: Path
+) -> None:
+    run, guard = beating("beats")
+    os.kill(guard, signal.SIGSTOP)
+    run.kill()
+    os.kill(guard, signal.SIGKILL)
+    _wait_beam_dark(beam, 1.2)
+
+
+@POSIX
+def test_the_watchdog_is_kicked_for_as_long_as_the_run_lives(
+    beating: Beating, beam: Path
+) -> None:
+    beating("beats")
+    with Beam.open(beam) as lit:
+        first = lit.read().watchdog_due_s
+        due = time.monotonic() + 5.0
+        while lit.read().watchdog_due_s < first + 1.5:
+            assert lit.read().emission
+            assert time.monotonic() < due, "nobody kicks"
