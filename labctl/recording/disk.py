@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from labctl.errors import InputError, RecordError
+from labctl.errors import InputError, LabctlError, RecordError
 from labctl.recording.layout import Layout
+from labctl.recording.reader import Record
 
 if sys.platform == "linux":
     import os
 
 RESERVE_BYTES = 8 * 2**20
+# Room for a checkpoint and some batches beside the reserve.
+LOW_WATER_BYTES = 16 * 2**20
 # Rows of commits, events and the HDF5 index, measured at about 60 bytes a shot.
 _SHOT_OVERHEAD_BYTES = 64
 # Groups, attributes and the first chunk of every column.
@@ -123,13 +126,48 @@ def check_target(path: str | PathLike[str], *, overwrite: bool = False) -> None:
             f"{target}: exists, expected a new file. "
             "Choose another with --out, or replace it with --overwrite."
         )
-        raise InputError(text)
+        raise InputError(text + _unfinished(target))
     if target.exists() and not _is_hdf5(target):
         text = (
             f"{target}: no record, expected one where --overwrite is given. "
             "Choose another file with --out."
         )
         raise InputError(text)
+
+
+def _unfinished(path: Path) -> str:
+    """Say how to go on, where a run left something to go on with."""
+    try:
+        with Record.open(path) as record:
+            status = record.status
+    except LabctlError:
+        return ""
+    if status == "complete":
+        return ""
+    return f" Its run is {status}: go on with labctl run --resume {path}"
+
+
+def check_water(path: Path) -> None:
+    """Stop a run while the disk still has room to end it well.
+
+    Parameters
+    ----------
+    path
+        The record.
+
+    Raises
+    ------
+    RecordError
+        Less than :data:`LOW_WATER_BYTES` are free.
+    """
+    free = shutil.disk_usage(path.absolute().parent).free
+    if free < LOW_WATER_BYTES:
+        text = (
+            f"{path}: free={free / 2**20:.1f} MiB on this disk, expected at least "
+            f"{LOW_WATER_BYTES / 2**20:.0f} MiB. Make room, then go on with labctl "
+            f"run --resume {path}"
+        )
+        raise RecordError(text)
 
 
 def _is_hdf5(path: Path) -> bool:

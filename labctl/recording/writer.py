@@ -37,6 +37,8 @@ from labctl.recording.header import Header, compose
 from labctl.recording.layout import Layout, Rows
 
 _EVENT_TEXT_BYTES = 200
+# Commits between two looks at the room on the disk.
+_LOOK_EVERY = 64
 
 
 class Recorder:
@@ -442,6 +444,8 @@ class Recorder:
             self._flush(fsync=fsync)  # then the row that makes it true
         self._commits += 1
         self._committed = reached
+        if self._commits % _LOOK_EVERY == 0 and self._status in layout.OPEN_STATUSES:
+            disk.check_water(self._path)
 
     def _length(self, counter: str) -> int:
         return max(self._counts[counter], self._kept[counter])

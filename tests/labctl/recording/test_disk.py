@@ -84,3 +84,13 @@ def test_errors_of_the_disk_become_ours(
 def test_other_errors_pass() -> None:
     with pytest.raises(ValueError, match="mine"), disk.disk_errors(Path("run.h5")):
         raise ValueError("mine")
+
+
+def test_stops_while_there_is_room_to_end_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.check_water(tmp_path / "run.h5")
+    usage = shutil.disk_usage(tmp_path)._replace(free=disk.LOW_WATER_BYTES - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    with pytest.raises(RecordError, match=r"free=16\.0 MiB .* --resume"):
+        disk.check_water(tmp_path / "run.h5")

@@ -232,3 +232,30 @@ def test_mending_leaves_a_live_record_alone(
         pytest.raises(InputError, match="its writer lives"),
     ):
         reopen.mend(record_path)
+
+
+def test_a_run_that_nearly_fills_the_disk_ends_well_and_goes_on(
+    record_path: Path,
+    plan: Layout,
+    header: Header,
+    make_rows: MakeRows,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usage = shutil.disk_usage(record_path.parent)
+    with (
+        pytest.raises(RecordError, match=r"free=1\.0 MiB .*Make room"),
+        Recorder.create(record_path, layout=plan, header=header) as recorder,
+    ):
+        full = usage._replace(free=2**20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _path: full)
+        for _ in range(70):
+            recorder.append_shots(**make_rows(plan, "shots", 1))
+            recorder.commit()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    with Record.open(record_path) as record:
+        assert (record.status, record.lengths["shots"]) == ("failed", 63)
+    with pytest.raises(InputError, match="Its run is failed: go on with labctl run"):
+        Recorder.create(record_path, layout=plan, header=header)
+    Recorder.resume(record_path, layout=plan).__exit__(None, None, None)
+    with Record.open(record_path) as record:
+        assert (record.status, record.lengths["shots"]) == ("complete", 63)
