@@ -504,7 +504,7 @@ def test_faults_at_random_never_pair_a_frame_with_another_pattern(
         camera=often("dropped", "duplicated", "late", "reordered", "truncated"),
         slm=often("lost", "behind"),
     )
-    wanted, batch = (5_000 if soaked else 600), 12
+    wanted, batch = (10_000 if soaked else 600), 12
     with watched(source, sequence=sequence) as seen:
         made, gave_up = 0, list[str]()
         while made < wanted:

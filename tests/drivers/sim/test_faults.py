@@ -1,10 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
+from drivers.sim import camera, laser, meter, shutter, slm
 from drivers.sim.faults import Fault, Schedule, parse_faults
 from drivers.sim.noise import Stream
 
 KINDS = ("dropped", "late")
+ROOT = Path(__file__).parents[3]
 
 
 def scheduled(*entries: dict[str, object], seed: int = 3) -> Schedule:
@@ -76,3 +81,23 @@ def test_an_entry_keeps_what_it_says() -> None:
     entry = {"kind": "late", "at_shot": 4, "delay_s": 2.5}
     (fault,) = parse_faults([entry], KINDS, "camera")
     assert fault == Fault("late", at_shot=4, delay_s=2.5)
+
+
+def test_the_page_on_faults_names_every_kind_and_its_example_is_accepted() -> None:
+    page = (ROOT / "docs" / "how-to" / "rehearse-faults.md").read_text("utf-8")
+    example = YAML(typ="safe").load(page.split("```yaml")[1].split("```")[0])
+    known = {
+        "camera": camera.KINDS,
+        "slm": slm.KINDS,
+        "meter": meter.KINDS,
+        "shutter": shutter.KINDS,
+    }
+    for role, broken in example["devices"].items():
+        faults = broken["options"]["faults"]
+        if role == "laser":
+            assert all(laser.LaserFault(**fault) for fault in faults)
+        else:
+            assert len(parse_faults(faults, known[role], role)) == len(faults)
+    for role, names in (known | {"laser": tuple(laser.KINDS)}).items():
+        rows = "".join(line for line in page.splitlines() if f"| {role} |" in line)
+        assert [name for name in names if f"`{name}`" not in rows] == []

@@ -48,7 +48,12 @@ def lossy(tmp_path: Path) -> Path:
 def test_rejected_frames_are_exposed_again_recorded_and_refunded(
     small: Path, lossy: Path
 ) -> None:
-    overrides = ("reference.oracle=false", "budget.shots=300")
+    overrides = (
+        "reference.oracle=false",
+        "data.train=48",
+        "data.test=16",
+        "budget.shots=200",
+    )
     options = Options(bench=str(lossy), overrides=overrides, out=Path("t.h5"))
     job = prepare(str(small), options)
     outcome = execute(job, Silent())
