@@ -26,8 +26,11 @@ from labctl.errors import (
     InputError,
     InterlockError,
     LaserStillOnError,
+    LatchedError,
     OutOfRangeError,
     ProtocolError,
+    SafetyError,
+    SilentRunError,
 )
 
 Package = Callable[[str, str, Mapping[str, str]], Path]
@@ -76,7 +79,7 @@ class Part:
 class AcmeLaser(Part, Laser):
     wavelength_nm = property(lambda self: 532.0)
     power_limits_mw = property(lambda self: (0.0, 50.0))
-    repetition_rate_hz = property(lambda self: None)
+    repetition_rate_hz = property(lambda self: 5e3 if self._fault == "slow" else None)
     pulse_width_fs = property(lambda self: None)
     power = 0.0
     on = False
@@ -714,3 +717,204 @@ def test_ctrl_c_closes_the_bench_in_order(
         "shutter opened", "shutter closed", "laser off",
         "shutter close", "camera close", "slm close", "laser close",
     ]  # fmt: skip
+
+
+def _limited(
+    lab: Lab, *roles: str, faults: dict[str, str] | None = None, **limits: object
+) -> BenchSource:
+    tree = lab.tree(*roles, **(faults or {}))
+    tree["limits"] |= limits
+    return lab.write(tree)
+
+
+PULSES: dict[str, Any] = {
+    "beam_diameter_um": 2000.0,
+    "repetition_rate_hz": 1e4,
+    "pulse_width_fs": 100.0,
+}
+
+
+def test_densities_are_those_in_the_middle_of_the_beam(lab: Lab) -> None:
+    limits = _limited(
+        lab,
+        power_density_mw_per_mm2=100,
+        fluence_uj_per_mm2=100,
+        pulse_density_w_per_mm2=1e12,
+        **PULSES,
+    ).file.limits
+    found = limits.densities(5.0)
+    # Twice the mean over a disc of 1 mm radius: 2 x 5 mW / pi mm2.
+    assert found["power_density_mw_per_mm2"] == pytest.approx(10 / math.pi)
+    assert found["fluence_uj_per_mm2"] == pytest.approx(1 / math.pi)
+    assert found["pulse_density_w_per_mm2"] == pytest.approx(1e7 / math.pi)
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"),
+    [
+        ("power_density_mw_per_mm2", 8 / math.pi * 2),
+        ("fluence_uj_per_mm2", 0.8 / math.pi * 2),
+        ("pulse_density_w_per_mm2", 0.8e7 / math.pi * 2),
+    ],
+)
+def test_a_density_limits_the_power(lab: Lab, limit: str, most: float) -> None:
+    source = _limited(lab, **(PULSES | {limit: most}))
+    (fault,) = bench.limit_faults(source.file, power_mw=9.0)
+    assert fault.startswith(f"{limit}=")
+    assert "Lower power_mw in the protocol" in fault
+    with bench.open(source) as table:
+        table.light(7.9)
+        with pytest.raises(OutOfRangeError, match=limit):
+            table.light(9.0)
+    assert "laser power 9" not in lab.said()
+
+
+def test_limits_that_cannot_be_checked_are_refused(lab: Lab) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        _limited(lab, fluence_uj_per_mm2=1.0)
+    for key in ("beam_diameter_um", "repetition_rate_hz"):
+        assert f"expected {key} beside it" in str(caught.value)
+    with pytest.raises(ProtocolError, match=r"limits\.meter.*no meter to read"):
+        _limited(lab, meter={"low": 1, "high": 2, "oldest_s": 1})
+    with pytest.raises(ProtocolError, match="expected more than low=2"):
+        _limited(lab, "meter", meter={"low": 2, "high": 1, "oldest_s": 1})
+    with pytest.raises(ProtocolError, match=r"at most half of heartbeat_s=0\.1"):
+        _limited(lab, heartbeat_s=0.1)
+
+
+def test_the_heartbeat_is_two_seconds_unless_the_bench_says_otherwise(lab: Lab) -> None:
+    assert lab.source().file.heartbeat_s == 2.0
+    assert lab.simulated().file.heartbeat_s == 5.0
+    assert _limited(lab, heartbeat_s=1.0).file.heartbeat_s == 1.0
+    with pytest.raises(ProtocolError, match="heartbeat_s"):
+        _limited(lab, heartbeat_s=6.0)
+
+
+def test_pulses_longer_apart_than_was_checked_are_refused(lab: Lab) -> None:
+    source = _limited(lab, faults={"laser": "slow"}, **PULSES)
+    with pytest.raises(DeviceError, match="repetition_rate_hz=5000, expected at least"):
+        bench.open(source)
+    assert "laser on" not in lab.said()
+
+
+def test_power_ramps_up_and_down(lab: Lab) -> None:
+    with bench.open(_limited(lab, ramp_mw_per_s=100)) as table:
+        table.light(5.0)
+        table.light(3.0)
+        table.dark()
+    said = [line for line in lab.said() if line.startswith("laser p") or " o" in line]
+    assert said[3:] == [
+        "laser power 0", "laser on",
+        "laser power 1.66667", "laser power 3.33333", "laser power 5",
+        "laser power 5", "laser on", "laser power 3",
+        "laser power 1.5", "laser power 0", "laser off",
+        "laser off",
+    ]  # fmt: skip
+
+
+def test_a_meter_out_of_range_latches_the_bench(lab: Lab) -> None:
+    source = _limited(lab, "meter", meter={"low": 2, "high": 3, "oldest_s": 1})
+    with (
+        pytest.raises(SafetyError, match=r"reading=1 mW, expected 2 to 3"),
+        bench.open(source) as table,
+    ):
+        table.beat()  # dark: nothing to judge
+        table.light(5.0)
+        table.beat()
+    assert "laser off" in lab.said()
+    opened = lab.said().count("laser open")
+    with pytest.raises(LatchedError, match="reading=1 mW"):
+        bench.open(source)
+    assert lab.said().count("laser open") == opened, "nothing was touched"
+    state.clear("lab", "put the meter back")
+    bench.open(source).close()
+
+
+def _virtual(lab: Lab, **limits: object) -> BenchSource:
+    source = lab.simulated()
+    tree = json.loads(source.text)
+    tree["limits"] |= limits
+    return lab.write(tree)
+
+
+def test_a_stale_meter_counts_as_unsafe(lab: Lab) -> None:
+    source = _virtual(lab, meter={"low": 0, "high": 9, "oldest_s": 2})
+    with (
+        pytest.raises(SafetyError, match=r"s old, expected at most 2 s"),
+        bench.open(source) as table,
+    ):
+        table.light(5.0)
+        table.beat()
+        assert table.meter is not None
+        kept = table.meter.reading()
+        table.meter.reading = lambda: kept  # type: ignore[method-assign]  # frozen
+        table.clock.sleep(3.0)
+        table.beat()
+    assert state.latched("lab") is not None
+
+
+def test_a_bench_rests_where_the_duty_asks_for_it(lab: Lab) -> None:
+    with bench.open(_virtual(lab, duty=0.25, duty_window_s=4.0)) as table:
+        table.light(5.0)
+        start_s = table.clock.now()
+        table.clock.sleep(0.9)
+        table.beat()
+        assert table.clock.now() - start_s == pytest.approx(0.9)
+        table.clock.sleep(0.2)
+        table.beat()
+        assert table.clock.now() - start_s == pytest.approx(1.1 + 3.0)
+        assert table.laser.power_mw() == 5.0
+        table.beat()
+        assert table.clock.now() - start_s == pytest.approx(1.1 + 3.0)
+
+
+def test_saturation_stops_where_the_bench_says_so(lab: Lab) -> None:
+    with bench.open(lab.source()) as table:
+        table.judge_saturation(3)
+    with (
+        pytest.raises(SafetyError, match="saturated_px=3, expected 0"),
+        bench.open(_limited(lab, on_saturation="stop")) as table,
+    ):
+        table.judge_saturation(0)
+        table.judge_saturation(3)
+
+
+def test_the_beam_is_blocked_during_announced_digital_work(lab: Lab) -> None:
+    with bench.open(lab.source()) as table:
+        with table.digital(30.0):
+            pass
+        assert "laser on" not in lab.said()
+        table.light(5.0)
+        with table.digital(30.0):
+            assert not table.laser.is_emitting()
+        assert table.laser.power_mw() == 5.0
+
+
+def test_what_the_guard_stopped_is_told_before_what_it_caused(lab: Lab) -> None:
+    source = _limited(lab, heartbeat_s=0.2, exposure_s=0.1)
+    with pytest.raises(SilentRunError) as caught, bench.open(source) as table:
+        table.light(5.0)
+        with table.dark_after():
+            due = time.monotonic() + 5.0
+            while table.laser.stopped() is None and time.monotonic() < due:
+                pass
+            raise DeviceError("camera", "frame", "all black")
+    assert isinstance(caught.value.__cause__, DeviceError)
+    assert state.latched("lab") is None, "a silent run is no fault of the bench"
+
+
+def test_an_owner_that_died_is_told_of(lab: Lab) -> None:
+    source = lab.source()
+    bench.open(source).close()
+    left = json.dumps({"pid": 4711, "host": "elsewhere"})
+    (state.folder() / "lab.owner.json").write_text(left, encoding="utf-8")
+    with bench.open(source) as table:
+        assert "process 4711 on elsewhere had it and died" in table.takeover
+
+
+def test_a_laser_that_stays_on_latches_the_bench(lab: Lab) -> None:
+    table = bench.open(lab.source(laser="stays on"))
+    table.light(5.0)
+    with pytest.raises(LaserStillOnError):
+        table.close()
+    assert state.latched("lab") is not None
