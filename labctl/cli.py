@@ -151,11 +151,10 @@ def run(  # noqa: PLR0913 - one parameter an option
     """Run a protocol on a bench and leave a record."""
     with _answering(json_wanted) as answer:
         # Imported here: this is what --help must not pay for.
-        from labctl.run import execute, prepare  # noqa: PLC0415
-        from labctl.run import resume as unfinished  # noqa: PLC0415
+        from labctl.comparison import run as room  # noqa: PLC0415
         from labctl.run.progress import shown_on  # noqa: PLC0415
 
-        options = prepare.Options(
+        options = room.Options(
             bench=bench,
             out=out,
             overwrite=overwrite,
@@ -163,14 +162,14 @@ def run(  # noqa: PLR0913 - one parameter an option
             overrides=tuple(overrides or ()),
             simulate=simulate,
         )
-        job = unfinished.choose(protocol, resume, options)
+        job = room.choose(protocol, resume, options)
         typer.echo(job.headline)
         if dry_run:
             typer.echo(job.forecast.text())
             answer.content.update(job.forecast.as_json())
             return
         with shown_on(sys.stdout) as progress:
-            outcome = execute.execute(job, progress)
+            outcome = room.execute(job, progress)
         typer.echo(outcome.summary)
         answer.content.update(outcome.as_json())
 

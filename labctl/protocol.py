@@ -555,12 +555,77 @@ class ScanProtocol(_Document):
     budget: Budget | None = None
 
 
-Protocol = Annotated[
-    TrainProtocol | EvaluateProtocol | ScanProtocol, Field(discriminator="kind")
-]
-ADAPTER: TypeAdapter[TrainProtocol | EvaluateProtocol | ScanProtocol] = TypeAdapter(
-    Protocol
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=32)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Part = dict[str, JsonValue]
+_OWN: Final = frozenset(
+    {"schema_version", "kind", "title", "bench", "seed", "reservoir", "record"}
+    | {"budget", "reference"}
 )
+
+
+class ComparisonProtocol(_Document):
+    """Train by several methods on several tasks, and compare.
+
+    Every pair of task and method is a training for each seed and budget: ``base``,
+    with the sections of the task laid over it, then those of the method, key by
+    key. Lists are replaced as a whole.
+
+    Parameters
+    ----------
+    base
+        Sections of a ``train`` protocol that all trainings share.
+    tasks
+        Sections by task.
+    methods
+        Sections by method. Those whose ``method.name`` is ``readout`` and ``oracle``
+        are what the recovered gain is measured between.
+    seeds
+        One training each; methods are paired by seed.
+    budgets
+        Exposures of a training; one each.
+    target
+        Share of the oracle's gain that shots-to-target asks for.
+    workers
+        Processes that train at the same time; 1 on a real bench.
+    """
+
+    kind: Literal["comparison"]
+    base: Part = Field(default_factory=dict)
+    tasks: Annotated[dict[Name, Part], Field(min_length=1)]
+    methods: Annotated[dict[Name, Part], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    budgets: Annotated[list[Count], Field(min_length=1)]
+    target: Annotated[float, Field(gt=0, le=1)] = 0.5
+    workers: Annotated[int, Field(ge=1, le=256)] = 2
+
+    @model_validator(mode="after")
+    def _names_every_training_once(self) -> Self:
+        for key in ("seeds", "budgets"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                text = "has a number twice, expected each once. Remove one."
+                raise wrong((key, text))
+        parts = [("base", self.base)]
+        parts += [(f"tasks.{name}", part) for name, part in self.tasks.items()]
+        parts += [(f"methods.{name}", part) for name, part in self.methods.items()]
+        for place, part in parts:
+            for key in sorted(_OWN & part.keys()):
+                text = (
+                    f"has {key}, expected sections of a training such as data, model "
+                    "or method: the comparison itself says the rest. Remove it."
+                )
+                raise wrong((place, text))
+        return self
+
+
+Protocol = Annotated[
+    TrainProtocol | EvaluateProtocol | ScanProtocol | ComparisonProtocol,
+    Field(discriminator="kind"),
+]
+ADAPTER: TypeAdapter[
+    TrainProtocol | EvaluateProtocol | ScanProtocol | ComparisonProtocol
+] = TypeAdapter(Protocol)
 
 _INTRODUCTION: Final = """
 What may stand in a protocol, made from the schema. Units are in the keys; unknown
@@ -583,6 +648,7 @@ def write_schemas(folder: Path) -> None:
         "kind: train": TrainProtocol,
         "kind: evaluate": EvaluateProtocol,
         "kind: scan": ScanProtocol,
+        "kind: comparison": ComparisonProtocol,
     }
     page = reference_page("Protocol files", _INTRODUCTION, models)
     for name, text in (

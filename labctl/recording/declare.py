@@ -162,7 +162,8 @@ def _blob(entry: h5py.Group) -> None:
 
 
 def _links(entry: h5py.Group) -> None:
-    entry["data"] = h5py.SoftLink("/entry/shots")
+    if "shots" in entry:
+        entry["data"] = h5py.SoftLink("/entry/shots")
     if "shots/frames" in entry and "instrument/camera" in entry:
         entry["instrument/camera/data"] = h5py.SoftLink("/entry/shots/frames")
 

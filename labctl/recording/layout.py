@@ -16,7 +16,7 @@ VERSION = 1
 RESULT_BYTES = 8192
 STATUSES = ("running", "paused", "complete", "failed", "interrupted", "stopped")
 OPEN_STATUSES = ("running", "paused")
-Kind = Literal["train", "evaluate", "scan"]
+Kind = Literal["train", "evaluate", "scan", "comparison"]
 
 # Small columns: one chunk of 1024 rows each, never compressed, because a chunk
 # that is flushed before it is full is written again at every flush.
@@ -242,7 +242,7 @@ GROUPS = (
 )
 SCALARS = (
     Scalar("title", "str", "Title of the protocol"),
-    Scalar("kind", "str", "Kind of the protocol: train, evaluate or scan"),
+    Scalar("kind", "str", "Kind of the protocol: train, evaluate, scan or comparison"),
     Scalar("start_time", "str", "Start, ISO 8601 with time zone"),
     Scalar("run_uuid", "str", "Random identity of this run"),
     Scalar("program_name", "str", "The program that wrote it; @version its version"),
@@ -724,3 +724,66 @@ def scan_layout(shots: ShotSpec) -> Layout:
         fixed=(_output_axis(shots),),
     )
     return Layout("scan", (_shots(shots), _shots_meta(shots), points), default="points")
+
+
+def comparison_layout() -> Layout:
+    """Return the layout of a comparison: many trainings, each with its own record.
+
+    Returns
+    -------
+    layout
+        Its tables are ``jobs`` (one row a training, as they end) and ``summary``
+        (one row a task, budget and method, at the end).
+    """
+    jobs = Table(
+        "jobs",
+        "jobs",
+        (
+            Column("job", "i8", "Training: number of the row", filled=True),
+            Column("task", "S32", "Task"),
+            Column("method", "S32", "Method"),
+            Column("seed", "i8", "Seed"),
+            Column("budget", "i8", "Exposures that it may cost"),
+            Column("status", "S16", "complete, or failed"),
+            Column("score", "f8", "Score on the test split"),
+            Column("cosine", "f8", "Held-out cosine at the end"),
+            Column("shots", "i8", "Exposures of the training"),
+            Column("digital_s", "f8", "Digital work", "s"),
+            Column("record", "S160", "Its record, beside this one"),
+        ),
+        "Score of every training",
+        signal="score",
+        axes=("job",),
+    )
+    texts = {
+        "mean": "Mean score on the test split",
+        "gain": "Part of the room between readout and oracle",
+        "over_readout": "Paired difference to the readout",
+        "over_oracle": "Paired difference to the oracle",
+    }
+    bounds = [
+        Column(f"{name}_{end}", "f8", f"{text}, {end} end of its 95 % interval")
+        for name, text in texts.items()
+        for end in ("low", "high")
+    ]
+    middles = [Column(n, "f8", t) for n, t in texts.items() if n != "over_oracle"]
+    summary = Table(
+        "summary",
+        "summary",
+        (
+            Column("line", "i8", "Number of the row", filled=True),
+            Column("task", "S32", "Task"),
+            Column("method", "S32", "Method"),
+            Column("budget", "i8", "Exposures of each training"),
+            Column("seeds", "i8", "Trainings"),
+            *middles,
+            *bounds,
+            Column("cosine", "f8", "Mean held-out cosine at the end"),
+            Column("digital_s", "f8", "Mean digital work", "s"),
+            Column("shots_to_target", "f8", "Least budget that reaches the target"),
+        ),
+        "Methods compared",
+        signal="gain",
+        axes=("line",),
+    )
+    return Layout("comparison", (jobs, summary), default="jobs")

@@ -514,6 +514,7 @@ COUNTERS: Mapping[str, str] = {
         layout.train_layout(layout.ShotSpec(1, 1)),
         layout.evaluate_layout(layout.ShotSpec(1, 1), n_predictions=1, n_targets=1),
         layout.scan_layout(layout.ShotSpec(1, 1)),
+        layout.comparison_layout(),
     )
     for table in plan.tables
 }

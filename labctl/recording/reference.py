@@ -28,6 +28,7 @@ _RECORD_TEXTS = {
     "train": "Kind `train`: a training run",
     "evaluate": "Kind `evaluate`: a trained model, measured again",
     "scan": "Kind `scan`: a setting swept",
+    "comparison": "Kind `comparison`: many trainings, each with a record of its own",
 }
 
 
@@ -58,13 +59,14 @@ def _plans() -> tuple[Layout, ...]:
         layout.train_layout(_SIZES),
         layout.evaluate_layout(_SIZES, n_predictions=6, n_targets=7),
         layout.scan_layout(_SIZES),
+        layout.comparison_layout(),
     )
 
 
 def _kind(plan: Layout) -> Iterator[str]:
     yield f"## {_RECORD_TEXTS[plan.kind]}\n"
     yield f"Viewers open `{plan.default}` first.\n"
-    yield from (_table(table) for table in plan.tables[2:])
+    yield from (_table(table) for table in plan.tables if table.counter != "shots")
     yield from _rows(plan.rows[-1:])
 
 

@@ -100,6 +100,10 @@ def _contradictions(protocol: TrainProtocol) -> Iterator[tuple[str, str]]:
             "Take twin-modes or twin-dense."
         )
         yield "surrogate.name", text
+    try:
+        settings(protocol).search(1, torch.Generator())
+    except ValueError as error:
+        yield "method.candidates", str(error)
     linear = protocol.model[-1].layer == "linear"
     if name in {"readout", "calibrate-deploy"} and not linear:
         text = (

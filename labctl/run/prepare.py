@@ -2,7 +2,13 @@
 
 from typing import cast
 
-from labctl.protocol import EvaluateProtocol, ScanProtocol, TrainProtocol
+from labctl.errors import ProtocolError
+from labctl.protocol import (
+    ComparisonProtocol,
+    EvaluateProtocol,
+    ScanProtocol,
+    TrainProtocol,
+)
 from labctl.run import evaluate, scan, train
 from labctl.run.evaluate import EvaluateJob
 from labctl.run.scan import ScanJob
@@ -52,6 +58,8 @@ def job_of(setting: Setting[AnyProtocol]) -> Job:
 
     Raises
     ------
+    ProtocolError
+        It is a comparison: many runs, not one.
     InputError
         Something is refused.
     """
@@ -60,4 +68,7 @@ def job_of(setting: Setting[AnyProtocol]) -> Job:
         return train.prepare(cast("Setting[TrainProtocol]", setting))
     if isinstance(setting.protocol, EvaluateProtocol):
         return evaluate.prepare(cast("Setting[EvaluateProtocol]", setting))
+    if isinstance(setting.protocol, ComparisonProtocol):
+        text = "kind=comparison, expected a single run. Give it to labctl run."
+        raise ProtocolError([setting.document.fault("kind", text)])
     return scan.prepare(cast("Setting[ScanProtocol]", setting))

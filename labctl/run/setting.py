@@ -30,7 +30,13 @@ from labctl.errors import (
     InputError,
     ProtocolError,
 )
-from labctl.protocol import ADAPTER, EvaluateProtocol, ScanProtocol, TrainProtocol
+from labctl.protocol import (
+    ADAPTER,
+    ComparisonProtocol,
+    EvaluateProtocol,
+    ScanProtocol,
+    TrainProtocol,
+)
 from labctl.recording import disk
 from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
 from labctl.recording.layout import Layout, ShotSpec
@@ -39,7 +45,7 @@ from labctl.reservoir import Blocks, Ledger, PhaseScale, Reservoir, Shots
 from labctl.run import convergence
 from labctl.run.progress import Progress
 
-AnyProtocol = TrainProtocol | EvaluateProtocol | ScanProtocol
+AnyProtocol = TrainProtocol | EvaluateProtocol | ScanProtocol | ComparisonProtocol
 P = TypeVar("P", bound=AnyProtocol)
 RECORDS = Path("records")
 
@@ -634,15 +640,6 @@ def _recorder(setting: Setting[P], layout: Layout, bench: Bench) -> Recorder:
     recorder.event("info", "run", f"resumed after {shots} shots")
     recorder.rewind({})
     return recorder
-
-
-@contextmanager
-def _dark_before_closing(bench: Bench) -> Iterator[None]:
-    # Closing a record can block on a full disk: the light goes off before.
-    try:
-        yield
-    finally:
-        bench.dark()
 
 
 def header(setting: Setting[P], bench: Bench) -> Header:

@@ -185,7 +185,6 @@ def _planned(setting: Setting[TrainProtocol], dataset: Dataset) -> Plan:
     course = model.course(protocol, dataset)
     try:
         settings = method.settings(protocol)
-        settings.search(1, torch.Generator())
         planner = method.deployed if settings.name == "calibrate-deploy" else plan
         found = planner(protocol.budget.shots, course)
     except ValueError as error:

@@ -1,0 +1,1 @@
+"""Many trainings, one summary: methods compared on tasks, paired by seed."""

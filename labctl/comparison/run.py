@@ -1,0 +1,451 @@
+"""Run a comparison: trainings in processes, one record of what they say.
+
+Only the parent writes the comparison's record; every training writes its own, in
+the folder of the jobs beside it. A training that is finished there, by the same
+protocol on the same bench, is read and not run again: calling the same command
+again goes on after an interruption.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import joblib
+
+from labctl.comparison import job as rooms
+from labctl.comparison.job import Job
+from labctl.comparison.score import Line, References, Score, summarise
+from labctl.errors import LabctlError, OutcomeError, ProtocolError
+from labctl.protocol import ComparisonProtocol
+from labctl.recording.header import Header
+from labctl.recording.layout import comparison_layout
+from labctl.recording.reader import Record
+from labctl.recording.writer import Recorder
+from labctl.run import execute as single
+from labctl.run import prepare as runs
+from labctl.run import resume as unfinished
+from labctl.run.progress import Progress, Silent, Update
+from labctl.run.setting import Forecast, Options, Outcome, Setting, resolve
+
+Row = dict[str, Any]
+
+__all__ = ["AnyJob", "ComparisonJob", "Options", "choose", "execute", "prepare"]
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonJob:
+    """A comparison, checked; nothing is open yet.
+
+    Parameters
+    ----------
+    setting
+        The run.
+    jobs
+        Every training.
+    forecast
+        What they cost together.
+    """
+
+    setting: Setting[ComparisonProtocol]
+    jobs: tuple[Job, ...]
+    forecast: Forecast
+
+    @property
+    def headline(self) -> str:
+        """First line that a person reads."""
+        return self.setting.headline
+
+
+AnyJob = runs.Job | ComparisonJob
+
+
+def choose(protocol: str | None, record: Path | None, options: Options) -> AnyJob:
+    """Prepare a new run of any kind, or go on with one.
+
+    Parameters
+    ----------
+    protocol
+        Protocol of a new run.
+    record
+        Record of an interrupted one.
+    options
+        What the command line adds.
+
+    Returns
+    -------
+    job
+        Checked; nothing was opened or created.
+
+    Raises
+    ------
+    InputError
+        Something is refused.
+    """
+    if protocol is None or record is not None:
+        return unfinished.choose(protocol, record, options)
+    setting = resolve(protocol, options)
+    if isinstance(setting.protocol, ComparisonProtocol):
+        return prepare(cast("Setting[ComparisonProtocol]", setting))
+    return runs.job_of(setting)
+
+
+def prepare(setting: Setting[ComparisonProtocol]) -> ComparisonJob:
+    """Check a comparison and every kind of training in it.
+
+    Parameters
+    ----------
+    setting
+        The run.
+
+    Returns
+    -------
+    job
+        To be executed.
+
+    Raises
+    ------
+    ProtocolError
+        A training is refused, or a real bench is to train twice at a time.
+    """
+    protocol = setting.protocol
+    simulated = setting.source.file.simulated or setting.options.simulate
+    if protocol.workers > 1 and not simulated:
+        text = (
+            f"workers={protocol.workers}, expected 1: bench "
+            f"{setting.source.file.name} is real, and serves one training at a time"
+        )
+        raise ProtocolError([setting.document.fault("workers", text)])
+    found = rooms.jobs(setting)
+    checked = rooms.check(setting, found)
+    seeds = len(protocol.seeds)
+    shots: dict[str, int] = {}
+    for training in checked:
+        for category, count in training.forecast.shots.items():
+            shots[category] = shots.get(category, 0) + seeds * count
+    forecast = Forecast(
+        shots=shots,
+        shot_s=max(training.forecast.shot_s for training in checked),
+        simulated=simulated,
+        nbytes=seeds * sum(training.forecast.nbytes for training in checked),
+        note=(
+            f"jobs:  {len(found)} trainings, {sum(map(_is_done, found))} of them "
+            f"finished already in {rooms.folder(setting)}"
+        ),
+    )
+    return ComparisonJob(setting, tuple(found), forecast)
+
+
+def execute(job: AnyJob, progress: Progress) -> Outcome:
+    """Run a job of any kind.
+
+    Parameters
+    ----------
+    job
+        From :func:`choose`.
+    progress
+        Whoever listens.
+
+    Returns
+    -------
+    outcome
+        How it ended.
+
+    Raises
+    ------
+    LabctlError
+        A device, a limit, the record or the result stopped it.
+    """
+    if isinstance(job, ComparisonJob):
+        return _compare(job, progress)
+    return single.execute(job, progress)
+
+
+def _compare(job: ComparisonJob, progress: Progress) -> Outcome:
+    """Run what is not finished, write a row as each training ends, summarise.
+
+    Raises
+    ------
+    OutcomeError
+        Trainings failed; the others are in the record.
+    """
+    setting = job.setting
+    folder = rooms.folder(setting)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    recorder = Recorder.create(
+        setting.out,
+        layout=comparison_layout(),
+        header=_header(setting),
+        overwrite=setting.options.overwrite,
+    )
+    with recorder:
+        for row in _rows(job, progress):
+            rows.append(row)
+            recorder.append("jobs", **{k: [v] for k, v in row.items() if k in _COLUMNS})
+            recorder.commit()
+        lines = summarise(_scores(rows), _references(job, rows), target=_target(job))
+        for line in lines:
+            recorder.append("summary", **{k: [v] for k, v in _columns(line).items()})
+        failed = [row for row in rows if row["status"] != "complete"]
+        compact = _result(rows, failed)
+        recorder.set_result(compact)
+        if failed:
+            recorder.event("error", "comparison", f"{len(failed)} trainings failed")
+            recorder.set_status("failed")
+        recorder.set_end_time()
+        recorder.commit()
+    if failed:
+        told = "; ".join(f"{row['record']}: {row['error']}" for row in failed[:5])
+        text = (
+            f"{setting.where}: failed={len(failed)} of {len(rows)} trainings, expected "
+            f"0. Mend the cause and run the same command again. {told}"
+        )
+        raise OutcomeError(text)
+    result = {**compact, "table": [_plain(_columns(line)) for line in lines]}
+    shots = {"total": int(sum(row["shots"] for row in rows))}
+    return Outcome(setting.out, "complete", result, shots, _summary(job, lines))
+
+
+# ---- trainings ----------------------------------------------------------------
+
+
+def _rows(job: ComparisonJob, progress: Progress) -> Iterator[Row]:
+    """Yield a row of every training as it ends: finished ones first."""
+    setting, total = job.setting, len(job.jobs)
+    finished = [training for training in job.jobs if _is_done(training)]
+    left = [training for training in job.jobs if training not in finished]
+    if finished:
+        progress.say(f"{len(finished)} of {total} trainings are finished already")
+    for training in finished:
+        yield _row(training, "")
+    bench = str(setting.source.path)
+    work = joblib.Parallel(
+        n_jobs=min(setting.protocol.workers, max(len(left), 1)),
+        return_as="generator_unordered",
+    )
+    start_s = time.monotonic()
+    tasks = (
+        joblib.delayed(train_one)(training, bench, simulate=setting.options.simulate)
+        for training in left
+    )
+    for number, (training, error) in enumerate(work(tasks), start=1):
+        row = _row(training, error)
+        done = len(finished) + number
+        pace_s = (time.monotonic() - start_s) / number
+        minutes = pace_s * (len(left) - number) / 60
+        outcome = error or f"score {row['score']:.3f}"
+        progress.say(f"{training.name}: {outcome}; about {minutes:.1f} min left")
+        progress.update(Update("comparison", done, total, row["shots"], None, {}))
+        yield row
+
+
+def train_one(training: Job, bench: str, *, simulate: bool) -> tuple[Job, str]:
+    """Run one training, in whatever process this is.
+
+    Parameters
+    ----------
+    training
+        Its protocol and the place of its record.
+    bench
+        Bench file.
+    simulate
+        Use the bench's simulated twin.
+
+    Returns
+    -------
+    training
+        As given.
+    error
+        Why it failed; empty when it did not.
+    """
+    protocol = training.out.with_suffix(".yaml")
+    protocol.write_text(training.text, encoding="utf-8", newline="\n")
+    options = Options(bench=bench, out=training.out, overwrite=True, simulate=simulate)
+    try:
+        single.execute(runs.prepare(str(protocol), options), Silent())
+    except LabctlError as error:
+        return training, str(error)
+    return training, ""
+
+
+def _is_done(training: Job) -> bool:
+    if not training.out.is_file():
+        return False
+    try:
+        with Record.open(training.out) as record:
+            same = record.protocol_text == training.text
+            return same and record.status == "complete"
+    except LabctlError:
+        return False  # Left by a crash: it is run again, and written anew.
+
+
+def _row(training: Job, error: str) -> Row:
+    row: Row = {
+        "task": training.task,
+        "method": training.method,
+        "seed": training.seed,
+        "budget": training.budget,
+        "status": "failed",
+        "score": math.nan,
+        "cosine": math.nan,
+        "shots": 0,
+        "digital_s": math.nan,
+        "record": f"{training.out.parent.name}/{training.out.name}",
+        "error": error,
+        "direction": "",
+        "metric": "",
+    }
+    if error:
+        return row
+    with Record.open(training.out) as record:
+        result, ledger = record.result, record.ledger()
+    row |= {
+        "status": "complete",
+        "score": _number(result["score_test"]),
+        "cosine": _number(result["cosine"]),
+        "shots": sum(ledger.values()),
+        "digital_s": _number(result["digital_s"]),
+        "direction": result["direction"],
+        "metric": result["metric"],
+    }
+    return row
+
+
+_COLUMNS = {column.name for column in comparison_layout().table("jobs").columns}
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+# ---- what they say ------------------------------------------------------------
+
+
+def _scores(rows: list[Row]) -> list[Score]:
+    keys = ("task", "method", "seed", "budget", "score", "cosine", "digital_s")
+    return [
+        Score(*(row[key] for key in keys)) for row in rows if row["status"] != "failed"
+    ]
+
+
+def _references(job: ComparisonJob, rows: list[Row]) -> References:
+    kinds = {kind: name for name, kind in rooms.kinds(job.setting.protocol)}
+    down = any(row["direction"] == "down" for row in rows)
+    return References(kinds.get("readout"), kinds.get("oracle"), -1 if down else 1)
+
+
+def _target(job: ComparisonJob) -> float:
+    return job.setting.protocol.target
+
+
+def _columns(line: Line) -> Row:
+    row: Row = {}
+    for name in ("mean", "gain", "over_readout", "over_oracle"):
+        row[f"{name}_low"], row[f"{name}_high"] = getattr(line, f"{name}_interval")
+    for name in ("task", "method", "budget", "seeds", "mean", "gain", "over_readout"):
+        row[name] = getattr(line, name)
+    for name in ("cosine", "digital_s", "shots_to_target"):
+        row[name] = getattr(line, name)
+    return row
+
+
+def _plain(row: Row) -> Row:
+    """JSON knows no numbers that are not finite; a target never reached is text."""
+    return {
+        key: (">" if value == math.inf else None)
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for key, value in row.items()
+    }
+
+
+def _result(rows: list[Row], failed: list[Row]) -> Row:
+    good = [row for row in rows if row["status"] == "complete"]
+    first = good[0] if good else {"metric": None, "direction": None}
+    return {
+        "metric": first["metric"],
+        "direction": first["direction"],
+        "jobs": len(rows),
+        "failed": len(failed),
+        "shots": int(sum(row["shots"] for row in rows)),
+        "digital_s": round(sum(row["digital_s"] for row in good), 1),
+    }
+
+
+def table(lines: list[Line]) -> list[str]:
+    """Lay a summary out as the rows of a Markdown table.
+
+    Parameters
+    ----------
+    lines
+        What each method reached.
+    """
+    heads = (
+        "task | method | shots | seeds | score [95 %] | recovered gain [95 %] | "
+        "over readout [95 %] | shots to target | cosine | digital s"
+    )
+    rule = "|".join(["---"] * (heads.count("|") + 1))
+    return [f"| {heads} |", f"|{rule}|", *(f"| {_cells(line)} |" for line in lines)]
+
+
+def _cells(line: Line) -> str:
+    target = line.shots_to_target
+    reached = f"> {line.budget}" if target == math.inf else _told(target, ".0f")
+    cells = (
+        line.task,
+        line.method,
+        str(line.budget),
+        str(line.seeds),
+        _with(line.mean, line.mean_interval),
+        _with(line.gain, line.gain_interval),
+        _with(line.over_readout, line.over_readout_interval),
+        reached,
+        _told(line.cosine, ".2f"),
+        _told(line.digital_s, ".1f"),
+    )
+    return " | ".join(cells)
+
+
+def _told(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
+
+
+def _with(value: float, interval: tuple[float, float]) -> str:
+    if math.isnan(interval[0]):
+        return _told(value, ".3f")
+    return f"{_told(value, '.3f')} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _summary(job: ComparisonJob, lines: list[Line]) -> str:
+    out = job.setting.out
+    return "\n".join(
+        [
+            *table(lines),
+            f"trainings: {rooms.folder(job.setting)}",
+            f"record: {out}",
+            f"next:   labctl report {out}",
+        ]
+    )
+
+
+def _header(setting: Setting[ComparisonProtocol]) -> Header:
+    """Say what is known before the first training; no device is open for it."""
+    protocol, source = setting.protocol, setting.source
+    return Header(
+        title=protocol.title or setting.out.stem,
+        kind="comparison",
+        protocol_text=setting.document.text,
+        protocol_resolved=protocol.model_dump(mode="json"),
+        bench_name=source.file.name,
+        bench_text=source.text,
+        bench_sha256=source.sha256,
+        simulated=source.file.simulated or setting.options.simulate,
+        notice="",
+        seeds={f"job_{number}": seed for number, seed in enumerate(protocol.seeds)},
+        instrument={},
+        calibrations={},
+        reservoir=setting.entry.model_dump(),
+    )

@@ -1,0 +1,280 @@
+"""What trainings of several methods say about the methods: pure arithmetic.
+
+Scores are signed inside, so that more is better. All intervals are bootstrap
+intervals over seeds, drawn together for every method: a seed that was hard for
+one was hard for all.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 4000
+LEAST_ROOM = 0.05
+"""Where the oracle gains less than this over the readout, no gain is stated."""
+REACHES = -0.01
+"""Lower bound of the paired difference from which on a method reaches another."""
+Interval = tuple[float, float]
+NOTHING: Interval = (math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one training ended with.
+
+    Parameters
+    ----------
+    task, method
+        Names in the protocol.
+    seed, budget
+        Of the training.
+    score
+        On the test split.
+    cosine
+        Held-out cosine at the end; NaN where none was measured.
+    digital_s
+        Seconds of digital work.
+    """
+
+    task: str
+    method: str
+    seed: int
+    budget: int
+    score: float
+    cosine: float = math.nan
+    digital_s: float = math.nan
+
+
+@dataclass(frozen=True)
+class References:
+    """Which methods a gain is measured between.
+
+    Parameters
+    ----------
+    readout, oracle
+        Names of the methods; None where the protocol has none.
+    direction
+        1 where more is better, -1 where less is.
+    """
+
+    readout: str | None
+    oracle: str | None
+    direction: int = 1
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a method reached on a task with a budget.
+
+    Parameters
+    ----------
+    task, method, budget
+        Which.
+    seeds
+        How many trainings.
+    mean, mean_interval
+        Score on the test split and its 95 % interval.
+    gain, gain_interval
+        Part of the room between readout and oracle that was recovered; NaN where
+        there is no room.
+    over_readout, over_readout_interval
+        Paired difference to the readout.
+    over_oracle_interval
+        The same to the oracle.
+    cosine, digital_s
+        Means over the seeds.
+    shots_to_target
+        Least budget with which the mean score reaches the target; infinite where
+        none does, NaN where there is no target.
+    """
+
+    task: str
+    method: str
+    budget: int
+    seeds: int
+    mean: float
+    mean_interval: Interval
+    gain: float
+    gain_interval: Interval
+    over_readout: float
+    over_readout_interval: Interval
+    over_oracle_interval: Interval
+    cosine: float
+    digital_s: float
+    shots_to_target: float
+
+    @property
+    def reaches_oracle(self) -> bool:
+        """Whether the paired difference is not below the margin."""
+        return self.over_oracle_interval[0] >= REACHES
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The scores of one task.
+
+    Parameters
+    ----------
+    name
+        Of the task.
+    table
+        Signed score by method and budget, then by seed.
+    scores
+        As they were handed over.
+    """
+
+    name: str
+    table: Mapping[tuple[str, int], Mapping[int, float]]
+    scores: tuple[Score, ...]
+
+    def largest(self, method: str | None) -> Mapping[int, float]:
+        """Return the scores of a method at its largest budget."""
+        budgets = [budget for name, budget in self.table if name == method]
+        return self.table[method, max(budgets)] if method and budgets else {}
+
+
+def summarise(
+    scores: Iterable[Score], references: References, *, target: float = 0.5
+) -> list[Line]:
+    """Summarise trainings, method by method.
+
+    Readout and oracle are taken at their largest budget, so that the gain of
+    different budgets has one scale.
+
+    Parameters
+    ----------
+    scores
+        Of every training that ended well.
+    references
+        Between which methods the gain is measured.
+    target
+        Share of the oracle's gain that shots-to-target asks for.
+
+    Returns
+    -------
+    lines
+        One a task, budget and method, in the order of the scores.
+    """
+    found = tuple(scores)
+    lines: list[Line] = []
+    for name in dict.fromkeys(score.task for score in found):
+        own = tuple(score for score in found if score.task == name)
+        table: dict[tuple[str, int], dict[int, float]] = {}
+        for score in own:
+            signed = references.direction * score.score
+            table.setdefault((score.method, score.budget), {})[score.seed] = signed
+        task = _Task(name, table, own)
+        lines += [_line(task, key, references, target) for key in table]
+    return lines
+
+
+def _line(
+    task: _Task, key: tuple[str, int], references: References, target: float
+) -> Line:
+    method, budget = key
+    low, high = task.largest(references.readout), task.largest(references.oracle)
+    mine = task.table[key]
+    own = [s for s in task.scores if (s.method, s.budget) == key]
+    sign = references.direction
+    bounds = sorted(sign * bound for bound in bootstrap(list(mine.values())))
+    gain, gain_interval = _gain(mine, low, high)
+    over, over_interval = _difference(mine, low)
+    _, oracle_interval = _difference(mine, high)
+    return Line(
+        task=task.name,
+        method=method,
+        budget=budget,
+        seeds=len(mine),
+        mean=sign * float(np.mean(list(mine.values()))),
+        mean_interval=(bounds[0], bounds[1]),
+        gain=gain,
+        gain_interval=gain_interval,
+        over_readout=over,
+        over_readout_interval=over_interval,
+        over_oracle_interval=oracle_interval,
+        cosine=_mean([score.cosine for score in own]),
+        digital_s=_mean([score.digital_s for score in own]),
+        shots_to_target=_to_target(task, method, (low, high), target),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _draws(count: int) -> NDArray[np.int64]:
+    return np.random.default_rng(0).integers(0, count, (DRAWS, count))
+
+
+def bootstrap(values: Sequence[float]) -> Interval:
+    """Return the 95 % interval of a mean; NaN for fewer than two values.
+
+    Parameters
+    ----------
+    values
+        One a seed.
+    """
+    if len(values) < 2:
+        return NOTHING
+    return _percentiles(np.asarray(values)[_draws(len(values))].mean(axis=1))
+
+
+def _percentiles(values: NDArray[np.float64]) -> Interval:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _difference(
+    mine: Mapping[int, float], other: Mapping[int, float]
+) -> tuple[float, Interval]:
+    common = sorted(mine.keys() & other.keys())
+    if not common:
+        return math.nan, NOTHING
+    differences = [mine[seed] - other[seed] for seed in common]
+    return float(np.mean(differences)), bootstrap(differences)
+
+
+def _gain(
+    mine: Mapping[int, float], low: Mapping[int, float], high: Mapping[int, float]
+) -> tuple[float, Interval]:
+    common = sorted(mine.keys() & low.keys() & high.keys())
+    if not common:
+        return math.nan, NOTHING
+    rows = np.array([[part[seed] for seed in common] for part in (mine, low, high)])
+    got, start, end = rows.mean(axis=1)
+    if end - start < LEAST_ROOM:
+        return math.nan, NOTHING
+    gain = float((got - start) / (end - start))
+    if len(common) < 2:
+        return gain, NOTHING
+    drawn = rows[:, _draws(len(common))].mean(axis=2)
+    room = drawn[2] - drawn[1]
+    # Draws without room say nothing; where they are many, nor does the interval.
+    some = room >= LEAST_ROOM
+    if some.mean() < 0.95:
+        return gain, NOTHING
+    return gain, _percentiles((drawn[0][some] - drawn[1][some]) / room[some])
+
+
+def _to_target(
+    task: _Task,
+    method: str,
+    ends: tuple[Mapping[int, float], Mapping[int, float]],
+    share: float,
+) -> float:
+    if not ends[0] or not ends[1]:
+        return math.nan
+    start, end = (float(np.mean(list(part.values()))) for part in ends)
+    if end - start < LEAST_ROOM:
+        return math.nan
+    wanted = start + share * (end - start)
+    reached = [
+        budget
+        for (name, budget), found in task.table.items()
+        if name == method and float(np.mean(list(found.values()))) >= wanted
+    ]
+    return float(min(reached, default=math.inf))

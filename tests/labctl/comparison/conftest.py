@@ -1,0 +1,50 @@
+"""A comparison of seconds."""
+
+from pathlib import Path
+
+import pytest
+
+from labctl.comparison.run import choose, execute
+from labctl.run.progress import Silent
+from labctl.run.setting import Options, Outcome
+
+TINY = """\
+schema_version: 1
+kind: comparison
+title: tiny
+bench: sim-small
+seeds: [0, 1]
+budgets: [200]
+workers: 1
+base:
+  data: {set: yin-yang, train: 48, validation: 10, test: 40}
+  model:
+    - {layer: device}
+    - {layer: standardise}
+    - {layer: linear}
+  surrogate: {name: twin-modes, modes: 8, fits_per_step: 1}
+  probes: {noise_repeats: 2}
+  training: {batch: 16}
+tasks:
+  narrow: {training: {weight_decay: 0.1}}
+methods:
+  still: {method: {name: readout}}
+  walk: {method: {name: spsa}}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    folder = tmp_path_factory.mktemp("compared")
+    path = folder / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    job = choose(str(path), None, Options(out=folder / "tiny.h5"))
+    return execute(job, Silent())

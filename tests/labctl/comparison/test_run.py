@@ -1,0 +1,134 @@
+"""Trainings run, are not run twice, and end in one record and one table."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from labctl.comparison import run
+from labctl.comparison.run import ComparisonJob, choose, execute
+from labctl.errors import OutcomeError, ProtocolError
+from labctl.recording.reader import Record
+from labctl.run.progress import Silent
+from labctl.run.setting import Options, Outcome
+
+
+class Ear(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_the_record_has_a_row_a_training_and_a_line_a_method(
+    compared: Outcome,
+) -> None:
+    with Record.open(compared.record) as record:
+        jobs, summary = record.table("jobs"), record.table("summary")
+        assert (record.kind, record.status) == ("comparison", "complete")
+        assert record.result["jobs"] == 4
+    assert jobs["method"].tolist() == ["still", "walk"] * 2
+    assert set(jobs["status"]) == {"complete"}
+    assert summary["method"].tolist() == ["still", "walk"]
+    for row, name in enumerate(jobs["record"]):
+        with Record.open(compared.record.parent / name) as training:
+            assert training.result["score_test"] == pytest.approx(jobs["score"][row])
+            assert sum(training.ledger().values()) == jobs["shots"][row]
+    mean = jobs["score"][1::2].mean()
+    assert summary["mean"][1] == pytest.approx(mean)
+    # There is no oracle: no gain, and the paired difference stands alone.
+    assert math.isnan(summary["gain"][1])
+    assert summary["over_readout"][1] == pytest.approx(mean - summary["mean"][0])
+
+
+def test_every_method_starts_from_the_same_readout(compared: Outcome) -> None:
+    with Record.open(compared.record) as record:
+        jobs = record.table("jobs")
+    found: dict[int, set[float]] = {0: set(), 1: set()}
+    for seed, name in zip(jobs["seed"], jobs["record"], strict=True):
+        with Record.open(compared.record.parent / name) as training:
+            found[int(seed)].add(training.result["score_readout"])
+    assert all(len(scores) == 1 for scores in found.values())
+
+
+def test_what_is_finished_is_not_run_again(
+    compared: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = compared.record.parent
+    ear = Ear()
+    again = Options(out=folder / "again.h5")
+    job = choose(str(folder / "tiny.yaml"), None, again)
+    assert isinstance(job, ComparisonJob)
+    assert "4 of them" in job.forecast.note.replace("4 trainings, ", "")
+    monkeypatch.setattr(run, "train_one", None)
+    outcome = execute(job, ear)
+    assert ear.said == ["4 of 4 trainings are finished already"]
+    assert outcome.result == compared.result
+
+
+def test_a_training_that_was_cut_short_is_run_again(compared: Outcome) -> None:
+    folder = compared.record.parent
+    job = choose(str(folder / "tiny.yaml"), None, Options(out=folder / "third.h5"))
+    assert isinstance(job, ComparisonJob)
+    first = job.jobs[0]
+    first.out.write_bytes(first.out.read_bytes()[:100])
+    ear = Ear()
+    outcome = execute(job, ear)
+    assert ear.said[0] == "3 of 4 trainings are finished already"
+    assert outcome.result["table"] == _but_seconds(compared, outcome)
+
+
+def _but_seconds(old: Outcome, new: Outcome) -> list[dict[str, object]]:
+    pairs = zip(old.result["table"], new.result["table"], strict=True)
+    return [{**was, "digital_s": now["digital_s"]} for was, now in pairs]
+
+
+def test_failed_trainings_are_told_and_the_others_kept(tiny: Path) -> None:
+    text = tiny.read_text(encoding="utf-8").replace(
+        "  walk: {method: {name: spsa}}",
+        "  burst: {method: {name: surrogate}, surrogate: {learning_rate: 1.0e+30}}",
+    )
+    tiny.write_text(text, encoding="utf-8")
+    options = Options(out=Path("bad.h5"), overrides=("seeds=[0]",))
+    with pytest.raises(OutcomeError, match=r"failed=1 of 2 trainings.*not finite"):
+        execute(choose(str(tiny), None, options), Silent())
+    with Record.open("bad.h5") as record:
+        assert record.status == "failed"
+        assert record.table("jobs")["status"].tolist() == ["complete", "failed"]
+        assert record.result["failed"] == 1
+
+
+def test_other_kinds_are_handed_on(tiny: Path) -> None:
+    text = tiny.read_text(encoding="utf-8")
+    single = tiny.with_name("single.yaml")
+    head = "schema_version: 1\nkind: scan\nbench: sim-small\n"
+    single.write_text(
+        head + "sweep: reservoir.power_mw\nvalues: [1.0]\n", encoding="utf-8"
+    )
+    assert text
+    job = choose(str(single), None, Options(out=Path("y.h5")))
+    assert not isinstance(job, ComparisonJob)
+
+
+def test_a_real_bench_trains_once_at_a_time(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = choose(str(tiny), None, Options(overrides=("workers=2",)))
+    assert isinstance(job, ComparisonJob)
+    monkeypatch.setattr(
+        type(job.setting.source.file), "simulated", property(lambda _: False)
+    )
+    with pytest.raises(ProtocolError, match="workers=2, expected 1"):
+        run.prepare(job.setting)
+
+
+def test_a_target_that_was_not_reached_is_told_with_the_budget() -> None:
+    scores = [
+        run.Score("t", name, 0, 50, value)
+        for name, value in (("low", 0.1), ("high", 0.9))
+    ]
+    lines = run.summarise(scores, run.References("low", "high"))
+    low, high = run.table(lines)[2:]
+    assert "> 50" in low
+    assert "| 0.900 |" in high
