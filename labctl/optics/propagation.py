@@ -5,6 +5,7 @@ function is kept in FFT order, so that nothing is shifted inside the loop.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -144,9 +145,11 @@ class Crossing(Protocol):
     """A medium made ready for a grid, whatever its equation."""
 
     @property
+    @abstractmethod
     def chunk(self) -> int:
         """Fields computed together; so many stay in the processor's cache."""
 
+    @abstractmethod
     def through(
         self, field: Complex[Tensor, "field row column"]
     ) -> Complex[Tensor, "field row column"]:

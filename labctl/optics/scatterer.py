@@ -1,6 +1,7 @@
 """Thick scattering media: random transmission matrices and the second harmonic."""
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from labctl.optics.propagation import chunk_size
 class Transmission(Protocol):
     """A linear map of fields that keeps their mean power."""
 
+    @abstractmethod
     def __call__(
         self, field: Complex[Tensor, "field row column"]
     ) -> Complex[Tensor, "field row column"]:

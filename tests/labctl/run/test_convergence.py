@@ -114,9 +114,11 @@ def test_a_run_is_refused_before_anything_opens_unless_the_protocol_accepts_it(
     accepted = Options(out=tmp_path / "a.h5", overrides=("accept_unconverged=true",))
     execute(prepare(name, accepted), Silent())
     with h5py.File(tmp_path / "a.h5") as record:
+        events = record["entry/events"]
+        assert isinstance(events, h5py.Dataset)
         rows = [
             (row["level"], row["text"])
-            for row in record["entry/events"][:]
+            for row in events[:]
             if row["source"] == b"convergence"
         ]
     told = [level for level, _ in rows if level != b"more"]
