@@ -515,11 +515,16 @@ def test_a_missing_protocol_is_refused_with_what_there_is(
     assert names(here) == {"small.yaml"}
 
 
-# --- Ctrl-C
+# --- Ctrl-C, and what ends a run from outside
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_ctrl_c_leaves_the_bench_dark_and_the_record_readable(here: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["SIGINT", "SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.slow)]
+)
+def test_a_signal_leaves_the_bench_dark_and_the_record_readable(
+    here: Path, name: str
+) -> None:
     temporary = here / "temporary"
     temporary.mkdir()
     long = ("--set", "budget.shots=100000", "--set", "training.validate_every=0")
@@ -539,7 +544,7 @@ def test_ctrl_c_leaves_the_bench_dark_and_the_record_readable(here: Path) -> Non
         (path,) = temporary.glob("labctl-*/beam")
         with Beam.open(path) as beam:
             assert beam.read().emission
-            run.send_signal(signal.SIGINT)
+            run.send_signal(getattr(signal, name))
             out, err = run.communicate(timeout=60)
             deadline = time.monotonic() + 10
             while beam.read().emission and time.monotonic() < deadline:
@@ -554,4 +559,4 @@ def test_ctrl_c_leaves_the_bench_dark_and_the_record_readable(here: Path) -> Non
     with Record.open(here / "run.h5") as record:
         assert record.status == "interrupted"
         assert len(record.column("training", "loss")) > 0
-    assert list(temporary.iterdir()) == []
+    assert list(temporary.glob("labctl-*")) == []
