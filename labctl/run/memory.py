@@ -6,6 +6,7 @@ their content, and what comes back is compared before it is trusted; a memory th
 is not made of recorded shots is kept whole.
 """
 
+from abc import abstractmethod
 from itertools import islice
 from typing import Any, Protocol
 
@@ -27,9 +28,11 @@ class Rows(Protocol):
     """A record that is being written, and can be read back."""
 
     @property
+    @abstractmethod
     def lengths(self) -> dict[str, int]:
         """Rows by counter."""
 
+    @abstractmethod
     def read(self, table: str, name: str, rows: slice) -> NDArray[Any]:
         """Rows of a column."""
 
