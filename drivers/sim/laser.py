@@ -199,7 +199,9 @@ class SimLaser(Laser, Watchdog):
             for fault in self._faults
             if self._on and fault.kind in _DARKENING and fault.after_s is not None
         ]
-        return min([*times, *([self._due_s] if self._due_s else [])], default=0.0)
+        if self._due_s:
+            times.append(self._due_s)
+        return min(times) if times else 0.0
 
     def _asked(self, action: str) -> Beam:
         beam = self._link(action)

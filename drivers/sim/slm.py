@@ -72,7 +72,6 @@ class SimSLM(SLM):
         self._faults = Schedule(
             parse_faults(faults, KINDS, name), world.seed, Stream.PANEL_FAULTS
         )
-        self._shown = self._asked = np.zeros(world.shape, dtype=np.uint8)
         self._name, self._pitch_um, self._serial = name, float(pitch_um), serial
         self._open = False
 
@@ -111,8 +110,8 @@ class SimSLM(SLM):
         self.world.restart_patterns()
 
     def _flatten(self) -> None:
-        self._shown = self._asked = np.zeros(self.shape, dtype=np.uint8)
-        self.world.show(self._shown)
+        self.world.asked = np.zeros(self.shape, dtype=np.uint8)
+        self.world.show(self.world.asked)
 
     @override
     def close(self) -> None:
@@ -172,9 +171,8 @@ class SimSLM(SLM):
     def write(self, levels: Levels) -> Written:
         self._check_open("write")
         self.check(levels)
-        before, self._asked = self._asked, levels.astype(np.uint8)
-        self._shown = self._reached(before)
-        return self.world.show(self._shown)
+        before, self.world.asked = self.world.asked, levels.astype(np.uint8)
+        return self.world.show(self._reached(before))
 
     def _reached(self, before: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return what the panel shows after a write.
@@ -190,7 +188,7 @@ class SimSLM(SLM):
         fault = self._faults.at(self.world.shots, clock.now())
         match "" if fault is None else fault.kind:
             case "lost":
-                return self._shown
+                return self.world.shown
             case "behind":
                 return before
             case "hung":
@@ -200,4 +198,4 @@ class SimSLM(SLM):
             case "removed":
                 text = "no longer there. Look at plug and power."
                 raise DeviceError(self._name, "write", text)
-        return self._asked
+        return self.world.asked

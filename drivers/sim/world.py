@@ -130,6 +130,9 @@ class World(devices.World):
         self._shots = self._patterns = self._frames = 0
         self._held: devices.Reading | None = None
         self._last: Shot | None = None
+        # What the panel was asked for last, and what it shows: not the same
+        # where it is broken.
+        self.asked = self.shown = np.zeros(self.shape, dtype=np.uint8)
         # Whether a shutter stands in the beam; without one nothing does.
         self.blocked = False
         # What a camera that runs freely must do before the panel changes.
@@ -214,6 +217,7 @@ class World(devices.World):
             new = [(self._crystal.at(t), w) for t, w in times if t >= now]
             running.pictures = (*old, *new)
         self._patterns += 1
+        self.shown = levels
         checksum = zlib.crc32(levels.tobytes())
         return devices.Written(self._patterns, checksum, now)
 
@@ -389,6 +393,8 @@ class World(devices.World):
             "held_mw": held.value,
             "held_s": held.time_s,
             "blocked": self.blocked,
+            "asked": self.asked.copy(),
+            "shown": self.shown.copy(),
             **self._crystal.state(),
         }
 
@@ -402,6 +408,8 @@ class World(devices.World):
         held = devices.Reading(float(state["held_mw"]), float(state["held_s"]))
         self._held = None if math.isnan(held.time_s) else held
         self.blocked = bool(state["blocked"])
+        self.asked = np.array(state["asked"], dtype=np.uint8)
+        self.shown = np.array(state["shown"], dtype=np.uint8)
         self._last = None
 
     @override

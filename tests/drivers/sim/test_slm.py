@@ -97,3 +97,24 @@ def test_a_panel_that_is_gone_says_so(
     slm.open()
     with pytest.raises(DeviceError, match="no longer there"):
         slm.write(patterns(lit, 1)[0])
+
+
+@pytest.mark.parametrize("kind", ["lost", "behind"])
+def test_a_resumed_panel_fails_as_it_would_have(
+    kind: str, build: Callable[..., Any], patterns: Callable[..., Any]
+) -> None:
+    sums, kept = [], build()
+    shown = patterns(kept, 3)
+    for resumed in (False, True):
+        lit = build()
+        faults = [{"kind": kind, "at_shot": 0, "count": 5}]
+        slm = SimSLM(world=lit.world, clock=lit.world.clock, faults=faults)
+        slm.open()
+        if resumed:
+            lit.world.restore(kept.world.state())
+        else:
+            slm.write(shown[0])
+            slm.write(shown[1])
+            kept.world.restore(lit.world.state())
+        sums.append(slm.write(shown[2]).checksum)
+    assert sums[0] == sums[1]
