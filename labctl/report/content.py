@@ -28,6 +28,7 @@ _SCORES: dict[str, dict[str, str]] = {
         "score_test": "measured again",
     },
     "scan": {},
+    "comparison": {},
 }
 _NO_SCORES: dict[str, str] = {}
 _CURVES = ("step", "loss", "accuracy", "cosine", "cosine_error", "shots")
@@ -239,7 +240,7 @@ def _result(record: Record) -> Section:
     sentences = tuple(
         text
         for text in (headline(record.kind, result), _gain(result))
-        if text and (found or record.kind != "scan")
+        if text and (found or record.kind not in {"scan", "comparison"})
     )
     return Section("result", "Result", sentences, table, tuple(drawings))
 
@@ -330,9 +331,13 @@ def _shown_array(value: NDArray[Any]) -> str:
 
 
 def _course(record: Record) -> Iterator[Section]:
-    yield {"train": _training, "evaluate": _evaluation, "scan": _scan}.get(
-        record.kind, _nothing
-    )(record)
+    kinds = {
+        "train": _training,
+        "evaluate": _evaluation,
+        "scan": _scan,
+        "comparison": _comparison,
+    }
+    yield kinds.get(record.kind, _nothing)(record)
 
 
 def _nothing(record: Record) -> Section:
@@ -423,10 +428,112 @@ def _scan(record: Record) -> Section:
     )
 
 
+def _comparison(record: Record) -> Section:
+    lines = record.table("summary")
+    count = len(lines["task"])
+    if not count:
+        done = len(record.column("jobs", "job"))
+        text = f"{done} trainings have ended; the summary comes after the last one."
+        return Section("comparison", "Methods compared", (text,))
+    drawings = [
+        drawing
+        for name, title, caption in _COMPARED
+        for drawing in _intervals(lines, name, title, caption)
+    ]
+    rows = tuple(
+        tuple(_compared(lines, row, head) for head in _COMPARED_HEADS)
+        for row in range(count)
+    )
+    note = (
+        "Brackets hold 95 % bootstrap intervals over the seeds. No gain is stated "
+        "where the oracle gains less than .05. Digital seconds depend on the computer."
+    )
+    told = _wins(lines)
+    table = Table(tuple(_COMPARED_HEADS.values()), rows, note)
+    return Section("comparison", "Methods compared", told, table, tuple(drawings))
+
+
+_COMPARED = (
+    ("mean", "Score on the test split", "Mean over the seeds and its interval."),
+    (
+        "gain",
+        "Recovered gain",
+        "Part of the room between readout (0) and oracle (1) that was recovered.",
+    ),
+)
+_COMPARED_HEADS = {
+    "task": "task",
+    "method": "method",
+    "budget": "shots",
+    "seeds": "seeds",
+    "mean": "score",
+    "gain": "recovered gain",
+    "over_readout": "over readout",
+    "shots_to_target": "shots to target",
+    "cosine": "cosine",
+    "digital_s": "digital s",
+}
+
+
+def _compared(lines: Mapping[str, NDArray[Any]], row: int, head: str) -> str:
+    value = lines[head][row]
+    if head == "shots_to_target" and np.isinf(value):
+        return f"> {lines['budget'][row]}"
+    if isinstance(value, np.floating) and np.isnan(value):
+        return "–"
+    if f"{head}_low" not in lines:
+        return f"{value:.4g}" if isinstance(value, np.floating) else str(value)
+    low, high = lines[f"{head}_low"][row], lines[f"{head}_high"][row]
+    return f"{value:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+
+
+def _intervals(
+    lines: Mapping[str, NDArray[Any]], name: str, title: str, caption: str
+) -> Iterator[Drawing]:
+    keys = zip(lines["task"], lines["method"], lines["budget"], strict=True)
+    values = {
+        f"{task}, {method}, {budget} shots": (
+            float(lines[name][row]),
+            float(lines[f"{name}_low"][row]),
+            float(lines[f"{name}_high"][row]),
+        )
+        for row, (task, method, budget) in enumerate(keys)
+        if np.isfinite(lines[name][row])
+    }
+    if values:
+        yield figure.whiskers(f"compared-{name}", title, caption, title.lower(), values)
+
+
+def _wins(lines: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    """Say which methods are ahead of the readout and which behind, beyond doubt."""
+    names = [
+        f"{method} ({task}, {budget} shots)"
+        for task, method, budget in zip(
+            lines["task"], lines["method"], lines["budget"], strict=True
+        )
+    ]
+    ahead = [
+        n for n, low in zip(names, lines["over_readout_low"], strict=True) if low > 0
+    ]
+    behind = [
+        n for n, high in zip(names, lines["over_readout_high"], strict=True) if high < 0
+    ]
+    return (
+        f"Ahead of the readout, the whole interval above 0: {_listed(ahead)}.",
+        f"Behind it, the whole interval below 0: {_listed(behind)}.",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if names else "none"
+
+
 # ---- the device -------------------------------------------------------------
 
 
 def _device(record: Record) -> Section:
+    if "shots" not in record.tables:
+        return Section("device", "The device")
     drawings: list[Drawing] = []
     sentences: list[str] = []
     rows, columns = (int(number) for number in record.reservoir["macropixels"])
@@ -508,6 +615,8 @@ def _shot(record: Record, macropixels: tuple[int, int]) -> Iterator[Drawing]:
 
 
 def _ledger(record: Record) -> Section:
+    if "shots_meta" not in record.tables:
+        return Section("shots", "Shots")
     counts = {key: float(value) for key, value in record.ledger().items() if value}
     if not counts:
         return Section("shots", "Shots", ("No shot was recorded yet.",))

@@ -285,6 +285,51 @@ def bars(
     return Drawing(name, title, caption, f"Bars: {told}.", (7.2, height), draw)
 
 
+def whiskers(
+    name: str,
+    title: str,
+    caption: str,
+    axis_label: str,
+    values: dict[str, tuple[float, float, float]],
+) -> Drawing:
+    """Draw one point with its interval for each number.
+
+    Parameters
+    ----------
+    name, title, caption
+        Of the drawing.
+    axis_label
+        What the numbers are.
+    values
+        Number, lower and upper bound by name; bounds that are not numbers are left
+        out.
+
+    Returns
+    -------
+    drawing
+        Not drawn yet.
+    """
+    middle, low, high = np.array(list(values.values()), dtype=float).T
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        place = np.arange(len(values))
+        known = np.isfinite(low) & np.isfinite(high)
+        axis.hlines(place[known], low[known], high[known], color="C0", linewidth=2)
+        axis.plot(middle, place, "o", color="C0")
+        axis.set_yticks(place, list(values))
+        axis.set_ylim(len(values) - 0.5, -0.5)
+        axis.margins(x=0.08)
+        axis.set_xlabel(axis_label)
+
+    told = ", ".join(
+        f"{key} {value[0]:.3g} ({value[1]:.3g} to {value[2]:.3g})"
+        for key, value in values.items()
+    )
+    height = 0.9 + 0.32 * len(values)
+    return Drawing(name, title, caption, f"Points: {told}.", (7.2, height), draw)
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """An array shown as an image, or as bars where it is a list.

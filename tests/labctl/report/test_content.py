@@ -1,10 +1,15 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from labctl.recording.header import Header
+from labctl.recording.layout import comparison_layout
 from labctl.recording.reader import Record
-from labctl.report import content
+from labctl.recording.writer import Recorder
+from labctl.report import content, figure
 
 
 def read(path: Path) -> content.Page:
@@ -138,3 +143,34 @@ def test_command_to_repeat_names_bench_and_seed(training_record: Path) -> None:
     command = listings["Command, with the protocol below saved as protocol.yaml"]
     assert command == "labctl run protocol.yaml --bench sim --seed 7"
     assert listings["Protocol, as it was given"].startswith("kind: train")
+
+
+def test_a_comparison_is_drawn_with_its_intervals(
+    tmp_path: Path, make_header: Callable[..., Header]
+) -> None:
+    path = tmp_path / "compared.h5"
+    plan = comparison_layout()
+    with Recorder.create(
+        path, layout=plan, header=make_header("comparison", {})
+    ) as recorder:
+        for method, mean, gain in (("readout", 0.3, 0.0), ("mine", 0.6, 0.75)):
+            row = {
+                column.name: [0.0]
+                for column in plan.table("summary").columns
+                if not column.filled
+            }
+            row |= {"task": ["digits"], "method": [method], "budget": [4000]}
+            row |= {"seeds": [2], "mean": [mean], "gain": [gain]}
+            row |= {"mean_low": [mean - 0.1], "mean_high": [mean + 0.1]}
+            row |= {"over_readout_low": [gain], "over_readout_high": [gain + 0.1]}
+            row |= {"shots_to_target": [np.inf], "gain_low": [np.nan]}
+            recorder.append("summary", **row)
+        recorder.commit()
+    found = section(read(path), "comparison")
+    assert "above 0: mine (digits, 4000 shots)" in found.sentences[0]
+    assert [d.name for d in found.drawings] == ["compared-mean", "compared-gain"]
+    assert found.table is not None
+    told = ("0.600 [0.500, 0.700]", "0.750", "0.000 [0.750, 0.850]", "> 4000")
+    assert found.table.rows[1][4:8] == told
+    assert "mine, 4000 shots 0.6 (0.5 to 0.7)" in found.drawings[0].alt
+    assert figure.render(found.drawings[0], "dark", "svg").startswith(b"<?xml")
