@@ -38,6 +38,7 @@ Package = Callable[[str, str, Mapping[str, str]], Path]
 # Every device writes what happens to it into one file, the laser too, which lives
 # in another process; so the file holds the order in which things happened.
 SOURCE = """
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,8 @@ class Part:
 
     def close(self):
         self.say("close")
+        if self._fault == "slow":
+            threading.Event().wait(30.0)
         if self._fault == "sticky":
             raise DeviceError(self._name, "close", "stuck. Pull the plug.")
 
@@ -170,6 +173,8 @@ class AcmeMeter(Part, Meter):
     unit = property(lambda self: "mW")
 
     def reading(self):
+        if self._fault == "silent":
+            raise DeviceError(self._name, "reading", "unplugged. Plug it in.")
         return Reading(1.0, self.clock.now())
 """
 WORLD = {"grid": [24, 32], "medium": {"steps": 2, "screens": 0}}
@@ -918,3 +923,55 @@ def test_a_laser_that_stays_on_latches_the_bench(lab: Lab) -> None:
     with pytest.raises(LaserStillOnError):
         table.close()
     assert state.latched("lab") is not None
+
+
+def test_a_silent_meter_counts_as_unsafe(lab: Lab) -> None:
+    source = _limited(
+        lab,
+        "meter",
+        faults={"meter": "silent"},
+        meter={"low": 0, "high": 3, "oldest_s": 1},
+    )
+    with (
+        pytest.raises(SafetyError, match=r"meter: no reading .*unplugged"),
+        bench.open(source) as table,
+    ):
+        table.light(5.0)
+        table.beat()
+    assert state.latched("lab") is not None
+
+
+LIT = """
+import threading
+from labctl import bench
+
+with bench.open(bench.load("lab")) as table:
+    table.light(5.0)
+    print("lit", flush=True)
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_ctrl_c_twice_leaves_the_laser_dark(lab: Lab) -> None:
+    lab.source(camera="slow")  # takes its time to close: the second one comes then
+    run = subprocess.Popen(  # noqa: S603 - our own interpreter and text
+        [sys.executable, "-c", LIT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "lit\n"
+        run.send_signal(signal.SIGINT)
+        due = time.monotonic() + 10.0
+        while "camera close" not in lab.said():
+            assert time.monotonic() < due, "does not close"
+        assert "laser off" in lab.said()
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=10)
+    assert run.returncode != 0
+    assert "slm close" in lab.said(), "the others are closed all the same"
+    assert "laser close" in lab.said()
+    assert state.guards("lab") == {}
