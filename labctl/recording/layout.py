@@ -532,7 +532,7 @@ def _shots_meta(spec: ShotSpec) -> Table:
             Column("frame_id", "u8", "The camera's own counter"),
             Column("laser_power_mw", "f8", "Power that the laser reports", "mW"),
             Column("power_mw", "f8", "Power during the exposure, as metered", "mW"),
-            Column("attempt", "u1", "Attempt of the run that exposed it"),
+            Column("attempt", "u1", "Times its pattern was exposed before, in vain"),
             Column("step", "i8", "Training step; -1 outside of training"),
             Column("layer", "i8", "Device layer, from 0"),
             Column("category", "S12", "What the shot was for (ledger)"),
