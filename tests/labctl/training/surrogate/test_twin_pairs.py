@@ -40,7 +40,7 @@ def test_predicts_the_sum_over_pairs() -> None:
     torch.nn.init.normal_(twin.weight, generator=generator)
     phase = torch.randn(4, 6, generator=generator)
     # All pairs of six macropixels, and the six alone.
-    assert len(twin.weight) == 2 * (15 + 6)
+    assert twin.weight.shape[1] == 2 * (15 + 6)
     field = torch.exp(1j * phase)
     # Right of a macropixel, then around the corner, as the offsets come.
     right = field.view(-1, 2, 3)[:, :, :2] * field.view(-1, 2, 3)[:, :, 1:].conj()
