@@ -19,6 +19,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 _PREFIX = struct.Struct("<Q")
+# What bytes from a stranger can lead to.
+_DAMAGES = (
+    struct.error,
+    AttributeError,
+    KeyError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    SafetensorError,
+)
 
 
 def pack(state: Mapping[str, Any]) -> bytes:
@@ -68,7 +78,7 @@ def unpack(blob: bytes) -> dict[str, Any]:
         tree = json.loads(header["__metadata__"]["labctl"])
         tensors = safetensors.torch.load(blob)
         state = _restore(tree, tensors)
-    except (struct.error, KeyError, TypeError, ValueError, SafetensorError) as err:
+    except _DAMAGES as err:
         text = f"checkpoint: {err!r}, expected what a checkpoint was packed into."
         raise ValueError(text) from err
     if not isinstance(state, dict):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.errors import InputError, RecordError
-from labctl.recording import layout, tree
+from labctl.recording import layout, repair, tree
 
 # Rewritten in place while a run goes on.
 _STATE = ("status", "end_time", "result")
@@ -231,8 +231,12 @@ class Record:
     def environment(self) -> dict[str, Any]:
         """Interpreter, packages, source and computer, by name."""
         found = self._fields("environment")
-        for name in ("packages", "argv", "seeds"):
-            found[name] = json.loads(str(found[name]))
+        for name, read in (
+            ("packages", self._parsed),
+            ("argv", self._loaded),
+            ("seeds", self._parsed),
+        ):
+            found[name] = read(f"environment/{name}", str(found.get(name, "")))
         return found
 
     @property
@@ -246,7 +250,8 @@ class Record:
         devices = {}
         for role in tree.names(tree.group(self._entry, "instrument")):
             fields = self._fields(f"instrument/{role}")
-            fields["settings"] = json.loads(str(fields["settings"]))
+            where = f"instrument/{role}/settings"
+            fields["settings"] = self._parsed(where, str(fields.get("settings", "")))
             devices[role] = fields
         return devices
 
@@ -258,7 +263,9 @@ class Record:
         for name in tree.names(group):
             kind = _text(tree.group(group, name).attrs.get("kind", name))
             fields = self._fields(f"calibration/{name}")
-            fields["figure_of_merit"] = json.loads(str(fields["figure_of_merit"]))
+            where = f"calibration/{name}/figure_of_merit"
+            merit = str(fields.get("figure_of_merit", ""))
+            fields["figure_of_merit"] = self._parsed(where, merit)
             found[kind] = fields
         return found
 
@@ -468,15 +475,18 @@ class Record:
         return self._parsed(path, self.text(path))
 
     def _parsed(self, path: str, text: str) -> dict[str, Any]:
-        try:
-            value = json.loads(text)
-        except ValueError as err:
-            message = f"{self._path}: {path}: {err}, expected JSON."
-            raise InputError(message) from err
+        value = self._loaded(path, text)
         if not isinstance(value, dict):
             message = f"{self._path}: {path}, expected a JSON object."
             raise InputError(message)
         return value
+
+    def _loaded(self, path: str, text: str) -> Any:  # noqa: ANN401 - any JSON
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as err:
+            message = f"{self._path}: {path}: {err}, expected JSON."
+            raise InputError(message) from err
 
     def _fields(self, path: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -531,7 +541,23 @@ def _open(path: Path) -> h5py.File:
         return h5py.File(path, "r")
     except OSError:
         # Flagged as being written: by a live recorder, or by one that was killed.
+        _check_whole(path)
         return _open_live(path)
+
+
+def _check_whole(path: Path) -> None:
+    try:
+        # A kill may fall between the new end and the bytes up to it: only a file
+        # that was closed must be as long as it says.
+        fits = repair.is_flagged(path) or repair.is_whole(path)
+    except RecordError as err:
+        raise InputError(str(err)) from err
+    if not fits:
+        text = (
+            f"{path}: size={path.stat().st_size} bytes, expected more: it was cut "
+            "short. Restore the file from a copy."
+        )
+        raise InputError(text)
 
 
 def _open_live(path: Path) -> h5py.File:

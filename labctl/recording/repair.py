@@ -92,6 +92,31 @@ def is_flagged(path: str | os.PathLike[str]) -> bool:
     return block[_FLAGS] != 0
 
 
+def is_whole(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is as long as its superblock says.
+
+    Parameters
+    ----------
+    path
+        An HDF5 file.
+
+    Returns
+    -------
+    whole
+        False for one that was cut short: HDF5 would wait for the rest for ever.
+
+    Raises
+    ------
+    RecordError
+        The file has not the superblock that labctl writes.
+    """
+    source = Path(path)
+    with source.open("rb") as file:
+        block = file.read(_SUPERBLOCK_BYTES)
+    _check(source, block)
+    return int(_U64.unpack_from(block, _END)[0]) <= source.stat().st_size
+
+
 def repair(path: str | os.PathLike[str]) -> Repair:
     """Make a record readable by any program, and open to be continued.
 

@@ -2,6 +2,7 @@ import json
 import math
 import random
 import struct
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -159,3 +160,30 @@ def test_other_bytes_are_refused(blob: bytes) -> None:
 
 def test_the_checksum_is_the_crc_32() -> None:
     assert checksum(b"123456789") == 0xCBF43926
+
+
+@given(st.binary(max_size=300))
+def test_bytes_from_a_stranger_are_refused_in_words(blob: bytes) -> None:
+    with pytest.raises(ValueError, match=r"checkpoint: .*expected"):
+        unpack(blob)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["$tensor", "$array", "$tuple", "$dict", "$x"]),
+                inner,
+                max_size=2,
+            )
+        ),
+        max_leaves=6,
+    )
+)
+def test_a_tree_from_a_stranger_gives_plain_values_or_a_refusal(tree: object) -> None:
+    header = json.dumps({"__metadata__": {"labctl": json.dumps(tree)}}).encode()
+    blob = struct.pack("<Q", len(header)) + header
+    with suppress(ValueError):
+        assert isinstance(unpack(blob), dict)

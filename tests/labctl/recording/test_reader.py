@@ -9,6 +9,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from labctl.errors import InputError, RecordError
 from labctl.recording.header import Header
@@ -246,3 +248,70 @@ assert "torch" not in sys.modules
 """
     done = run_python(code, str(record_file))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[1]", "1e999999999x"])
+@pytest.mark.parametrize(
+    ("place", "field"),
+    [
+        ("protocol/resolved", "resolved"),
+        ("environment/seeds", "seeds"),
+        ("environment/packages", "environment"),
+        ("instrument/slm/settings", "instrument"),
+        ("calibration/settle/figure_of_merit", "calibrations"),
+    ],
+)
+def test_json_from_a_stranger_is_refused_in_words(
+    record_file: Path, place: str, field: str, text: str
+) -> None:
+    with h5py.File(record_file, "r+") as file:
+        file[f"entry/{place}"][()] = text
+    with (
+        Record.open(record_file) as record,
+        pytest.raises(InputError, match=f"{place}.*expected "),
+    ):
+        getattr(record, field)
+
+
+@given(start=st.integers(0, 2**16), bits=st.integers(1, 255))
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_a_damaged_checkpoint_is_never_taken_for_a_whole_one(
+    template: Path, tmp_path: Path, start: int, bits: int
+) -> None:
+    with Record.open(template) as record:
+        entry = record.checkpoints()[-1]
+    path = tmp_path / "run.h5"
+    shutil.copy(template, path)
+    with h5py.File(path, "r+") as file:
+        blob = file["entry/checkpoints/blob"]
+        blob[entry.offset + start % entry.nbytes] ^= bits
+    with Record.open(path) as record:
+        assert record.checkpoint()[0] == 1
+        with pytest.raises(RecordError, match="damaged"):
+            record.checkpoint(1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.9])
+def test_a_truncated_record_is_refused_in_words(
+    record_file: Path, run_python: RunPython, share: float
+) -> None:
+    # In a process of its own: what is cut short may hang or crash a reader.
+    whole = record_file.read_bytes()
+    record_file.write_bytes(whole[: int(share * len(whole))])
+    code = """
+import sys
+from labctl.errors import LabctlError
+from labctl.recording.reader import Record
+try:
+    with Record.open(sys.argv[1]) as record:
+        record.table("shots")
+except LabctlError as err:
+    print(err)
+"""
+    done = run_python(code, str(record_file))
+    assert done.returncode == 0, done.stderr
+    assert "expected" in done.stdout
