@@ -265,7 +265,7 @@ def stale_after(
         # Of a real camera at 20 frames a second: 200 of 200, 7 to 42 of 100,
         # 0 of 100, 0 of 200.
         ("next", 200, 200, 200),
-        ("drain", 100, 7, 55),
+        ("drain", 100, 7, 42),
         ("discard", 100, 0, 0),
         ("trigger", 200, 0, 0),
     ],

@@ -35,3 +35,12 @@ def test_numbers_of_many_shots_are_standard_normal() -> None:
     assert float(drawn.mean()) == pytest.approx(0, abs=0.05)
     assert float(drawn.std()) == pytest.approx(1, abs=0.03)
     assert len(set(drawn.tolist())) == 5000
+
+
+def test_uniform_numbers_of_a_shot_are_a_function_of_its_normal_ones() -> None:
+    draws = PerShot(3, Stream.CAMERA_FAULTS, 4)
+    seen = np.array([draws.uniform(shot) for shot in range(500)])
+    assert np.all((seen >= 0) & (seen <= 1))
+    assert seen.mean() == pytest.approx(0.5, abs=0.02)
+    assert np.mean(seen < 0.1) == pytest.approx(0.1, abs=0.025)
+    assert np.array_equal(PerShot(3, Stream.CAMERA_FAULTS, 4).uniform(7), seen[7])

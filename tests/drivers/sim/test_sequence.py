@@ -11,6 +11,7 @@ from drivers.sim.sequence import SimSequence
 from drivers.sim.slm import SimSLM
 from drivers.sim.world import World
 from labctl.devices import Played
+from labctl.errors import FrameError
 
 REGION = (2, 3, 9, 14)
 NUMBERS = (
@@ -90,3 +91,49 @@ def test_refuses_devices_of_another_world(
     slm = SimSLM(world=other, clock=other.clock)
     with pytest.raises(TypeError, match="another world"):
         SimSequence(slm=slm, camera=lit.camera, world=lit.world)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "exposed"),
+    [
+        ("dropped", "gap", 6),
+        ("late", "late", 6),
+        ("truncated", "incomplete", 6),
+        ("wrong_shape", "wrong_shape", 6),
+        ("hung", "timeout", 6),
+        ("trigger_refused", "trigger_refused", 4),
+        ("removed", "removed", 4),
+    ],
+)
+def test_a_batch_with_a_fault_is_refused_whole_and_says_what_was_exposed(
+    kind: str,
+    said: str,
+    exposed: int,
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+) -> None:
+    lit = build()
+    fault = {"kind": kind, "at_shot": 4, "delay_s": 30.0}
+    world = lit.world
+    camera = SimCamera(world=world, clock=world.clock, faults=[fault])
+    camera.open()
+    sequence = SimSequence(slm=lit.slm, camera=camera, world=world)
+    with pytest.raises(FrameError) as caught:
+        sequence.play(patterns(lit, 6), settle_s=0.01)
+    assert (caught.value.kind, caught.value.exposed) == (said, exposed)
+    assert world.shots == exposed
+
+
+def test_an_overtaken_frame_comes_in_the_order_of_its_arrival(
+    build: Callable[..., Any], patterns: Callable[..., Any]
+) -> None:
+    lit = build()
+    fault = {"kind": "reordered", "at_shot": 2}
+    world = lit.world
+    camera = SimCamera(world=world, clock=world.clock, faults=[fault])
+    camera.open()
+    sequence = SimSequence(slm=lit.slm, camera=camera, world=world)
+    played = sequence.play(patterns(lit, 5), settle_s=0.01)
+    assert played.trigger.tolist() == [1, 2, 4, 3, 5]
+    assert played.pattern_id.tolist() == sorted(played.pattern_id.tolist())
+    assert played.exposure_start_s.argsort().tolist() == [0, 1, 3, 2, 4]
