@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from labctl.errors import CalibrationError, InputError, ProtocolError
 from labctl.protocol import TrainProtocol
 from labctl.recording.layout import train_layout
 from labctl.recording.reader import Record
+from labctl.recording.writer import Recorder
 from labctl.reservoir import Ledger
 from labctl.run.progress import Silent
 from labctl.run.setting import (
@@ -182,21 +184,24 @@ def test_light_goes_off_before_the_record_is_closed(
     error: BaseException | None,
     status: str,
 ) -> None:
-    order: list[str] = []
-    dark = Bench.dark
+    seen: list[bool] = []
+    benches_open: list[Bench] = []
+    leave = Recorder.__exit__
 
-    def watched(bench: Bench) -> None:
-        dark(bench)
-        with Record.open("s.h5") as record:
-            order.append(f"{bench.laser.is_emitting()} {record.status}")
+    def watched(recorder: Recorder, *how: Any) -> None:  # noqa: ANN401 - handed on
+        seen.append(benches_open[0].laser.is_emitting())
+        leave(recorder, *how)
 
-    monkeypatch.setattr(Bench, "dark", watched)
+    monkeypatch.setattr(Recorder, "__exit__", watched)
     setting = resolved(small, out=Path("s.h5"))
     layout = train_layout(shot_spec(setting), metrics=METRICS)
 
     def run() -> None:
         with opened(setting, layout, Silent()) as session:
-            session.reservoir(setting.entry, Ledger(None))
+            benches_open.append(session.bench)
+            reservoir = session.reservoir(setting.entry, Ledger(None))
+            reservoir(torch.zeros(1, reservoir.pixels), category="evaluate")
+            assert session.bench.laser.is_emitting()
             if error is not None:
                 raise error
 
@@ -205,7 +210,7 @@ def test_light_goes_off_before_the_record_is_closed(
     else:
         with pytest.raises(type(error)):
             run()
-    assert order == ["False running"]
+    assert seen == [False]
     with Record.open("s.h5") as record:
         assert record.status == status
 
