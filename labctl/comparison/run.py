@@ -186,6 +186,8 @@ def _compare(job: ComparisonJob, progress: Progress) -> Outcome:
             rows.append(row)
             recorder.append("jobs", **{k: [v] for k, v in row.items() if k in _COLUMNS})
             recorder.commit()
+        order = {training.out.name: n for n, training in enumerate(job.jobs)}
+        rows.sort(key=lambda row: order[Path(row["record"]).name])
         lines = summarise(_scores(rows), _references(job, rows), target=_target(job))
         for line in lines:
             recorder.append("summary", **{k: [v] for k, v in _columns(line).items()})

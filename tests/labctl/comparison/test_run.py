@@ -84,6 +84,19 @@ def _but_seconds(old: Outcome, new: Outcome) -> list[dict[str, object]]:
     return [{**was, "digital_s": now["digital_s"]} for was, now in pairs]
 
 
+@pytest.mark.slow
+def test_processes_give_what_one_process_gives(tiny: Path, compared: Outcome) -> None:
+    overrides = ("workers=2", "seeds=[1]")
+    options = Options(out=Path("two.h5"), overrides=overrides)
+    execute(choose(str(tiny), None, options), Silent())
+    with Record.open("two.h5") as record:
+        jobs = record.table("jobs")
+    with Record.open(compared.record) as record:
+        alone = record.table("jobs")
+    scores = dict(zip(jobs["method"], jobs["score"], strict=True))
+    assert scores == dict(zip(alone["method"][2:], alone["score"][2:], strict=True))
+
+
 def test_failed_trainings_are_told_and_the_others_kept(tiny: Path) -> None:
     text = tiny.read_text(encoding="utf-8").replace(
         "  walk: {method: {name: spsa}}",
