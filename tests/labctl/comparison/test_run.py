@@ -4,9 +4,11 @@ import math
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from labctl.comparison import run
 from labctl.comparison.run import ComparisonJob, choose, execute
+from labctl.comparison.score import References, Score, summarise
 from labctl.errors import OutcomeError, ProtocolError
 from labctl.recording.reader import Record
 from labctl.run.progress import Silent
@@ -17,6 +19,7 @@ class Ear(Silent):
     def __init__(self) -> None:
         self.said: list[str] = []
 
+    @override
     def say(self, text: str) -> None:
         self.said.append(text)
 
@@ -138,10 +141,9 @@ def test_a_real_bench_trains_once_at_a_time(
 
 def test_a_target_that_was_not_reached_is_told_with_the_budget() -> None:
     scores = [
-        run.Score("t", name, 0, 50, value)
-        for name, value in (("low", 0.1), ("high", 0.9))
+        Score("t", name, 0, 50, value) for name, value in (("low", 0.1), ("high", 0.9))
     ]
-    lines = run.summarise(scores, run.References("low", "high"))
+    lines = summarise(scores, References("low", "high"))
     low, high = run.table(lines)[2:]
     assert "> 50" in low
     assert "| 0.900 |" in high

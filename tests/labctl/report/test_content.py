@@ -154,7 +154,7 @@ def test_a_comparison_is_drawn_with_its_intervals(
         path, layout=plan, header=make_header("comparison", {})
     ) as recorder:
         for method, mean, gain in (("readout", 0.3, 0.0), ("mine", 0.6, 0.75)):
-            row = {
+            row: dict[str, list[Any]] = {
                 column.name: [0.0]
                 for column in plan.table("summary").columns
                 if not column.filled
