@@ -233,7 +233,9 @@ def _rows(job: ComparisonJob, progress: Progress) -> Iterator[Row]:
         joblib.delayed(train_one)(training, bench, simulate=setting.options.simulate)
         for training in left
     )
-    for number, (training, error) in enumerate(work(tasks), start=1):
+    # joblib is untyped: what its generator yields is what train_one returns.
+    ended = cast("Iterator[tuple[Job, str]]", work(tasks))
+    for number, (training, error) in enumerate(ended, start=1):
         row = _row(training, error)
         done = len(finished) + number
         pace_s = (time.monotonic() - start_s) / number
