@@ -82,7 +82,9 @@ INVALID = {
     ),
     "a missing kind": (
         ("kind: train", ""),
-        ["p line 1 column 1: kind: is missing, expected one of evaluate, scan, train."],
+        [
+            "p line 1 column 1: kind: is missing, expected one of comparison, evaluate, scan, train."
+        ],
     ),
     "an unknown layer": (
         ("layer: linear", "layer: linera"),

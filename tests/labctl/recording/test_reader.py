@@ -227,7 +227,7 @@ def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
         Record.open(foreign)
     damaged = tmp_path / "damaged.h5"
     damaged.write_bytes(foreign.read_bytes()[:100])
-    with pytest.raises(InputError, match="cannot be opened"):
+    with pytest.raises(InputError, match="starts otherwise than a record"):
         Record.open(damaged)
 
 
