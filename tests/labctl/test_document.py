@@ -76,14 +76,15 @@ INVALID = {
     "an unknown kind": (
         ("train", "tran"),
         [
-            'p line 2 column 7: kind: got "tran", expected one of evaluate, scan, '
-            "train. Did you mean train?"
+            'p line 2 column 7: kind: got "tran", expected one of comparison, '
+            "evaluate, scan, train. Did you mean train?"
         ],
     ),
     "a missing kind": (
         ("kind: train", ""),
         [
-            "p line 1 column 1: kind: is missing, expected one of comparison, evaluate, scan, train."
+            "p line 1 column 1: kind: is missing, expected one of comparison, "
+            "evaluate, scan, train."
         ],
     ),
     "an unknown layer": (
