@@ -19,6 +19,7 @@ import typer
 import labctl
 from labctl.errors import LabctlError
 
+EXIT_STOPPED = 4
 EXIT_INTERRUPTED = 130
 app = typer.Typer(
     name="labctl",
@@ -48,6 +49,7 @@ class _Answer:
     """What ``--json`` prints, filled in as a command goes on."""
 
     wanted: bool
+    record: Path | None = None
     content: dict[str, object] = field(default_factory=dict)
 
 
@@ -79,6 +81,15 @@ def _top(
     pass
 
 
+def _tell_record(answer: _Answer, code: int) -> None:
+    """Name the record that a run left before its end, and how to go on."""
+    if answer.record is None or not answer.record.exists():
+        return
+    answer.content["record"] = str(answer.record)
+    if code in {EXIT_STOPPED, EXIT_INTERRUPTED}:
+        typer.echo(f"next:   labctl run --resume {answer.record}", err=True)
+
+
 @contextmanager
 def _answering(json_wanted: bool) -> Iterator[_Answer]:
     """Turn errors into a message and an exit code; print the JSON line last.
@@ -107,6 +118,8 @@ def _answering(json_wanted: bool) -> Iterator[_Answer]:
         answer.content["error"] = f"{type(error).__name__}: {error}"
         traceback.print_exc()
         typer.echo("labctl: this is a bug; please report the lines above.", err=True)
+    if code:
+        _tell_record(answer, code)
     if answer.wanted:
         typer.echo(json.dumps({**answer.content, "exit_code": code}))
     if code:
@@ -168,6 +181,9 @@ def run(  # noqa: PLR0913 - one parameter an option
             typer.echo(job.forecast.text())
             answer.content.update(job.forecast.as_json())
             return
+        # A comparison goes on by the same command, not by --resume.
+        if job.setting.protocol.kind != "comparison":
+            answer.record = job.setting.out
         with shown_on(sys.stdout) as progress:
             outcome = room.execute(job, progress)
         typer.echo(outcome.summary)

@@ -1,11 +1,12 @@
 """Kind ``evaluate``: a trained model from a record, measured again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from labctl import bench as benches
 from labctl import data
 from labctl.calibration import ReservoirEntry
 from labctl.data import Dataset
@@ -89,7 +90,10 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
     source = setting.folder / protocol.source
     with Record.open(source) as record:
         if record.kind != "train":
-            text = f"{source}: kind={record.kind}, expected a record of kind train"
+            text = (
+                f"{source}: kind={record.kind}, expected a record of kind train. Name "
+                "the record of a training in source."
+            )
             raise InputError(text)
         if not record.checkpoints():
             text = (
@@ -107,6 +111,7 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
             "the model was trained on, expected the same. Restore the file."
         )
         raise InputError(text)
+    setting = _as_trained(setting, trained)
     _check_fit(setting, trained)
     layers = sum(layer.layer == "device" for layer in trained.model)
     shots = len(dataset.test) * layers * protocol.repeats
@@ -122,6 +127,36 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
         nbytes=nbytes,
     )
     return EvaluateJob(setting, trained, dataset, state["network"], then, forecast)
+
+
+def _as_trained(
+    setting: Setting[EvaluateProtocol], trained: TrainProtocol
+) -> Setting[EvaluateProtocol]:
+    """Use the bench as in training, but for what the protocol itself replaces.
+
+    On another bench, whose light and camera are others, its own operating point
+    holds.
+
+    Raises
+    ------
+    ProtocolError
+        The bench's limits no longer allow it.
+    """
+    file = setting.source.file
+    if trained.bench != file.name:
+        return setting
+    own = setting.protocol.reservoir.model_dump(exclude_none=True)
+    then = trained.reservoir.model_dump(exclude_none=True)
+    entry = setting.entry.model_copy(update={**then, **own})
+    faults = [
+        setting.document.fault("source", text)
+        for text in benches.limit_faults(
+            file, power_mw=entry.power_mw, exposure_s=entry.exposure_s
+        )
+    ]
+    if faults:
+        raise ProtocolError(faults)
+    return replace(setting, entry=entry)
 
 
 def _check_fit(setting: Setting[EvaluateProtocol], trained: TrainProtocol) -> None:

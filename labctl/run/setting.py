@@ -178,7 +178,11 @@ class Forecast:
     def text(self) -> str:
         """Shots, time and bytes in a few lines."""
         made = ", ".join(f"{name} {n}" for name, n in self.shots.items() if n)
-        clock = "virtual time" if self.simulated else "bench time, plus the digital"
+        clock = (
+            "virtual time, not of yours"
+            if self.simulated
+            else "bench time, plus the digital"
+        )
         lines = [
             f"shots: {self.total} ({made})",
             f"time:  {self.total * self.shot_s:.0f} s of {clock} "

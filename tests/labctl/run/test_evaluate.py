@@ -42,6 +42,19 @@ def test_scores_then_and_now_agree_within_noise(
     assert (answer == target).mean() == pytest.approx(outcome.result["score_test"])
 
 
+def test_the_bench_is_used_as_in_training_unless_the_protocol_says_otherwise(
+    small: Path,
+) -> None:
+    overrides = ("reservoir.exposure_s=0.002", "reference.oracle=false")
+    out = small.with_name("longer.h5")
+    execute(prepare(str(small), Options(overrides=overrides, out=out)), Silent())
+    path = small.with_name("again.yaml")
+    path.write_text(EVALUATE.format(source=out), encoding="utf-8")
+    assert prepare(str(path), Options()).setting.entry.exposure_s == 0.002
+    own = Options(overrides=("reservoir.exposure_s=0.001",))
+    assert prepare(str(path), own).setting.entry.exposure_s == 0.001
+
+
 def test_refuses_a_bench_used_otherwise_than_in_training(protocol: Path) -> None:
     overrides = ("reservoir.bins=[2, 2]",)
     with pytest.raises(ProtocolError, match=r"bins=\[2, 2\], expected \[3, 3\]"):
