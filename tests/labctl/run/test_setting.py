@@ -113,7 +113,7 @@ def test_a_forecast_adds_up() -> None:
     forecast = Forecast({"train": 30, "probe": 0, "evaluate": 10}, 0.05, True, 2**21)
     assert forecast.text().splitlines() == [
         "shots: 40 (train 30, evaluate 10)",
-        "time:  2 s of virtual time (50.0 ms a shot)",
+        "time:  2 s of virtual time, not of yours (50.0 ms a shot)",
         "bytes: 2.0 MiB",
     ]
     assert forecast.as_json()["bench_s"] == pytest.approx(2.0)
