@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-.PHONY: setup run test quick lint bench soak clean
+.PHONY: setup peers run test quick lint bench soak clean
 .DEFAULT_GOAL := setup
 
 $(STAMP): pyproject.toml constraints.txt
@@ -17,6 +17,10 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 setup: $(STAMP)
+
+# Counterparts of the drivers that others wrote; tests without them skip and say so.
+peers: $(STAMP)
+	$(BIN)/pip install --quiet -c constraints.txt -r tests/peers.txt
 
 run: $(STAMP)
 	$(BIN)/labctl run protocols/quickstart.yaml

@@ -1,8 +1,68 @@
-"""No test reads or leaves anything in the state folder of whoever runs it."""
+"""What every test shares: a state folder of its own, and peers that somebody wrote.
 
-from collections.abc import Iterator
+A peer is a counterpart of a driver that we did not write: a vendor's emulator, a
+protocol simulator, a display server. A test that needs one carries the mark ``peer``
+and asks for it in a fixture with :func:`need_module` or :func:`need_program`. Where
+the peer is absent the test skips and says how to get it; with
+``LABCTL_REQUIRE_PEERS=1``, as in ``.ci/run``, absence is a failure.
+"""
+
+import importlib
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from types import ModuleType
+from typing import Any, Final, NoReturn
 
 import pytest
+
+REQUIRED: Final = os.environ.get("LABCTL_REQUIRE_PEERS") == "1"
+INSTALL: Final = "make peers installs it"
+
+
+def _absent(name: str, hint: str) -> NoReturn:
+    text = f"peer absent: {name}; {hint}"
+    if REQUIRED:
+        pytest.fail(text, pytrace=False)
+    pytest.skip(text)
+
+
+def _module(name: str, hint: str = INSTALL) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # noqa: BLE001 - a broken wheel or library is absent too
+        _absent(name, f"{hint} ({type(error).__name__}: {error})")
+
+
+def _program(name: str, hint: str) -> str:
+    return shutil.which(name) or _absent(name, hint)
+
+
+@pytest.fixture(scope="session")
+def need_module() -> Callable[..., ModuleType]:
+    """Import a peer's module, or skip."""
+    return _module
+
+
+@pytest.fixture(scope="session")
+def need_program() -> Callable[[str, str], str]:
+    """Find a peer's program, or skip."""
+    return _program
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let nobody opt out of a required peer by skipping in another way."""
+    del call
+    report = yield
+    by_hand = REQUIRED and report.skipped and not hasattr(report, "wasxfail")
+    if by_hand and item.get_closest_marker("peer"):
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: {why} (LABCTL_REQUIRE_PEERS=1)"
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
