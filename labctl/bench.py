@@ -25,7 +25,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, final
@@ -34,15 +33,12 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from labctl import calibration, devices, document, registry, state
+from labctl import calibration, devices, document, registry, state, twin
 from labctl.calibration import (
     BenchFile,
     CalibrationRecord,
-    CameraResponse,
-    Devices,
     DriverEntry,
     PhaseCurve,
-    Settle,
 )
 from labctl.devices import CameraSettings, Clock, Device, Identity, Settings
 from labctl.errors import (
@@ -58,7 +54,6 @@ ENVIRONMENT: Final = "LABCTL_BENCH"
 DEFAULT: Final = "sim"
 FOLDER: Final = "calibrations"
 RAMP_STEP_S: Final = 0.02
-SENSOR: Final = ("offset_dn", "dark_e_per_s", "gain_dn_per_e", "read_noise_e")
 
 
 @final
@@ -663,7 +658,12 @@ class Bench:
                 self._compare_serial(role, device)
         self._compare_pulses()
         if self.notice:
-            self.calibrations = _given(self)
+            self.calibrations = twin.calibrations(
+                self.file.name,
+                self.source.sha256,
+                self.slm.settle_s,
+                {} if self.world is None else self.world.describe(),
+            )
         self._compare_records()
 
     def _own(self) -> None:
@@ -912,75 +912,25 @@ def _built(entry: DriverEntry, where: str, role: type, own: Mapping[str, Any]) -
 
 
 def _twin(order: _Order, because: str) -> _Order:
-    # The same bench with simulated devices, as its twin section describes them.
-    file = order.file
-    if file.twin is None:
-        text = (
-            f"{order.source.path}: twin is missing, expected a section that describes "
-            "the simulated stand-in. Add twin: with the options of world, slm, laser "
-            "and camera, or use --bench sim."
-        )
-        raise InputError(text)
-    twin = file.twin
-    meter = None
-    if twin.meter is not None:
-        meter = DriverEntry(driver="sim.meter", options=twin.meter)
-    simulated = file.model_copy(
-        update={
-            "world": DriverEntry(driver="sim.world", options=twin.world),
-            "devices": Devices(
-                slm=DriverEntry(driver="sim.slm", options=twin.slm),
-                laser=DriverEntry(driver="sim.laser", options=twin.laser),
-                camera=DriverEntry(driver="sim.camera", options=twin.camera),
-                meter=meter,
-            ),
-            "sequence": DriverEntry(driver="sim.sequence"),
-            "oracle": DriverEntry(driver="sim.oracle"),
-            "dark": "emission_off",  # the twin has no shutter
-        }
-    )
-    notice = f"bench {file.name}: SIMULATED by its twin, {because}."
-    return _Order(order.source, simulated, notice, order.seed, order.patience)
-
-
-def _given(bench: Bench) -> dict[str, CalibrationRecord]:
-    # What a twin has by construction, for its bench's own do not hold for it: one
-    # turn over all levels, the panel's worst case of settling, and the response
-    # that the simulated sensor reports of itself.
-    world = {} if bench.world is None else bench.world.describe()
-    sensor = {key: world.get(f"sensor.{key}") for key in SENSOR}
-    offset, dark, gain, noise = (
-        value if isinstance(value, (int, float)) else math.nan
-        for value in sensor.values()
-    )
-    if math.isnan(offset + dark + gain + noise):
-        text = (
-            f"bench {bench.file.name}: the twin describes its sensor as {sensor}, "
-            "expected a number for each. Install drivers of this version of labctl."
-        )
-        raise CalibrationError(text)
-    values = (
-        PhaseCurve(kind="slm-phase", span_rad=2 * math.pi),
-        Settle(kind="settle", settle_s=bench.slm.settle_s),
-        CameraResponse(
-            kind="camera",
-            offset_dn=offset,
-            dark_dn_per_s=dark * gain,
-            gain_dn_per_e=gain,
-            read_noise_e=noise,
+    real = order.file
+    name = {role: {"name": role, "clock": RealClock()} for role in ("slm", "camera")}
+    file = twin.stand_in(
+        real,
+        order.source.path,
+        slm=lambda: _built(real.devices.slm, "devices.slm", devices.SLM, name["slm"]),
+        camera=lambda: _built(
+            real.devices.camera, "devices.camera", devices.Camera, name["camera"]
         ),
     )
-    now = datetime.now(UTC)
-    return {
-        each.kind: CalibrationRecord(
-            schema_version=1,
-            origin="given",
-            created=now,
-            bench_sha256=bench.source.sha256,
-            values=each,
-        )
-        for each in values
-    }
+    notice = f"bench {file.name}: SIMULATED by its twin, {because}."
+    unlike = twin.unlike(real)
+    return _Order(
+        order.source,
+        file,
+        f"{notice} {unlike}" if unlike else notice,
+        order.seed,
+        order.patience,
+    )
 
 
 def _attempt(step: Callable[[], object], failures: list[BaseException]) -> None:

@@ -152,7 +152,7 @@ class SimCamera(Camera):
         )
         self._name, self._serial = name, serial
         self._open = False
-        self._taken = CameraSettings(0.001, 0.0, (0, 0, *world.shape))
+        self._taken = CameraSettings(0.001, 0.0, (0, 0, *world.options.sensor_shape))
         self._left = self._triggers = 0
         self._armed = False
         self._pending: list[Delivery] = []
@@ -170,7 +170,7 @@ class SimCamera(Camera):
     @property
     @override
     def shape(self) -> tuple[int, int]:
-        return self.world.shape
+        return self.world.options.sensor_shape
 
     @property
     @override

@@ -6,7 +6,6 @@ from: [S] a published source, [G] a guess until a lab measures it.
 """
 
 import math
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -151,6 +150,9 @@ class PanelOptions:
 
     Parameters
     ----------
+    shape
+        Rows and columns of pixels, over which the grid is laid; null for one
+        pixel a grid point.
     lut_error
         Smooth error of the phase over the levels, rms, as a fraction of 2 pi
         [G].
@@ -176,6 +178,7 @@ class PanelOptions:
         Time that a write takes [G].
     """
 
+    shape: tuple[int, int] | None = None
     lut_error: float = _number(0.02, 0.0, 0.05)
     lut_overshoot: float = _number(0.03, -0.5, 0.5)
     crosstalk_macropixels: float = _number(0.25, 0.0, 2.0)
@@ -194,6 +197,9 @@ class SensorOptions:
 
     Parameters
     ----------
+    shape
+        Rows and columns of pixels, on which the light of the grid falls; null
+        for one pixel a grid point.
     photons_per_s
         Photons that would reach the whole sensor a second at nominal power
         through a medium without loss: the strength of the filter before it [G].
@@ -224,6 +230,7 @@ class SensorOptions:
         Time from the end of an exposure to the arrival of its frame [G].
     """
 
+    shape: tuple[int, int] | None = None
     photons_per_s: float = _number(2.5e6)
     quantum_efficiency: float = _number(0.8, 0.01, 1.0)
     prnu: float = _number(0.003, 0.0, 0.2)
@@ -286,6 +293,8 @@ class DriftOptions:
     element_s: float = _number(750.0, 1e-3)
 
 
+# Longer than the side of any panel or sensor.
+_LARGEST_PX = 65_536
 # A dense matrix of more takes more than 16 MB, and there are two.
 _DENSE_POINTS = 1024
 
@@ -297,7 +306,8 @@ class Options:
     Parameters
     ----------
     grid
-        Rows and columns: of the panel, of the fields, and of the sensor.
+        Rows and columns of the fields, and of panel and sensor where these name
+        no shape of their own.
     macropixel_px
         Side of a macropixel in grid points: the length that ``medium.fresnel``
         and the widths in macropixels are of.
@@ -366,6 +376,16 @@ class Options:
                 f"{math.floor(turn / math.pi) + 1}: fewer under-sample the guide"
             )
             raise ValueError(text)
+
+    @property
+    def panel_shape(self) -> tuple[int, int]:
+        """Rows and columns of the panel."""
+        return self.panel.shape or self.grid
+
+    @property
+    def sensor_shape(self) -> tuple[int, int]:
+        """Rows and columns of the sensor."""
+        return self.sensor.shape or self.grid
 
     def effective(self) -> "Options":
         """Return what is really simulated: with ``ideal``, all that is neutral."""
@@ -448,7 +468,9 @@ def _checked(
         if not isinstance(got, Mapping):
             raise TypeError(_wrong(where, got, "keys and values"))
         return parse(hint, got, where)
-    if typing.get_origin(hint) is tuple:
+    if got is None and type(None) in typing.get_args(hint):
+        return None
+    if tuple in (typing.get_origin(part) for part in (hint, *typing.get_args(hint))):
         return _shape(got, where)
     if typing.get_origin(hint) is Literal:
         if got not in typing.get_args(hint):
@@ -464,8 +486,6 @@ def _scalar(
         if not isinstance(got, bool):
             raise TypeError(_wrong(where, got, "true or false"))
         return got
-    if got is None and typing.get_origin(hint) is types.UnionType:
-        return None
     whole = hint is int
     wanted = "a whole number" if whole else "a number"
     if isinstance(got, bool) or not isinstance(got, int if whole else (int, float)):
@@ -483,6 +503,8 @@ def _shape(got: object, where: str) -> tuple[int, int]:
         or any(isinstance(side, bool) or not isinstance(side, int) for side in got)
     ):
         raise TypeError(_wrong(where, got, "two whole numbers, rows and columns"))
+    if not all(1 <= side <= _LARGEST_PX for side in got):
+        raise ValueError(_wrong(where, got, f"two from 1 to {_LARGEST_PX}"))
     return (got[0], got[1])
 
 

@@ -110,5 +110,8 @@ class SimOracle(Oracle):
         """
         world = self._world
         power = levels.new_full((len(levels),), power_mw / world.options.nominal_mw)
-        fraction = world.light.fraction(levels, Illumination(power))
-        return world.sensor.mean_counts(fraction, settings)
+        fraction = world.light.fraction(
+            world.panel_grid.sample_all(levels), Illumination(power)
+        )
+        seen = world.sensor_grid.crop(fraction, settings.region)
+        return world.sensor.mean_counts(seen, settings)

@@ -36,12 +36,13 @@ class Sensor:
 
     def __init__(self, options: Options, seed: int) -> None:
         self._made, self._seed = options.sensor, seed
+        shape = options.sensor_shape
         device = options.device_seed
-        spread = generator(device, Stream.SENSITIVITY).standard_normal(options.grid)
+        spread = generator(device, Stream.SENSITIVITY).standard_normal(shape)
         self._sensitivity = 1 + options.sensor.prnu * spread
-        level = generator(device, Stream.DARK_LEVEL).standard_normal(options.grid)
+        level = generator(device, Stream.DARK_LEVEL).standard_normal(shape)
         self._dark_level_e = options.sensor.dsnu_e * level
-        chance = generator(device, Stream.HOT).random(options.grid)
+        chance = generator(device, Stream.HOT).random(shape)
         self._dark_e_per_s = np.where(
             chance < options.sensor.hot_pixels,
             options.sensor.hot_e_per_s,
@@ -96,13 +97,13 @@ class Sensor:
         )
         return light * self._crop(self._sensitivity, settings)
 
-    def mean_counts(self, fraction: Tensor, settings: CameraSettings) -> Tensor:
+    def mean_counts(self, seen: Tensor, settings: CameraSettings) -> Tensor:
         """Return counts without noise and without rounding; differentiable.
 
         Parameters
         ----------
-        fraction
-            Light on the whole sensor, ``(field, row, column)``.
+        seen
+            Light on the region, ``(field, row, column)``.
         settings
             Exposure, gain and region.
 
@@ -111,8 +112,6 @@ class Sensor:
         counts
             Of the region, ``(field, row, column)``.
         """
-        row, column, height, width = settings.region
-        seen = fraction[:, row : row + height, column : column + width]
         factor = torch.from_numpy(self.electrons_per_fraction(settings)).to(seen.dtype)
         level = self._crop(self._dark_level_e, settings)
         dark = torch.from_numpy(level).to(seen.dtype)

@@ -25,7 +25,7 @@ _TIMEOUT_S = 5.0
 
 @final
 class SimSLM(SLM):
-    """An 8-bit phase panel, one pixel for each point of the light path's grid.
+    """An 8-bit phase panel.
 
     It reads back what it shows: that is what the checksum of a write is of.
 
@@ -83,7 +83,7 @@ class SimSLM(SLM):
     @property
     @override
     def shape(self) -> tuple[int, int]:
-        return self.world.shape
+        return self.world.options.panel_shape
 
     @property
     @override

@@ -25,6 +25,7 @@ from drivers.sim.clock import VirtualClock
 from drivers.sim.convergence import measure
 from drivers.sim.crystal import Crystal
 from drivers.sim.drift import Drift
+from drivers.sim.geometry import PanelGrid, SensorGrid
 from drivers.sim.light import LEVELS, Illumination, LightPath, one_thread
 from drivers.sim.options import Options, parse
 from drivers.sim.sensor import Sensor
@@ -118,6 +119,8 @@ class World(devices.World):
         self.seed = seed
         self.light = LightPath(self.options)
         self.sensor = Sensor(self.options, seed)
+        self.panel_grid = PanelGrid(self.options.panel_shape, self.shape)
+        self.sensor_grid = SensorGrid(self.options.sensor_shape, self.shape)
         self._clock = VirtualClock(clock_start_s)
         self._beam_path = Path(beam)
         self._beam: Beam | None = None
@@ -132,7 +135,7 @@ class World(devices.World):
         self._last: Shot | None = None
         # What the panel was asked for last, and what it shows: not the same
         # where it is broken.
-        self.asked = self.shown = np.zeros(self.shape, dtype=np.uint8)
+        self.asked = self.shown = np.zeros(self.options.panel_shape, dtype=np.uint8)
         # Whether a shutter stands in the beam; without one nothing does.
         self.blocked = False
         # What a camera that runs freely must do before the panel changes.
@@ -150,7 +153,7 @@ class World(devices.World):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of panel, grid and sensor."""
+        """Rows and columns of the fields' grid."""
         return self.options.grid
 
     @override
@@ -207,13 +210,13 @@ class World(devices.World):
         # Exposures that started by themselves saw what was there until now.
         if self.before_write is not None:
             self.before_write()
-        running = self._last
+        running, seen = self._last, self.panel_grid.sample(levels)
         if running is None or running.end_s <= now:
-            self._crystal.latch(levels, now)
+            self._crystal.latch(seen, now)
         else:
             times = self._times(running, _MOVING)
             old = [(self._crystal.at(t), w) for t, w in times if t < now]
-            self._crystal.latch(levels, now)
+            self._crystal.latch(seen, now)
             new = [(self._crystal.at(t), w) for t, w in times if t >= now]
             running.pictures = (*old, *new)
         self._patterns += 1
@@ -335,8 +338,7 @@ class World(devices.World):
             ``(shot, row, column)`` of the region, uint16.
         """
         settings = shots[0].settings
-        row, column, height, width = settings.region
-        light_e = np.zeros((len(shots), height, width))
+        light_e = np.zeros((len(shots), *settings.region[2:]))
         factor = self.sensor.electrons_per_fraction(settings)
         pictures = [
             (index, levels, weight)
@@ -350,8 +352,8 @@ class World(devices.World):
             lit = self._illumination([shots[index] for index, _, _ in part])
             with torch.no_grad(), one_thread():
                 fraction = self.light.fraction(levels.to(self.light.real), lit)
-            seen = fraction[:, row : row + height, column : column + width].numpy()
-            for (index, _, weight), picture in zip(part, seen, strict=True):
+                seen = self.sensor_grid.crop(fraction, settings.region)
+            for (index, _, weight), picture in zip(part, seen.numpy(), strict=True):
                 share = weight / shots[index].strength
                 light_e[index] += picture * (share * factor)
         return self.sensor.counts(light_e, settings, [shot.number for shot in shots])
@@ -421,9 +423,9 @@ class World(devices.World):
         }
         for key, value in dataclasses.asdict(self.options).items():
             if isinstance(value, dict):
-                described |= {f"{key}.{inner}": size for inner, size in value.items()}
+                described |= {f"{key}.{k}": _plain(v) for k, v in value.items()}
             else:
-                described[key] = list(value) if isinstance(value, tuple) else value
+                described[key] = _plain(value)
         return described
 
     @override
@@ -432,7 +434,10 @@ class World(devices.World):
     ) -> devices.Convergence:
         shown = torch.from_numpy(levels.astype(np.float64))
         return measure(
-            self.options, self.light, shown, power_mw / self.options.nominal_mw
+            self.options,
+            self.light,
+            self.panel_grid.sample_all(shown),
+            power_mw / self.options.nominal_mw,
         )
 
     @cached_property
@@ -443,11 +448,15 @@ class World(devices.World):
         blocks = tuple(-(-length // side) for length in self.shape)
         levels = source.integers(0, LEVELS, (_CHECKED, *blocks)).repeat(side, 1)
         levels = levels.repeat(side, 2)[:, : self.shape[0], : self.shape[1]]
-        nominal = self.options.nominal_mw
-        found = self.convergence(levels.astype(np.uint8), power_mw=nominal)
+        shown = torch.from_numpy(levels.astype(np.float64))
+        found = measure(self.options, self.light, shown, 1.0)
         return {
             "step_gate": found.step_gate,
             "nyquist_share": found.nyquist_share,
             "nyquist_share_full_range": found.nyquist_share_full_range,
             "power_over_critical": found.power_over_critical,
         }
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - what settings may hold
+    return list(value) if isinstance(value, tuple) else value

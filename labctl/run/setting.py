@@ -266,6 +266,10 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol]:
     bench = benches.construct(source, simulate=options.simulate)
     check_fit(protocol, bench, entry)
     convergence.check(protocol, bench, entry)
+    if source.file.fallback is not None and not options.simulate:
+        stand_in = benches.construct(source, simulate=True)
+        check_fit(protocol, stand_in, entry)
+        convergence.check(protocol, stand_in, entry)
     # A twin brings its own calibrations.
     if not bench.notice and source.file.fallback is None:
         check_calibrations(source, bench)

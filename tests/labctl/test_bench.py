@@ -578,9 +578,20 @@ def test_the_driver_of_the_how_to_page_works_on_a_bench(
 TWIN: dict[str, Any] = {"world": WORLD, "slm": {}, "laser": {}, "camera": {}}
 
 
-def test_simulating_needs_a_twin(lab: Lab) -> None:
-    with pytest.raises(InputError, match=r"twin is missing.*Add twin:"):
-        bench.open(lab.source(), simulate=True)
+def test_any_bench_can_be_simulated_with_its_own_shapes(lab: Lab) -> None:
+    with bench.open(lab.write(lab.tree("shutter", "meter")), simulate=True) as table:
+        assert (table.slm.shape, table.camera.shape) == ((6, 8), (4, 5))
+        assert table.slm.settle_s == pytest.approx(0.01)
+        assert "It has not a meter (twin.meter)." in table.notice
+        assert table.shutter is not None
+        table.configure_camera(exposure_s=0.001)
+        table.light(5.0)
+        assert table.sequence is not None
+        levels = np.zeros((1, 6, 8), np.uint8)
+        frame = table.sequence.play(levels, settle_s=0.1).frames[0]
+        assert frame.shape == (4, 5)
+        assert 300 < frame.mean() < 60_000
+    assert lab.said() == []
 
 
 def test_the_twin_opens_instead_of_the_devices_and_says_so(lab: Lab) -> None:

@@ -86,7 +86,6 @@ def test_a_bench_file_is_read() -> None:
     ("changes", "said"),
     [
         (["dark=shutter_closed"], "dark: got shutter_closed, expected a shutter under"),
-        (["fallback=sim"], "fallback: got sim, expected a twin section that describes"),
         (["oracle={driver: a.oracle}"], "oracle: only simulated light has one, expect"),
         (
             ["world={driver: sim.world, options: {view: image}}"],

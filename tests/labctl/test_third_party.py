@@ -276,11 +276,31 @@ def test_a_device_that_fails_during_the_run_is_exit_3_and_dark(
         assert any("gone" in event.text for event in record.events())
 
 
-def test_it_can_be_simulated_only_with_a_twin(lab: Lab, tmp_path: Path) -> None:
+def test_it_can_be_simulated_with_its_own_shapes(lab: Lab, tmp_path: Path) -> None:
+    light = lab()
+    result = run("--simulate", "--json")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].endswith("SIMULATED")
+    assert json.loads(lines[-1])["result"]["score_test"] > 0.6
+    assert not light.exists()
+    with Record.open(tmp_path / "r.h5") as record:
+        assert (record.status, record.simulated) == ("complete", True)
+        assert "SIMULATED by its twin, because --simulate was given" in record.notice
+        assert record.column("shots", "frames").shape[1:] == (8, 9)
+
+
+def test_a_twin_whose_grid_cannot_see_the_macropixels_is_refused(
+    lab: Lab, tmp_path: Path
+) -> None:
     lab()
+    path = tmp_path / "calibrations" / "acme" / "bench.yaml"
+    text = path.read_text(encoding="utf-8")
+    twin = "twin: {world: {grid: [8, 8], macropixel_px: 1}}\n"
+    path.write_text(text + twin, encoding="utf-8")
     result = run("--simulate")
     assert result.exit_code == 2
-    assert "twin is missing" in result.stderr
+    assert "the grid under-samples the panel" in result.stderr
     assert not (tmp_path / "r.h5").exists()
 
 
