@@ -125,6 +125,11 @@ def choose(protocol_bench: str | None, option: str | None) -> tuple[str, str]:
         Name or path of the bench.
     reason
         Why it is this one, for the first line of a run.
+
+    Raises
+    ------
+    InputError
+        The environment names a bench that is not there.
     """
     if option is not None:
         return option, "named by --bench"
@@ -132,6 +137,11 @@ def choose(protocol_bench: str | None, option: str | None) -> tuple[str, str]:
         return protocol_bench, "named by the protocol"
     from_environment = os.environ.get(ENVIRONMENT, "")
     if from_environment:
+        try:
+            document.find_bench(from_environment)
+        except InputError as err:
+            text = f"{ENVIRONMENT}={err} Or unset {ENVIRONMENT}."
+            raise InputError(text) from err
         return from_environment, f"named by {ENVIRONMENT}"
     real = [
         path.parent.name

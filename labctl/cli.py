@@ -146,7 +146,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--overwrite", help="Replace a record that exists.")
     ] = False,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Replace the protocol's seed.")
+        int | None, typer.Option("--seed", help="Replace the protocol's seed.")
     ] = None,
     overrides: Annotated[
         list[str] | None,

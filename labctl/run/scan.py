@@ -13,7 +13,7 @@ from labctl import bench as benches
 from labctl import data, document
 from labctl.bench import BenchSource
 from labctl.calibration import ReservoirEntry
-from labctl.errors import ProtocolError
+from labctl.errors import InputError, ProtocolError
 from labctl.protocol import ScanProtocol
 from labctl.recording import disk
 from labctl.recording.layout import scan_layout
@@ -97,7 +97,9 @@ def prepare(setting: Setting[ScanProtocol]) -> ScanJob:
         A value is refused, or the outputs would change their number.
     """
     protocol = setting.protocol
-    points = tuple(_point(setting, value) for value in protocol.values)
+    points = tuple(
+        _placed(setting, number, value) for number, value in enumerate(protocol.values)
+    )
     for point in points:
         _check_sizes(setting, points[0], point)
     shots = sum(len(point.phase) for point in points) * protocol.repeats
@@ -117,6 +119,29 @@ def prepare(setting: Setting[ScanProtocol]) -> ScanJob:
         note=f"points: {len(points)} values of {protocol.sweep}",
     )
     return ScanJob(setting, points, forecast)
+
+
+def _placed(setting: Setting[ScanProtocol], number: int, value: object) -> Point:
+    """Check one value; what is wrong with it is shown where it stands.
+
+    Raises
+    ------
+    ProtocolError
+        The setting is not known, or the value is refused.
+    InputError
+        As the point raises it, where the scan itself is at fault.
+    """
+    try:
+        return _point(setting, value)
+    except InputError as error:
+        found = error.faults if isinstance(error, ProtocolError) else ()
+        if any(fault.where == setting.where for fault in found):
+            raise
+        told = [f"{fault.key}: {fault.text}" for fault in found] or [str(error)]
+        place = f"values.{number}"
+        raise ProtocolError(
+            [setting.document.fault(place, text) for text in told]
+        ) from error
 
 
 def _point(setting: Setting[ScanProtocol], value: object) -> Point:

@@ -539,6 +539,9 @@ def test_choosing_goes_from_the_option_to_the_simulator(
     assert bench.choose(None, None) == ("sim", "2 real benches in calibrations")
     monkeypatch.setenv("LABCTL_BENCH", "lab-b")
     assert bench.choose(None, None) == ("lab-b", "named by LABCTL_BENCH")
+    monkeypatch.setenv("LABCTL_BENCH", "lab-c")
+    with pytest.raises(InputError, match=r"LABCTL_BENCH=lab-c: no such file.*unset"):
+        bench.choose(None, None)
     assert bench.choose("lab", None) == ("lab", "named by the protocol")
     assert bench.choose("lab", "sim") == ("sim", "named by --bench")
 

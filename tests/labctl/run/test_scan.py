@@ -65,11 +65,12 @@ def test_a_setting_of_the_simulated_bench_is_swept(scan: Path) -> None:
 @pytest.mark.parametrize(
     ("sweep", "values", "message"),
     [
-        ("reservoir.power_mw", "[1, 99]", "power_mw=99, expected 0 to 8"),
+        ("reservoir.power_mw", "[1, 99]", r"values\.1: .*power_mw=99, expected 0 to 8"),
         ("reservoir.bins", "[[3, 3], [2, 2]]", "changes the number"),
         ("bench_file.limits.power_mw", "[100]", "never its limits"),
         ("kind", "[train]", "expected a setting"),
-        ("reservoir.powr_mw", "[1]", "power_mw"),
+        ("reservoir.powr_mw", "[1]", r"values\.0: reservoir\.powr_mw: is not known"),
+        ("bench_file.world.options.medium.bb", "[1]", r"values\.0: world: sim\.w"),
     ],
 )
 def test_refuses_before_anything_opens(
