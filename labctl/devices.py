@@ -612,18 +612,24 @@ class Convergence:
         patterns' phases brought to half a turn.
     nyquist_share_full_range
         The same with the patterns as they are.
+    exit_share
+        Share of the power at the exit face that the grid hardly resolves, and that
+        lies at the rim of the far field, with phases up to half a turn; 0 where
+        the medium is made of grid points, as a scatterer is.
     power_over_critical
         Power over that of self-focusing, without saturation.
     enough_steps
         Steps whose gate passes; None where no sensible number does.
     enough_grid
-        Rows and columns that resolve the panel; None where no sensible grid does.
+        Rows and columns that resolve the panel and the far field; None where no
+        sensible grid does.
     """
 
     steps: int
     step_gate: float
     nyquist_share: float
     nyquist_share_full_range: float
+    exit_share: float
     power_over_critical: float
     enough_steps: int | None
     enough_grid: tuple[int, int] | None

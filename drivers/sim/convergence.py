@@ -1,25 +1,30 @@
 """How far a simulated light path is from converged, on patterns of one's own."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from drivers.sim.light import Illumination, LightPath, medium_plan, one_thread
-from drivers.sim.options import Options
+from drivers.sim.options import MediumOptions, Options, fewest_steps
 from labctl.devices import Convergence
 from labctl.optics.convergence import (
     GATE_PASSES,
+    GATE_WARNS,
     NYQUIST_PASSES,
     critical_ratio,
     nyquist_share,
     step_gate,
 )
 from labctl.optics.lens import intensity
+from labctl.optics.propagation import propagate
 
 _MOST_STEPS = 512
 _FINER = (2, 4, 8)
-_MOST_POINTS = 1024**2
+# Of the panel alone, and with the medium behind it.
+_MOST_POINTS, _MOST_CROSSED = 1024**2, 256**2
+_FREE = MediumOptions(kind="free", fresnel=0.0, steps=1, screens=0).effective()
 
 
 def measure(
@@ -49,14 +54,14 @@ def measure(
         field = light.entrance(shown, lit)
         gates = _Gates(options, light, field)
         gate = gates.at(options.medium.steps)
-        # The proxy is defined for phases from 0 to pi.
-        share = nyquist_share(light.entrance(shown / 2, lit))
+        shares = _Shares.of(options, light, levels, power)
         made = options.medium
         return Convergence(
             steps=made.steps,
             step_gate=gate,
-            nyquist_share=share,
+            nyquist_share=shares.entrance,
             nyquist_share_full_range=nyquist_share(field),
+            exit_share=shares.exit,
             power_over_critical=critical_ratio(
                 intensity(field).mean(dim=0),
                 made.b,
@@ -65,8 +70,8 @@ def measure(
             enough_steps=gates.enough() if gate > GATE_PASSES else made.steps,
             enough_grid=(
                 options.grid
-                if share <= NYQUIST_PASSES
-                else _enough_grid(options, levels)
+                if max(shares.entrance, shares.exit) <= NYQUIST_PASSES
+                else _enough_grid(options, levels, power, gate)
             ),
         )
 
@@ -96,24 +101,53 @@ class _Gates:
         return None
 
 
-def _enough_grid(options: Options, levels: Tensor) -> tuple[int, int] | None:
+@dataclass(frozen=True)
+class _Shares:
+    """What a grid hardly resolves of the light at both faces."""
+
+    entrance: float
+    exit: float
+
+    @classmethod
+    def of(
+        cls, options: Options, light: LightPath, levels: Tensor, power: float
+    ) -> Self:
+        # Both are defined for phases from 0 to pi.
+        shown = levels.to(light.real) / 2
+        field = light.entrance(
+            shown, Illumination(shown.new_full((len(shown),), power))
+        )
+        entrance = nyquist_share(field)
+        # A scatterer leaves light at every grid point: there is no finer grid of it.
+        if options.medium.kind == "tm_shg":
+            return cls(entrance, 0.0)
+        return cls(entrance, nyquist_share(propagate(field, light.plan)))
+
+
+def _enough_grid(
+    options: Options, levels: Tensor, power: float, gate: float
+) -> tuple[int, int] | None:
     for factor in _FINER:
         rows, columns = (side * factor for side in options.grid)
         if rows * columns > _MOST_POINTS:
             return None
-        # The entrance is all that the proxy looks at: any medium will do.
-        finer = replace(
-            options,
-            grid=(rows, columns),
-            macropixel_px=options.macropixel_px * factor,
-            medium=replace(
-                options.medium, kind="free", guide=0, kappa=0, mismatch=0, conversion=0
-            ),
-        )
-        light = LightPath(finer)
         blown = levels.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
-        shown = blown.to(light.real) / 2
-        lit = Illumination(shown.new_ones(len(shown)))
-        if nyquist_share(light.entrance(shown, lit)) <= NYQUIST_PASSES:
+        side = options.macropixel_px * factor
+        # A grid that does not even resolve the panel needs no medium behind it.
+        free = replace(options, grid=(rows, columns), macropixel_px=side, medium=_FREE)
+        if _Shares.of(free, LightPath(free), blown, power).entrance > NYQUIST_PASSES:
+            continue
+        # Of light that is not converged in steps the exit face tells nothing.
+        if options.medium.kind == "tm_shg" or gate > GATE_WARNS:
+            return (rows, columns)
+        if rows * columns > _MOST_CROSSED:
+            return None
+        # A finer grid knows steeper light, which may want shorter steps.
+        medium = options.medium
+        if medium.steps < max(fewest_steps(medium, (rows, columns), side).values()):
+            medium = replace(medium, steps=medium.steps * factor)
+        finer = replace(free, medium=medium)
+        one = _Shares.of(finer, LightPath(finer), blown[:1], power)
+        if one.exit <= NYQUIST_PASSES:
             return (rows, columns)
     return None

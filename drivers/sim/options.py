@@ -364,18 +364,17 @@ class Options:
                 f"most {_DENSE_POINTS} (grid: [32, 32]), or 'structured'"
             )
             raise ValueError(text)
-        self._check_guide()
+        self._check_turns()
 
-    def _check_guide(self) -> None:
-        # Between two grid points at the window's edge a step may turn the guided
-        # light by less than half a turn, else the grid sees another guide.
-        turn = self.medium.guide * max(self.grid) / self.macropixel_px**2
-        if turn >= math.pi * self.medium.steps:
-            text = (
-                f"medium.steps={self.medium.steps}, expected at least "
-                f"{math.floor(turn / math.pi) + 1}: fewer under-sample the guide"
-            )
-            raise ValueError(text)
+    def _check_turns(self) -> None:
+        fewest = fewest_steps(self.medium, self.grid, self.macropixel_px)
+        for what, least in fewest.items():
+            if self.medium.steps < least:
+                text = (
+                    f"medium.steps={self.medium.steps}, expected at least {least}: "
+                    f"fewer under-sample the {what}"
+                )
+                raise ValueError(text)
 
     @property
     def panel_shape(self) -> tuple[int, int]:
@@ -420,6 +419,38 @@ class Options:
             meter=replace(self.meter, noise=0.0),
             drift=DriftOptions(),
         )
+
+
+def fewest_steps(
+    medium: MediumOptions, grid: tuple[int, int], side: int
+) -> dict[str, int]:
+    """Return the steps below which a grid sees another medium.
+
+    From one grid point at the window's edge to the next a step may turn the guided
+    light by less than half a turn; and so from one spatial frequency to the next,
+    else the steepest light walks round half of the window in one step, past the
+    absorber.
+
+    Parameters
+    ----------
+    medium
+        The medium.
+    grid
+        Rows and columns.
+    side
+        Of a macropixel, in grid points.
+
+    Returns
+    -------
+    fewest
+        By what would be under-sampled.
+    """
+    distance = medium.fresnel * side**2
+    turns = {
+        "guide": medium.guide * max(grid) / side**2,
+        "diffraction": 2 * math.pi**2 * distance / min(grid),
+    }
+    return {what: math.floor(turn / math.pi) + 1 for what, turn in turns.items()}
 
 
 def parse(kind: type[T], options: Mapping[str, object], where: str = "world") -> T:

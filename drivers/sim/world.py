@@ -454,6 +454,7 @@ class World(devices.World):
             "step_gate": found.step_gate,
             "nyquist_share": found.nyquist_share,
             "nyquist_share_full_range": found.nyquist_share_full_range,
+            "exit_share": found.exit_share,
             "power_over_critical": found.power_over_critical,
         }
 

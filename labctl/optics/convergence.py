@@ -10,6 +10,9 @@ from torch import Tensor
 # was .65 to 1.02 of the true error wherever that was below .5.
 GATE_PASSES, GATE_WARNS = 0.02, 0.05
 NYQUIST_PASSES = 1e-3
+# At the exit face the medium has broadened the spectrum: some of it beyond the
+# grid's reach is a doubt, a hundredth of the power a fault.
+EXIT_WARNS = 1e-2
 
 # Power in a self-trapped beam, in units of 1/(2 k g): the integral of the
 # ground state's profile.

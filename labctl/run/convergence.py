@@ -10,7 +10,12 @@ from labctl.calibration import ReservoirEntry
 from labctl.devices import Convergence
 from labctl.document import Document
 from labctl.errors import ProtocolError
-from labctl.optics.convergence import GATE_PASSES, GATE_WARNS, NYQUIST_PASSES
+from labctl.optics.convergence import (
+    EXIT_WARNS,
+    GATE_PASSES,
+    GATE_WARNS,
+    NYQUIST_PASSES,
+)
 from labctl.reservoir import Blocks
 
 _PATTERNS = 4
@@ -42,6 +47,7 @@ class Verdict:
         return (
             f"step_gate={self.found.step_gate:.2g} with {self.found.steps} steps, "
             f"nyquist_share={self.found.nyquist_share:.2g}, "
+            f"exit_share={self.found.exit_share:.2g}, "
             f"power_over_critical={self.found.power_over_critical:.3g} on "
             f"{_PATTERNS} random patterns"
         )
@@ -83,21 +89,41 @@ def judge(bench: Bench, entry: ReservoirEntry) -> Verdict | None:
         warnings.append(
             f"{gate}, expected at most {GATE_PASSES:g}. {_more_steps(found)}"
         )
-    grid = f"{where}: nyquist_share={found.nyquist_share:.2g}"
-    if not found.nyquist_share <= NYQUIST_PASSES:
-        if bench.file.discrete:
-            exempt = (
-                f"{grid}, above {NYQUIST_PASSES:g}: the grid does not resolve the "
-                "panel, and the bench says discrete: true. It is a device of its own, "
-                "no picture of continuous optics."
-            )
+    coarse = _coarse(found)
+    if coarse and bench.file.discrete:
+        exempt = (
+            f"{where}: {', '.join(coarse.values())}, above {NYQUIST_PASSES:g}: the "
+            f"grid does not resolve {' and '.join(coarse)}, and the bench says "
+            "discrete: true. It is a device of its own, no picture of continuous "
+            "optics."
+        )
+    elif coarse:
+        text = (
+            f"{where}: {', '.join(coarse.values())}, expected at most "
+            f"{NYQUIST_PASSES:g}: the grid under-samples {' and '.join(coarse)}. "
+            f"{_finer_grid(found)}"
+        )
+        if found.nyquist_share <= NYQUIST_PASSES and found.exit_share <= EXIT_WARNS:
+            warnings.append(text)
         else:
             refusals.append(
-                f"{grid}, expected at most {NYQUIST_PASSES:g}: the grid under-samples "
-                f"the panel. {_finer_grid(found)} Or set discrete: true in the bench "
-                "file, or accept_unconverged: true in the protocol."
+                f"{text} Or set discrete: true in the bench file, or "
+                "accept_unconverged: true in the protocol."
             )
     return Verdict(found, tuple(refusals), tuple(warnings), exempt)
+
+
+def _coarse(found: Convergence) -> dict[str, str]:
+    """Tell what the grid under-samples, and the figure that says so."""
+    shares = {"the panel": ("nyquist_share", found.nyquist_share)}
+    # Of light that is not converged in steps the exit face tells nothing.
+    if found.step_gate <= GATE_WARNS:
+        shares["the far field"] = ("exit_share", found.exit_share)
+    return {
+        what: f"{name}={share:.2g}"
+        for what, (name, share) in shares.items()
+        if not share <= NYQUIST_PASSES
+    }
 
 
 def _gate(found: Convergence) -> str:
@@ -118,6 +144,11 @@ def _more_steps(found: Convergence) -> str:
 
 def _finer_grid(found: Convergence) -> str:
     if found.enough_grid is None:
+        if found.nyquist_share <= NYQUIST_PASSES:
+            return (
+                "No sensible grid does: the light spreads too far. Lower "
+                "reservoir.power_mw or medium.b."
+            )
         return (
             "No sensible grid does: the edges of the macropixels are hard. Set "
             "world.options.panel.crosstalk_macropixels to 0.25."

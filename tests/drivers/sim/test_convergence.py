@@ -15,7 +15,8 @@ def blocks(side: int, grid: tuple[int, int] = (32, 48)) -> torch.Tensor:
 
 
 def found(levels: torch.Tensor, power: float = 1.0, **parts: object) -> Convergence:
-    options = Options(grid=(32, 48), **parts).effective()  # type: ignore[arg-type]  # options of any type
+    grid = (levels.shape[1], levels.shape[2])
+    options = Options(grid=grid, **parts).effective()  # type: ignore[arg-type]  # options of any type
     return measure(options, LightPath(options), levels, power)
 
 
@@ -24,6 +25,7 @@ def test_the_default_light_path_is_converged() -> None:
     assert got.step_gate < 0.02
     assert got.enough_steps == got.steps == 16
     assert got.nyquist_share < 1e-3 < got.nyquist_share_full_range * 10
+    assert 0 < got.exit_share < 1e-3
     assert got.enough_grid == (32, 48)
     assert got.power_over_critical > 1
 
@@ -86,4 +88,14 @@ def test_power_matters_as_it_does_in_the_medium() -> None:
 
 def test_a_scatterer_has_no_steps_to_converge() -> None:
     got = found(blocks(4), medium=MediumOptions(kind="tm_shg", conversion=0.1))
-    assert got.step_gate == got.power_over_critical == 0
+    assert got.step_gate == got.power_over_critical == got.exit_share == 0
+
+
+def test_a_strong_medium_needs_a_finer_grid_for_its_far_field() -> None:
+    medium = MediumOptions(b=10.0, steps=32)
+    got = found(blocks(2), medium=medium)
+    assert got.nyquist_share < 1e-3 < got.exit_share
+    assert got.enough_grid == (64, 96)
+    finer = blocks(2).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    again = found(finer, medium=medium, macropixel_px=8)
+    assert again.exit_share < 1e-3

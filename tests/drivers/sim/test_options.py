@@ -55,6 +55,11 @@ def test_takes_nested_keys_and_whole_numbers_for_real_ones() -> None:
             r"world\.medium\.steps=8, expected at least 41: fewer under-sample",
         ),
         (
+            {"medium": {"fresnel": 50.0}},
+            ValueError,
+            r"world\.medium\.steps=16, expected at least 79: fewer under-sample the d",
+        ),
+        (
             {
                 "medium": {
                     "kind": "tm_shg",

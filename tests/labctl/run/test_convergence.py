@@ -93,7 +93,34 @@ def test_small_macropixels_are_refused_with_the_grid_that_would_do() -> None:
     verdict = convergence.judge(bench, entry)
     assert verdict is not None
     (text,) = verdict.refusals
-    assert "under-samples the panel. Set world.options.grid to [256, 256]" in text
+    assert text.startswith("bench sim: nyquist_share=0.011, exit_share=0.018, ")
+    assert (
+        "expected at most 0.001: the grid under-samples the panel and the far field. "
+        "Set world.options.grid to [256, 256]"
+    ) in text
+
+
+def test_a_far_field_wider_than_the_grid_is_doubted_then_refused_or_exempt() -> None:
+    strong = ("world.options.medium.b=10", "world.options.medium.steps=32")
+    seen = {}
+    for name, overrides in {
+        "doubted": strong,
+        "refused": (*strong, "world.options.medium.saturation=1.5"),
+        "exempt": (*strong, "discrete=true"),
+    }.items():
+        bench = constructed("sim", *overrides)
+        verdict = convergence.judge(bench, bench.file.reservoir)
+        assert verdict is not None
+        seen[name] = verdict
+    (doubt,), (refusal,) = seen["doubted"].warnings, seen["refused"].refusals
+    for text in (doubt, refusal):
+        assert "exit_share=" in text
+        assert (
+            "under-samples the far field. Set world.options.grid to [128, 128]" in text
+        )
+    assert seen["doubted"].refusals == seen["exempt"].refusals == ()
+    assert "does not resolve the far field" in seen["exempt"].exempt
+    assert "exit_share=" in seen["exempt"].text()
 
 
 def test_real_light_is_not_judged() -> None:
