@@ -6,6 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from drivers.sim.geometry import PanelGrid
 from drivers.sim.light import Illumination, LightPath, medium_plan, one_thread
 from drivers.sim.options import MediumOptions, Options, fewest_steps
 from labctl.devices import Convergence
@@ -39,7 +40,7 @@ def measure(
     light
         The light path made of it.
     levels
-        ``(pattern, row, column)``, gray levels.
+        ``(pattern, row, column)``, gray levels of the panel.
     power
         Power over nominal power.
 
@@ -48,7 +49,7 @@ def measure(
     convergence
         Both figures, with a remedy where they fail.
     """
-    shown = levels.to(light.real)
+    shown = _seen(options, levels).to(light.real)
     lit = Illumination(shown.new_full((len(shown),), power))
     with torch.no_grad(), one_thread():
         field = light.entrance(shown, lit)
@@ -74,6 +75,11 @@ def measure(
                 else _enough_grid(options, levels, power, gate)
             ),
         )
+
+
+def _seen(options: Options, levels: Tensor) -> Tensor:
+    rows, columns = levels.shape[-2:]
+    return PanelGrid((rows, columns), options.grid).sample_all(levels)
 
 
 class _Gates:
@@ -113,7 +119,7 @@ class _Shares:
         cls, options: Options, light: LightPath, levels: Tensor, power: float
     ) -> Self:
         # Both are defined for phases from 0 to pi.
-        shown = levels.to(light.real) / 2
+        shown = _seen(options, levels).to(light.real) / 2
         field = light.entrance(
             shown, Illumination(shown.new_full((len(shown),), power))
         )
@@ -131,11 +137,10 @@ def _enough_grid(
         rows, columns = (side * factor for side in options.grid)
         if rows * columns > _MOST_POINTS:
             return None
-        blown = levels.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
         side = options.macropixel_px * factor
         # A grid that does not even resolve the panel needs no medium behind it.
         free = replace(options, grid=(rows, columns), macropixel_px=side, medium=_FREE)
-        if _Shares.of(free, LightPath(free), blown, power).entrance > NYQUIST_PASSES:
+        if _Shares.of(free, LightPath(free), levels, power).entrance > NYQUIST_PASSES:
             continue
         # Of light that is not converged in steps the exit face tells nothing.
         if options.medium.kind == "tm_shg" or gate > GATE_WARNS:
@@ -147,7 +152,7 @@ def _enough_grid(
         if medium.steps < max(fewest_steps(medium, (rows, columns), side).values()):
             medium = replace(medium, steps=medium.steps * factor)
         finer = replace(free, medium=medium)
-        one = _Shares.of(finer, LightPath(finer), blown[:1], power)
+        one = _Shares.of(finer, LightPath(finer), levels[:1], power)
         if one.exit <= NYQUIST_PASSES:
             return (rows, columns)
     return None

@@ -434,10 +434,7 @@ class World(devices.World):
     ) -> devices.Convergence:
         shown = torch.from_numpy(levels.astype(np.float64))
         return measure(
-            self.options,
-            self.light,
-            self.panel_grid.sample_all(shown),
-            power_mw / self.options.nominal_mw,
+            self.options, self.light, shown, power_mw / self.options.nominal_mw
         )
 
     @cached_property

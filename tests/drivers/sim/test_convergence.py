@@ -15,8 +15,8 @@ def blocks(side: int, grid: tuple[int, int] = (32, 48)) -> torch.Tensor:
 
 
 def found(levels: torch.Tensor, power: float = 1.0, **parts: object) -> Convergence:
-    grid = (levels.shape[1], levels.shape[2])
-    options = Options(grid=grid, **parts).effective()  # type: ignore[arg-type]  # options of any type
+    parts = {"grid": (levels.shape[1], levels.shape[2])} | parts
+    options = Options(**parts).effective()  # type: ignore[arg-type]  # options of any type
     return measure(options, LightPath(options), levels, power)
 
 
@@ -70,6 +70,16 @@ def test_small_blocks_need_a_finer_grid() -> None:
     got = found(blocks(2), macropixel_px=2)
     assert got.nyquist_share > 1e-3
     assert got.enough_grid == (64, 96)
+
+
+def test_macropixels_between_the_points_of_the_grid_are_not_overlooked() -> None:
+    # On a panel of four times as many pixels a side, of which the grid sees few.
+    fine = blocks(4, (128, 192))
+    got = found(fine, grid=(32, 48), macropixel_px=2)
+    assert got.nyquist_share > 1e-3
+    assert got.enough_grid == (64, 96)
+    again = found(fine, grid=(64, 96), macropixel_px=4)
+    assert max(again.nyquist_share, again.exit_share) < 1e-3
 
 
 def test_hard_edges_are_resolved_by_no_sensible_grid() -> None:
