@@ -1,10 +1,13 @@
 import math
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from drivers.sim.light import (
     Illumination,
@@ -18,7 +21,10 @@ from drivers.sim.light import (
 from drivers.sim.options import LightOptions, MediumOptions, Options, PanelOptions
 
 IDEAL = Options(
-    grid=(16, 24), macropixel_px=2, ideal=True, medium=MediumOptions(b=0, screens=0)
+    grid=(16, 24),
+    macropixel_px=2,
+    ideal=True,
+    medium=MediumOptions(kind="free", b=0, screens=0, edge=0.0),
 ).effective()
 
 
@@ -35,6 +41,67 @@ def test_a_blazed_panel_deflects_along_the_right_axis() -> None:
     spots = path.fraction(ramps, lit(2))
     peaks = [divmod(int(spot.argmax()), 24) for spot in spots]
     assert peaks == [(8 + 3, 12), (8, 12 + 4)]
+
+
+@pytest.fixture
+def oracle(
+    need_module: Callable[..., Any],
+) -> Callable[[torch.Tensor], NDArray[np.float64]]:
+    """Slmsuite's simulated panel and camera, lit by our beam: phase in, light out."""
+    with warnings.catch_warnings():
+        # It recommends a library for NVIDIA's cards as it is imported.
+        warnings.simplefilter("ignore")
+        panels = need_module("slmsuite.hardware.slms.simulated")
+        cameras = need_module("slmsuite.hardware.cameras.simulated")
+
+    def far_field(phase: torch.Tensor) -> NDArray[np.float64]:
+        rows, columns = phase.shape
+        beam = gaussian((rows, columns), IDEAL.light.radius).numpy()
+        lit = {"amplitude_sim": beam, "phase_sim": np.zeros_like(beam)}
+        panel = panels.SimulatedSLM((columns, rows), source=lit)
+        camera = cameras.SimulatedCamera(panel)
+        panel.set_phase(phase.numpy())
+        seen = camera.render()
+        light: NDArray[np.float64] = seen / seen.sum()
+        return light
+
+    return far_field
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("periods", [(3, 0), (0, 4), (-2, 5)])
+def test_a_grating_deflects_as_in_slmsuite_and_as_the_formula_says(
+    periods: tuple[int, int], oracle: Callable[..., NDArray[np.float64]]
+) -> None:
+    grid, options = (48, 64), replace(IDEAL, grid=(48, 64))
+    ramps = [
+        torch.arange(float(side)) * count / side
+        for side, count in zip(grid, periods, strict=True)
+    ]
+    levels = (256 * (ramps[0][:, None] + ramps[1])).round() % 256
+    ours = LightPath(options).fraction(levels[None], lit(1))[0].numpy()
+    theirs = oracle(levels * (2 * math.pi / 256))
+    # A grating of f periods over the panel goes f pixels off the middle, towards
+    # where its phase rises.
+    spot = (24 + periods[0], 32 + periods[1])
+    assert divmod(int(ours.argmax()), 64) == spot
+    assert divmod(int(theirs.argmax()), 64) == spot
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * theirs.max())
+
+
+@pytest.mark.peer
+def test_a_random_panel_makes_the_far_field_that_slmsuite_computes(
+    oracle: Callable[..., NDArray[np.float64]],
+) -> None:
+    blocks = np.random.default_rng(6).integers(0, 256, (12, 16))
+    levels = torch.from_numpy(blocks.repeat(4, 0).repeat(4, 1)).float()
+    path = LightPath(replace(IDEAL, grid=(48, 64)))
+    ours = path.fraction(levels[None], lit(1))[0].numpy()
+    theirs = oracle(levels * (2 * math.pi / 256))
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * theirs.max())
+    # Nothing that is turned round or upside down would pass.
+    for turned in (theirs[::-1], theirs[:, ::-1]):
+        assert np.abs(ours - turned).max() > 0.5 * theirs.max()
 
 
 def test_tilt_moves_the_spot_by_its_pixels() -> None:
