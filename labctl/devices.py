@@ -279,12 +279,12 @@ class Laser(Device, Protocol):
     @property
     @abstractmethod
     def wavelength_nm(self) -> float:
-        """Vacuum wavelength."""
+        """Vacuum wavelength; open only."""
 
     @property
     @abstractmethod
     def power_limits_mw(self) -> tuple[float, float]:
-        """Least and greatest power that the head accepts."""
+        """Least and greatest power that the head accepts; open only."""
 
     @property
     @abstractmethod

@@ -9,8 +9,12 @@ the peer is absent the test skips and says how to get it; with
 
 import importlib
 import os
+import select
 import shutil
+import threading
+import tty
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from types import ModuleType
 from typing import Any, Final, NoReturn
 
@@ -70,3 +74,63 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABCTL_STATE", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+class Bridge:
+    """A pseudo-terminal with a mock of a serial instrument at its other end.
+
+    Parameters
+    ----------
+    mock
+        An instrument of ``microscope.testsuite.mock_devices``.
+    """
+
+    def __init__(self, mock: Any) -> None:  # noqa: ANN401 - a peer has no types
+        self.mock = mock
+        mock.timeout = 0
+        self._master, self._slave = os.openpty()
+        self._asleep, self._wake = os.pipe()
+        tty.setraw(self._master)
+        tty.setraw(self._slave)
+        self.port = os.ttyname(self._slave)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        ends = [self._master, self._asleep]
+        while self._asleep not in select.select(ends, [], [])[0]:
+            for byte in os.read(self._master, 256):
+                answer = self._answer(bytes((byte,)))
+                if answer:
+                    os.write(self._master, answer)
+
+    def _answer(self, byte: bytes) -> bytes:
+        try:
+            self.mock.write(byte)
+        except NotImplementedError:  # without the reset it poisons the next command
+            self.mock.out_pending_bytes = 0
+            return b"Syntax error: illegal command\r\n"
+        answer: bytes = self.mock.read(4096)
+        return answer
+
+    def unplug(self) -> None:
+        """Take the port away, as a pulled cable does; may be called twice."""
+        if self._thread.is_alive():
+            os.write(self._wake, b"x")
+            self._thread.join()
+            for end in (self._master, self._slave, self._asleep, self._wake):
+                os.close(end)
+
+
+@pytest.fixture
+def bridge(need_module: Callable[..., ModuleType]) -> Iterator[Callable[[str], Bridge]]:
+    """Put a mock of microscope's behind a serial port of its own."""
+    with ExitStack() as stack:
+
+        def make(mock: str) -> Bridge:
+            module = need_module("microscope.testsuite.mock_devices")
+            made = Bridge(getattr(module, mock)())
+            stack.callback(made.unplug)
+            return made
+
+        yield make

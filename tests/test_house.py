@@ -121,4 +121,11 @@ def test_help_is_light() -> None:
 
 def test_guard_is_light() -> None:
     heavy = {"torch", "h5py", "matplotlib", "sklearn", "pydantic", "ruamel"}
-    assert not heavy & _imported_by("import labctl.guard, drivers.sim.laser")
+    lasers = {
+        entry.value.partition(":")[0]
+        for entry in entry_points(group="labctl.drivers")
+        if entry.name.endswith(".laser") and entry.value.startswith("drivers.")
+    }
+    assert "drivers.laser.cobolt" in lasers
+    code = f"import labctl.guard, {', '.join(sorted(lasers))}"
+    assert not heavy & _imported_by(code)

@@ -12,7 +12,7 @@ def test_is_dark_after_open(laser: Laser) -> None:
     with laser:
         assert not laser.is_emitting()
         assert laser.power_mw() == 0
-        assert laser.setpoint_mw() == 0
+        assert laser.setpoint_mw() == laser.power_limits_mw[0]
         assert laser.faults() == []
 
 
@@ -22,7 +22,7 @@ def test_is_dark_after_open_even_if_it_was_left_lit(laser: Laser) -> None:
         laser.emission(on=True)
     with laser:
         assert not laser.is_emitting()
-        assert laser.setpoint_mw() == 0
+        assert laser.setpoint_mw() == laser.power_limits_mw[0]
 
 
 def test_setting_power_never_switches_emission(laser: Laser) -> None:
@@ -30,12 +30,12 @@ def test_setting_power_never_switches_emission(laser: Laser) -> None:
         laser.set_power_mw(laser.power_limits_mw[1] / 2)
         assert not laser.is_emitting()
         assert laser.power_mw() == 0
-        assert laser.setpoint_mw() == laser.power_limits_mw[1] / 2
+        assert laser.setpoint_mw() == pytest.approx(laser.power_limits_mw[1] / 2)
 
 
 def test_emits_the_power_that_was_set_and_stops(laser: Laser) -> None:
-    power_mw = laser.power_limits_mw[1] / 2
     with laser:
+        power_mw = laser.power_limits_mw[1] / 2
         laser.set_power_mw(power_mw)
         laser.emission(on=True)
         assert laser.is_emitting()
@@ -49,13 +49,13 @@ def test_emits_the_power_that_was_set_and_stops(laser: Laser) -> None:
 def test_refuses_power_beyond_limits_and_keeps_the_old(
     laser: Laser, beyond: float
 ) -> None:
-    low, high = laser.power_limits_mw
-    wrong = low - 1 if beyond < 0 else high + beyond
     with laser:
+        low, high = laser.power_limits_mw
+        wrong = low - 1 if beyond < 0 else high + beyond
         laser.set_power_mw(high / 2)
         with pytest.raises(OutOfRangeError, match=f"expected {low} to {high}"):
             laser.set_power_mw(wrong)
-        assert laser.setpoint_mw() == high / 2
+        assert laser.setpoint_mw() == pytest.approx(high / 2)
 
 
 def test_is_dark_and_silent_after_an_exception(laser: Laser) -> None:
@@ -68,5 +68,6 @@ def test_is_dark_and_silent_after_an_exception(laser: Laser) -> None:
 
 
 def test_names_its_light(laser: Laser) -> None:
-    assert laser.wavelength_nm > 0
-    assert (laser.repetition_rate_hz is None) == (laser.pulse_width_fs is None)
+    with laser:
+        assert laser.wavelength_nm > 0
+        assert (laser.repetition_rate_hz is None) == (laser.pulse_width_fs is None)

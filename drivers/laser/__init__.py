@@ -1,0 +1,1 @@
+"""Lasers on a wire: one life cycle, one dialect a head."""

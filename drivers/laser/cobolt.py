@@ -1,0 +1,40 @@
+"""Cobolt lasers (Hübner): the command set that all generations understand.
+
+Powers go out in watts, the greatest comes back in milliwatts. ``ilk?`` answers 1 where
+the interlock is *open*. Heads that start by themselves are told not to (``@cobas 0``);
+they refuse ``l1`` until then.
+"""
+
+import re
+from functools import partial
+from typing import Final
+
+from drivers.laser.dialect import Dialect, Faults, Query, State, laser
+from drivers.wire import Framing
+
+COBOLT: Final = Dialect(
+    vendor="Cobolt",
+    framing=Framing(send=b"\r", done=re.compile(rb"\r\n")),
+    gap_s=0.1,  # what pycobolt leaves; heads lose commands that come faster
+    identify=Query(ask="sn?", reply=r"(\d+)"),
+    start=("@cobas 0",),
+    accepted="OK",
+    serial=Query(ask="sn?", reply=r"(\d+)"),
+    model=Query(ask="gcn?", reply=r"(.+)"),
+    firmware=Query(ask="gfv?", reply=r"([\d.]+)"),
+    least=0.0,
+    most=Query(ask="gmlp?"),
+    power="p {w:.5}",
+    setpoint=Query(ask="p?", scale=1000.0),
+    measured=Query(ask="pa?", scale=1000.0),
+    on=("l1",),
+    off=("l0",),
+    emitting=State(ask="l?", reply="([01])"),
+    interlocks=(State(ask="ilk?", reply="([01])", says="interlock open"),),
+    faults=Faults(
+        ask="f?",
+        reply=r"(\d+)",
+        words={"1": "temperature", "3": "interlock", "4": "constant power time-out"},
+    ),
+)
+cobolt = partial(laser, COBOLT)

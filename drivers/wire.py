@@ -1,0 +1,719 @@
+"""Hardened text and byte transport over serial ports, sockets and VISA.
+
+Every instrument that talks a command language is spoken to through a :class:`Wire`:
+one lock, a deadline around every exchange, a pattern for every reply. After a reply
+that is late or foreign the line is suspect: what waits is thrown away and the device
+is asked who it is, until the answer to that question comes, so that a late reply is
+never taken for the answer to the next question. Queries are repeated once; nothing
+that changes the device ever is. Two silences in a row fail the wire.
+
+This module knows no device.
+"""
+
+import math
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol, final
+
+import pyvisa
+import serial
+from pyvisa.constants import StatusCode
+from typing_extensions import override
+
+from labctl.devices import Clock
+from labctl.errors import DeviceError, DeviceTimeoutError
+
+QUIET_S: Final = 0.05  # so long without a byte, and a line counts as silent
+KEPT: Final = 12  # lines of the transcript that an error tells
+LONGEST_REPLY: Final = 65_536
+# What a port or a library raises that cannot be set as asked. POSIX ports raise
+# termios.error, which is no OSError; the module is there where pyserial needs it.
+_IMPOSSIBLE: Final[tuple[type[Exception], ...]] = (
+    ValueError,
+    TypeError,
+    *((sys.modules["termios"].error,) if "termios" in sys.modules else ()),
+)
+
+
+@final
+class Monotonic(Clock):
+    """The computer's own clock, where a driver is given none."""
+
+    @override
+    def now(self) -> float:
+        return time.monotonic()
+
+    @override
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class Link(Protocol):
+    """Bytes to and from a device; raises what its library raises."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect; a port that nobody answers behind fails here, if it can."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go; may be called twice."""
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Send all of it."""
+
+    @abstractmethod
+    def read(self, timeout_s: float) -> bytes:
+        """Return what is there, or comes within the time; empty if nothing does."""
+
+    @abstractmethod
+    def drop(self) -> bytes:
+        """Throw away what waits already, without waiting for more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """How a serial line is set; a pseudo-terminal and a socket ignore it.
+
+    Parameters
+    ----------
+    baudrate
+        Bits a second.
+    parity
+        ``N``, ``E`` or ``O``.
+    stopbits
+        1 or 2.
+    """
+
+    baudrate: int = 115_200
+    parity: str = "N"
+    stopbits: int = 1
+
+
+@final
+class SerialLink(Link):
+    """A serial port, taken for this process alone.
+
+    Parameters
+    ----------
+    port
+        Name such as ``/dev/ttyUSB0`` or ``COM3``, or any address of pyserial's.
+    line
+        How it is set.
+    timeout_s
+        Greatest time that a write may take.
+    """
+
+    def __init__(self, port: str, line: Line, timeout_s: float) -> None:
+        self._port, self._line, self._timeout_s = port, line, timeout_s
+        self._serial: Any = None
+
+    @override
+    def open(self) -> None:
+        made = serial.serial_for_url(
+            self._port,
+            do_not_open=True,
+            baudrate=self._line.baudrate,
+            parity=self._line.parity,
+            stopbits=self._line.stopbits,
+            timeout=0,
+            write_timeout=self._timeout_s,
+            exclusive=True,
+        )
+        made.open()
+        self._serial = made
+
+    @override
+    def close(self) -> None:
+        held, self._serial = self._serial, None
+        if held is not None:
+            held.close()
+
+    @override
+    def write(self, data: bytes) -> None:
+        self._serial.write(data)
+
+    @override
+    def read(self, timeout_s: float) -> bytes:
+        self._serial.timeout = timeout_s
+        first: bytes = self._serial.read(1)
+        if not first:
+            return b""
+        return first + self.drop()
+
+    @override
+    def drop(self) -> bytes:
+        waiting = self._serial.in_waiting
+        self._serial.timeout = 0
+        data: bytes = self._serial.read(waiting) if waiting else b""
+        return data
+
+
+@final
+class SocketLink(Link):
+    """A TCP connection, to a device or to a serial server; nothing is delayed.
+
+    Parameters
+    ----------
+    host, port
+        Where it listens.
+    timeout_s
+        Greatest time that connecting and a write may take.
+    """
+
+    def __init__(self, host: str, port: int, timeout_s: float) -> None:
+        self._place, self._timeout_s = (host, port), timeout_s
+        self._socket: socket.socket | None = None
+
+    @override
+    def open(self) -> None:
+        made = socket.create_connection(self._place, self._timeout_s)
+        # Without it a write and the next one wait 40 ms for an acknowledgement.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = made
+
+    @override
+    def close(self) -> None:
+        held, self._socket = self._socket, None
+        if held is not None:
+            held.close()
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            text = "the connection is closed"
+            raise ConnectionError(text)
+        return self._socket
+
+    @override
+    def write(self, data: bytes) -> None:
+        connected = self._connected()
+        connected.settimeout(self._timeout_s)
+        connected.sendall(data)
+
+    @override
+    def read(self, timeout_s: float) -> bytes:
+        connected = self._connected()
+        connected.settimeout(max(timeout_s, 1e-6))  # 0 would mean: do not block
+        try:
+            data = connected.recv(4096)
+        except TimeoutError:
+            return b""
+        if not data:
+            text = "the other end closed the connection"
+            raise ConnectionError(text)
+        return data
+
+    @override
+    def drop(self) -> bytes:
+        connected, dropped = self._connected(), b""
+        connected.settimeout(0)
+        while True:
+            try:
+                data = connected.recv(4096)
+            except BlockingIOError:
+                return dropped
+            if not data:
+                text = "the other end closed the connection"
+                raise ConnectionError(text)
+            dropped += data
+
+
+@final
+class VisaLink(Link):
+    """A VISA resource: USBTMC, GPIB, LXI or a raw socket.
+
+    Parameters
+    ----------
+    resource
+        Its name, such as ``USB0::0x1313::0x804F::M00000001::INSTR``.
+    library
+        VISA library; ``@py`` is pyvisa-py, which needs none from a vendor.
+    last
+        Last byte of a reply.
+    timeout_s
+        Greatest time that opening and a write may take.
+    """
+
+    def __init__(
+        self, resource: str, library: str, last: bytes, timeout_s: float
+    ) -> None:
+        self._resource, self._library = resource, library
+        self._last, self._timeout_s = last, timeout_s
+        self._manager: Any = None
+        self._session: Any = None
+
+    @override
+    def open(self) -> None:
+        self._manager = pyvisa.ResourceManager(self._library)
+        session = self._manager.open_resource(
+            self._resource, open_timeout=int(self._timeout_s * 1000)
+        )
+        session.read_termination = self._last.decode("latin-1")
+        session.write_termination = ""
+        self._session = session
+        self._hurry()
+
+    def _hurry(self) -> None:
+        # Setting the VISA attribute raises (its setter is wired to another method),
+        # so the socket of pyvisa-py itself is set: 44 ms become 0.2 ms.
+        sessions = getattr(self._manager.visalib, "sessions", {})
+        inner = getattr(sessions.get(self._session.session), "interface", None)
+        if isinstance(inner, socket.socket):
+            # It also connects without looking at the answer: refused shows here.
+            refused = inner.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if refused:
+                text = f"not connected: {os.strerror(refused)}"
+                raise ConnectionError(text)
+            inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @override
+    def close(self) -> None:
+        session, self._session = self._session, None
+        manager, self._manager = self._manager, None
+        if session is not None:
+            session.close()
+        if manager is not None:
+            manager.close()
+
+    @override
+    def write(self, data: bytes) -> None:
+        self._session.timeout = self._timeout_s * 1000
+        self._session.write_raw(data)
+
+    @override
+    def read(self, timeout_s: float) -> bytes:
+        self._session.timeout = max(1, int(timeout_s * 1000))
+        try:
+            data: bytes = self._session.read_raw()
+        except pyvisa.VisaIOError as error:
+            if error.error_code == StatusCode.error_timeout:
+                return b""
+            raise
+        return data
+
+    @override
+    def drop(self) -> bytes:
+        return b""  # it tells nothing without waiting; resync clears it
+
+
+def link(address: str, *, line: Line, last: bytes, timeout_s: float) -> Link:
+    """Make the link that an address of a bench file asks for; nothing is opened.
+
+    Parameters
+    ----------
+    address
+        A serial port (``COM3``, ``/dev/ttyUSB0``), ``socket://host:port`` or a VISA
+        resource (``USB0::0x1313::...::INSTR``), which a VISA library may precede:
+        ``@ivi;GPIB0::9::INSTR``.
+    line
+        How a serial line is set.
+    last
+        Last byte of a reply.
+    timeout_s
+        Greatest time that connecting and a write may take.
+
+    Returns
+    -------
+    link
+        Not open.
+
+    Raises
+    ------
+    ValueError
+        The address has none of these forms.
+    """
+    if "::" in address:
+        library, _, resource = address.rpartition(";")
+        return VisaLink(resource, library or "@py", last, timeout_s)
+    if address.startswith("socket://"):
+        host, _, port = address.removeprefix("socket://").rpartition(":")
+        if not host or not port.isdigit():
+            text = f"address={address!r}, expected socket://host:port"
+            raise ValueError(text)
+        return SocketLink(host, int(port), timeout_s)
+    if not address.strip():
+        text = "address is empty, expected a serial port, a socket or a VISA resource"
+        raise ValueError(text)
+    return SerialLink(address, line, timeout_s)
+
+
+@contextmanager
+def link_errors(where: str, action: str) -> Iterator[None]:
+    """Turn what a link's library raises into ours, the most specific first.
+
+    Parameters
+    ----------
+    where
+        Name of the device.
+    action
+        What it was asked to do.
+
+    Raises
+    ------
+    DeviceTimeoutError
+        A write did not get away in time.
+    DeviceError
+        The port is taken, closed, gone, or cannot be set so.
+    """
+    try:
+        yield
+    except (serial.SerialTimeoutException, TimeoutError) as err:
+        text = f"nothing went out in time ({err}). Look at plug and power."
+        raise DeviceTimeoutError(where, action, text) from err
+    except (serial.SerialException, pyvisa.Error, OSError) as err:
+        # OSError: a refused or broken connection, and EIO of a port that vanished.
+        text = f"{err}. Look at address, plug and power, and who else has it."
+        raise DeviceError(where, action, text) from err
+    except _IMPOSSIBLE as err:
+        # A port or a library that cannot be set as asked: no libusb, no parity.
+        text = f"{err}. Correct the address, or install what it asks for."
+        raise DeviceError(where, action, text) from err
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """How commands and replies begin and end.
+
+    Parameters
+    ----------
+    send
+        What ends a command.
+    done
+        Pattern on the bytes so far; a reply is complete where it first matches.
+    last
+        Last byte of a reply, where the library itself looks for it (VISA).
+    strip
+        What is taken from both ends of a reply before it is judged.
+    """
+
+    send: bytes = b"\r\n"
+    done: re.Pattern[bytes] = re.compile(rb"\r\n")
+    last: bytes = b"\n"
+    strip: str = "\r\n "
+
+
+@final
+class Wire:
+    """A conversation with one device: a command, its reply, never another's.
+
+    Parameters
+    ----------
+    name
+        Name of the device, for messages.
+    link
+        Bytes to and from it.
+    framing
+        How commands and replies end.
+    identify
+        A query, and the pattern of its reply, that finds the way back after a reply
+        was late or foreign; its reply is another than that of every other query.
+    timeout_s
+        Greatest time between a command and its complete reply.
+    gap_s
+        Least time between two commands.
+    clock
+        Time; None takes the computer's.
+    """
+
+    def __init__(  # noqa: PLR0913 - one parameter an option
+        self,
+        name: str,
+        link: Link,
+        *,
+        framing: Framing,
+        identify: tuple[str, str],
+        timeout_s: float = 0.4,
+        gap_s: float = 0.0,
+        clock: Clock | None = None,
+    ) -> None:
+        if not timeout_s > 0 or not gap_s >= 0:
+            text = f"timeout_s={timeout_s}, gap_s={gap_s}, expected above 0, 0 or more"
+            raise ValueError(text)
+        self.name, self._link, self._framing = name, link, framing
+        self._identify, self._timeout_s, self._gap_s = identify, timeout_s, gap_s
+        self._clock = clock or Monotonic()
+        self._lock = threading.Lock()
+        self._is_open, self._suspect, self._silences = False, False, 0
+        self._rest = b""
+        self._sent_s = -1e9
+        self._seen: deque[str] = deque(maxlen=KEPT)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be spoken to."""
+        return self._is_open
+
+    @property
+    def transcript(self) -> str:
+        """The last lines in both directions, oldest first."""
+        return " ".join(self._seen)
+
+    def open(self) -> None:
+        """Connect, and throw away whatever waits.
+
+        Raises
+        ------
+        DeviceError
+            Nobody is there, or somebody else has it.
+        """
+        if self._is_open:
+            raise DeviceError(self.name, "open", "already open. Close it first.")
+        with link_errors(self.name, "open"):
+            self._link.open()
+        self._is_open, self._suspect, self._silences = True, False, 0
+        self._rest = b""
+        self._seen.clear()
+
+    def close(self) -> None:
+        """Let go of the port; may be called twice, and after a failure."""
+        self._is_open = False
+        with link_errors(self.name, "close"):
+            self._link.close()
+
+    def shout(self, command: str) -> None:
+        """Send a command whose reply is not known yet, and hear it out.
+
+        For the first words after opening: echo off, prompt off.
+
+        Parameters
+        ----------
+        command
+            Without its end.
+        """
+        with self._held(command):
+            self._send(command)
+            self._hush()
+
+    def tell(self, command: str, reply: str | None = None) -> None:
+        """Change the device; sent once, whatever comes back.
+
+        Parameters
+        ----------
+        command
+            Without its end.
+        reply
+            Pattern of the acknowledgement; None where the device gives none.
+
+        Raises
+        ------
+        DeviceTimeoutError
+            No acknowledgement came: whether it was done is not known.
+        DeviceError
+            It was refused.
+        """
+        with self._held(command):
+            self._settle_down()
+            self._send(command)
+            if reply is None:
+                return
+            got = self._reply(command)
+            if re.fullmatch(reply, got) is None:
+                self._suspect = True
+                self._fail(command, f"refused with {got!r}, expected {reply!r}.")
+
+    def ask(self, command: str, reply: str) -> re.Match[str]:
+        """Query the device; repeated once if no fitting reply comes.
+
+        Parameters
+        ----------
+        command
+            Without its end.
+        reply
+            Pattern of the whole reply.
+
+        Returns
+        -------
+        match
+            The reply.
+
+        Raises
+        ------
+        DeviceTimeoutError
+            No complete reply came in time, twice.
+        DeviceError
+            A reply came that does not fit, twice.
+        """
+        with self._held(command):
+            try:
+                return self._asked(command, reply)
+            except DeviceError:
+                if not self._is_open:
+                    raise
+                return self._asked(command, reply)
+
+    def _asked(self, command: str, reply: str) -> re.Match[str]:
+        self._settle_down()
+        self._send(command)
+        got = self._reply(command)
+        match = re.fullmatch(reply, got)
+        if match is None:
+            self._suspect = True
+            self._fail(command, f"got {got!r}, expected {reply!r}.")
+        return match
+
+    @contextmanager
+    def _held(self, action: str) -> Iterator[None]:
+        # Bounded: whoever wants the laser dark does not wait for a lock for ever.
+        if not self._lock.acquire(timeout=4 * self._timeout_s + self._gap_s):
+            text = "another exchange does not end. Close it."
+            raise DeviceTimeoutError(self.name, action, text)
+        try:
+            with link_errors(self.name, action):
+                self._check_open(action)
+                yield
+        except DeviceTimeoutError:
+            raise
+        except DeviceError as error:
+            if error.__cause__ is not None:  # the link itself: nothing more goes out
+                self._is_open = False
+            raise
+        finally:
+            self._lock.release()
+
+    def _check_open(self, action: str) -> None:
+        if not self._is_open:
+            text = "not open, or given up after a fault. Open it first."
+            raise DeviceError(self.name, action, text)
+
+    def recognise(self, reply: str) -> None:
+        """Take as identity from now on exactly what the device answered to it.
+
+        Parameters
+        ----------
+        reply
+            Pattern of the reply to the query that identifies it.
+        """
+        self._identify = (self._identify[0], reply)
+
+    def _send(self, command: str) -> None:
+        wait_s = self._sent_s + self._gap_s - self._clock.now()
+        if wait_s > 0:
+            self._clock.sleep(wait_s)
+        self._note("<<", self._rest + self._link.drop())
+        self._rest = b""
+        data = command.encode("ascii") + self._framing.send
+        self._note(">", data)
+        self._link.write(data)
+        self._sent_s = self._clock.now()
+
+    def _reply(self, command: str) -> str:
+        """Read one reply.
+
+        Raises
+        ------
+        DeviceTimeoutError
+            It is not complete in time.
+        """
+        due = self._clock.now() + self._timeout_s
+        got = self._rest
+        while (found := self._framing.done.search(got)) is None:
+            left_s = due - self._clock.now()
+            if left_s <= 0 or len(got) > LONGEST_REPLY:
+                self._rest = b""
+                self._note("<", got)
+                self._silent(command, got)
+            got += self._link.read(left_s)
+        self._rest = got[found.end() :]
+        self._silences = 0
+        self._note("<", got[: found.end()])
+        # Latin-1 takes every byte, so garbage reaches the pattern, which refuses it.
+        return got[: found.end()].decode("latin-1").strip(self._framing.strip)
+
+    def _silent(self, command: str, got: bytes) -> NoReturn:
+        self._suspect = True
+        self._silences += 1
+        text = f"half a reply, {got!r}" if got else "no reply"
+        if self._silences > 1:
+            self._is_open = False
+            text += ", twice in a row: taken for gone"
+        text += f" within {self._timeout_s:g} s"
+        self._fail(command, f"{text}.", DeviceTimeoutError)
+
+    def _fail(
+        self, command: str, text: str, kind: type[DeviceError] = DeviceError
+    ) -> NoReturn:
+        story = f"{text} Look at plug and power. On the wire: {self.transcript}"
+        raise kind(self.name, command, story)
+
+    def _hush(self) -> None:
+        """Hear the device out: until it is silent, but not for ever."""
+        due = self._clock.now() + self._timeout_s
+        dropped = self._rest
+        self._rest = b""
+        while self._clock.now() < due:
+            data = self._link.read(QUIET_S)
+            if not data:
+                break
+            dropped += data
+        self._note("<<", dropped)
+
+    def _settle_down(self) -> None:
+        """Find the way back, where a reply is late or foreign.
+
+        Raises
+        ------
+        DeviceError
+            Nobody answers to the question who it is: the wire has failed.
+        """
+        if not self._suspect:
+            return
+        command, reply = self._identify
+        self._hush()
+        self._send(command)
+        due = self._clock.now() + 2 * self._timeout_s
+        try:
+            while re.fullmatch(reply, self._reply(command)) is None:
+                if self._clock.now() > due:
+                    self._fail(command, "only foreign replies.")
+        except DeviceError:
+            self._is_open = False
+            raise
+        self._suspect = False
+
+    def _note(self, arrow: str, data: bytes) -> None:
+        if data:
+            self._seen.append(f"{arrow} {data[:80]!r}")
+
+
+def number(match: re.Match[str], where: str, quantity: str) -> float:
+    """Take the number out of a reply.
+
+    Parameters
+    ----------
+    match
+        A reply, with the number as its first group.
+    where
+        Name of the device.
+    quantity
+        What it is, for the message.
+
+    Returns
+    -------
+    number
+        A finite number.
+
+    Raises
+    ------
+    DeviceError
+        It is none.
+    """
+    text = match[1]
+    try:
+        value = float(text)
+    except ValueError as err:
+        story = f"got {text!r}, expected a number. Look at the cable."
+        raise DeviceError(where, quantity, story) from err
+    if not math.isfinite(value):
+        story = f"got {text!r}, expected a finite number. Look at the device."
+        raise DeviceError(where, quantity, story)
+    return value
