@@ -8,10 +8,11 @@
 
 The laser opens first, in the guard's process, so that it is known dark before
 anything else can fail; everything is closed in reverse, dark first, every step
-attempted. Limits of the bench file are checked here and nowhere else: through
-:func:`limit_faults`, by a run before anything opens, by the two doors
-:meth:`Bench.light` and :meth:`Bench.configure_camera`, and at every sign of life
-(:meth:`Bench.beat`) what only shows in use: the meter and the duty.
+attempted. Every call of a device has a deadline (:mod:`labctl.bounded`). Limits of
+the bench file are checked here and nowhere else: through :func:`limit_faults`, by a
+run before anything opens, by the two doors :meth:`Bench.light` and
+:meth:`Bench.configure_camera`, and at every sign of life (:meth:`Bench.beat`) what
+only shows in use: the meter and the duty. The guard watches the laser's own faults.
 
 A :class:`SafetyError` that leaves the bench latches it (:mod:`labctl.state`).
 """
@@ -33,7 +34,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from labctl import calibration, devices, document, registry, state, twin
+from labctl import bounded, calibration, devices, document, registry, state, twin
+from labctl.bounded import BoundedSequence
 from labctl.calibration import (
     BenchFile,
     CalibrationRecord,
@@ -44,11 +46,13 @@ from labctl.devices import CameraSettings, Clock, Device, Identity, Settings
 from labctl.errors import (
     CalibrationError,
     DeviceError,
+    DeviceTimeoutError,
     InputError,
     OutOfRangeError,
     SafetyError,
+    SilentRunError,
 )
-from labctl.guard import GuardedLaser, Patience
+from labctl.guard import GuardedLaser, Patience, laser_fault
 
 ENVIRONMENT: Final = "LABCTL_BENCH"
 DEFAULT: Final = "sim"
@@ -406,13 +410,45 @@ class Bench:
             yield
         except BaseException as err:
             failures = self._blocked()
-            stopped = self.laser.stopped()
-            if stopped is None or isinstance(err, SafetyError):
-                _add(err, failures)
+            why = self._why(err)
+            _add(why, failures)
+            if why is err:
                 raise
-            _add(stopped, failures)
-            raise stopped from err
+            raise why from err
         self.dark()
+
+    def _why(self, error: BaseException) -> BaseException:
+        """Tell what a failure comes from, where the laser or its guard knows."""
+        if isinstance(error, SafetyError):
+            return error
+        stopped = self.laser.stopped()
+        # A device that hangs makes the run silent: it is the cause, not the effect.
+        hung = isinstance(error, DeviceTimeoutError)
+        if stopped is not None and hung and isinstance(stopped, SilentRunError):
+            error.add_note(f"meanwhile: {stopped}")
+            return error
+        if stopped is None and isinstance(error, DeviceError):
+            stopped = self._unread(error) or self._laser_fault()
+        return error if stopped is None else stopped
+
+    def _unread(self, error: DeviceError) -> SafetyError | None:
+        """Tell that the meter failed whose readings keep the bench safe."""
+        if self.meter is None or self.file.limits.meter is None:
+            return None
+        if error.device != self.meter.name:
+            return None
+        text = f"{error.device}: no reading ({error}), expected one. Look at the meter."
+        return SafetyError(text)
+
+    def _laser_fault(self) -> SafetyError | None:
+        """Ask the laser whether it failed, as frames without light make one think."""
+        if not self.laser.is_open:
+            return None
+        try:
+            found = self.laser.faults()
+        except DeviceError:  # what the run failed of is told, and closing tells this
+            return None
+        return laser_fault(self.laser.name, found) if found else None
 
     @contextmanager
     def digital(self, seconds: float) -> Iterator[None]:
@@ -625,8 +661,7 @@ class Bench:
         try:
             reading = self.meter.reading()
         except DeviceError as err:
-            text = f"{name}: no reading ({err}), expected one. Look at the meter."
-            raise SafetyError(text) from err
+            raise self._unread(err) or err from err
         age_s = self.clock.now() - reading.time_s
         if not age_s <= limits.oldest_s:
             text = (
@@ -659,6 +694,8 @@ class Bench:
 
     def _take(self) -> None:
         self._own()
+        if isinstance(self.sequence, BoundedSequence):
+            self._undo.append(self.sequence.end)
         for role in ("laser", "slm", "camera", "meter", "shutter", "attenuator"):
             device: Device | None = getattr(self, role)
             if device is not None:
@@ -801,8 +838,8 @@ def open(
     simulate
         Open the simulated twin instead of the devices.
     patience
-        How long the guard waits for the laser and for the run; None for its
-        defaults, with the heartbeat that the bench file asks for.
+        How long to wait for a call of a device, and the guard for the run; None
+        for the defaults and what the bench file asks for.
 
     Returns
     -------
@@ -888,6 +925,10 @@ def _assembled(order: _Order) -> Bench:
         parts["sequence"] = _built(file.sequence, "sequence", devices.Sequence, pair)
     if file.oracle is not None:
         parts["_oracle"] = _built(file.oracle, "oracle", devices.Oracle, pair)
+    patience = order.patience or Patience(
+        call_s=file.limits.call_s, heartbeat_s=file.heartbeat_s
+    )
+    parts |= bounded.all_of(parts, patience.call_s)
     laser = file.devices.laser
     registry.load(laser.driver)  # refused here, before a guard is started
     guarded = GuardedLaser(
@@ -895,7 +936,7 @@ def _assembled(order: _Order) -> Bench:
         laser.driver,
         laser.options,
         beam=beam,
-        patience=order.patience or Patience(heartbeat_s=file.heartbeat_s),
+        patience=patience,
         bench=_latch_name(order.source, file),
     )
     return Bench(

@@ -113,6 +113,9 @@ class Limits(Schema):
     heartbeat_s
         The laser is dark so long after the last sign of life of the run; none is 2 s
         on a real bench, and 5 s where the run has to compute the light as well.
+    call_s
+        Longest time of one call of a device, by the computer's clock: one that has
+        not returned by then counts as hung, and the run ends. Opening may take 30 s.
     beam_diameter_um
         Diameter of the beam at the part that bears least, at exp(-2) of the
         intensity.
@@ -141,6 +144,7 @@ class Limits(Schema):
     power_mw: Positive
     exposure_s: Positive
     heartbeat_s: Annotated[float, Field(gt=0, le=5)] | None = None
+    call_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     beam_diameter_um: Positive | None = None
     repetition_rate_hz: Positive | None = None
     pulse_width_fs: Positive | None = None

@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import labctl
+from labctl import lane
 from labctl.errors import LabctlError
 
 EXIT_STOPPED = 4
@@ -297,9 +298,19 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its code.
+
+    Raises
+    ------
+    SystemExit
+        Always.
+    """
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        lane.leave(end.code if isinstance(end.code, int) else 0)
+        raise
     sys.exit(0)

@@ -178,7 +178,25 @@ class OutOfRangeError(DeviceError):
 
 
 class DeviceTimeoutError(DeviceError):
-    """A device did not answer in time."""
+    """A device did not answer in time.
+
+    Parameters
+    ----------
+    device
+        Name of the device in the bench file.
+    action
+        What it was asked to do.
+    detail
+        What happened, and what to do.
+    seconds
+        How long it was waited for; None where only the driver knows.
+    """
+
+    def __init__(
+        self, device: str, action: str, detail: str, *, seconds: float | None = None
+    ) -> None:
+        self.seconds = seconds
+        super().__init__(device, action, detail)
 
 
 class FrameError(DeviceError):

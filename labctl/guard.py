@@ -14,10 +14,11 @@
 The guard goes dark and ends when the pipe from the run closes (the run returned,
 raised, was killed), when its parent is another process than the one that started
 it, on a signal, and on an error of its own. A laser call that does not return in
-time, a heartbeat that stops while the laser emits, and a latch on the bench
-(:mod:`labctl.state`) make it dark as well; it then refuses emission until the bench
-is opened again. Where the laser has a watchdog of its own, the guard kicks it for
-as long as it may be lit, so that a frozen guard ends dark too.
+time, a heartbeat that stops while the laser emits, a fault that the laser reports
+(an open interlock, a trip), and a latch on the bench (:mod:`labctl.state`) make it
+dark as well; it then refuses emission until the bench is opened again. Where the
+laser has a watchdog of its own, the guard kicks it for as long as it may be lit, so
+that a frozen guard ends dark too.
 
 It runs ``python -m labctl.guard`` in its own process group, so a Ctrl-C meant for
 the run does not reach it, and it imports neither torch nor h5py nor pydantic. Its
@@ -36,7 +37,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ from labctl.errors import (
     DeviceError,
     DeviceTimeoutError,
     InputError,
+    InterlockError,
     LabctlError,
     SafetyError,
     SilentRunError,
@@ -58,6 +60,8 @@ from labctl.errors import (
 BEAT_LIMIT_S: Final = 5.0  # a bench may ask for less, never for more
 DARK_S: Final = 1.0  # patience with a call that makes dark: half of the 2 s promised
 TICK_S: Final = 0.1  # how often the timers are looked at
+FAULTS_S: Final = 0.5  # how often a lit laser is asked for its faults
+UNREAD: Final = 2  # so many times in a row without an answer count as a fault
 # The guard acts before the promised time is over: the rest is for the laser's call.
 ACT_AT: Final = 0.75
 LONGEST_SILENCE_S: Final = 600.0  # of a digital phase that was announced, in the dark
@@ -67,6 +71,29 @@ CALLS: Final = frozenset({"emission", "faults", "is_emitting", "power_mw"}) | {
     "setpoint_mw",
     "settings",
 }
+
+
+def laser_fault(name: str, faults: Sequence[str]) -> SafetyError:
+    """Say that a laser reports faults.
+
+    Parameters
+    ----------
+    name
+        Name in the bench file.
+    faults
+        What it reports, in words.
+
+    Returns
+    -------
+    error
+        Of the class that the faults belong to.
+    """
+    text = (
+        f"{name}: faults={', '.join(faults)}, expected none; the laser was made dark. "
+        "Find the cause at the laser."
+    )
+    opened = any("interlock" in fault.lower() for fault in faults)
+    return InterlockError(text) if opened else SafetyError(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -504,7 +531,7 @@ class _Pending:
 
     @property
     def is_asked(self) -> bool:
-        """Whether the run waits for it; a kick is the guard's own."""
+        """Whether the run waits for it; a kick or a look is the guard's own."""
         return self.number > 0
 
     def is_emission(self, *, on: bool) -> bool:
@@ -528,7 +555,8 @@ class _Guard:
         self._pending: _Pending | None = None
         self._heard_s = time.monotonic()
         self._quiet_until_s = 0.0
-        self._kicked_s = 0.0
+        self._kicked_s = self._looked_s = 0.0
+        self._unread = 0
         self._lit = False
         self._refused: SafetyError | None = None
         self._bench: str | None = None
@@ -697,18 +725,52 @@ class _Guard:
             self._dark("a call returned after it was given up")
             return
         self._pending = None
-        if pending.is_asked:
-            self._heard_s = time.monotonic()
         error = future.exception()
+        if not pending.is_asked:
+            self._found(pending, error)
+            self._next()
+            return
+        self._heard_s = time.monotonic()
         if error is not None:
             answer = {"id": pending.number, "error": self._reported(pending, error)}
         else:
             if pending.action == "close" or pending.is_emission(on=False):
                 self._set_lit(on=False)
             answer = {"id": pending.number, "result": future.result()}
-        if pending.is_asked:
-            self._send(answer)
+        self._send(answer)
         self._next()
+
+    def _found(self, pending: _Pending, error: BaseException | None) -> None:
+        """Judge what the guard asked by itself: nobody else waits for it."""
+        if error is not None and not isinstance(error, LabctlError):
+            _say("".join(traceback.format_exception(error)))
+            text = (
+                f"{self._name}: {pending.action}: its driver failed with "
+                f"{type(error).__name__}: {error}; the laser was made dark. Report it."
+            )
+            self._stop(SafetyError(text))
+        elif pending.action != "faults":
+            return  # a watchdog that cannot be kicked makes dark by itself
+        elif error is not None:
+            self._unread += 1
+            if self._unread >= UNREAD:
+                text = (
+                    f"{self._name}: faults cannot be read ({error}), expected an "
+                    "answer; the laser was made dark. Look at its cable and power."
+                )
+                self._stop(SafetyError(text))
+        else:
+            self._unread = 0
+            found = [str(fault) for fault in pending.future.result()]
+            if found and self._lit:
+                self._stop(laser_fault(self._name, found))
+
+    def _stop(self, error: SafetyError) -> None:
+        """Go dark for safety; the latch holds also if the run dies of it."""
+        if self._refused is None:
+            self._refuse(error)
+            if self._bench is not None:
+                state.latch(self._bench, str(error))
 
     def _reported(self, pending: _Pending, error: BaseException) -> dict[str, Any]:
         if isinstance(error, LabctlError):
@@ -733,6 +795,8 @@ class _Guard:
             self._look(now)
         if self._lit and self._pending is None:
             self._kick(now)
+        if self._lit and self._pending is None and self._refused is None:
+            self._ask_faults(now)
 
     def _due(self, pending: _Pending) -> float:
         # While it emits, a call that hangs is as bad as a run that does. A head that
@@ -768,8 +832,19 @@ class _Guard:
         ):
             return
         self._kicked_s = now
-        future = self._lane.submit(self._watchdog.kick)
-        self._pending = _Pending(0, "kick", [], future, now + self._patience.call_s)
+        self._ask("kick", self._watchdog.kick)
+
+    def _ask_faults(self, now: float) -> None:
+        if self._laser is not None and now - self._looked_s >= FAULTS_S:
+            self._looked_s = now
+            self._ask("faults", self._laser.faults)
+
+    def _ask(self, action: str, function: Callable[[], object]) -> None:
+        """Ask the laser by itself; beats of the run do not hide that it hangs."""
+        future = self._lane.submit(function)
+        patience_s = min(self._patience.call_s, self._patience.silence_s)
+        due = time.monotonic() + patience_s
+        self._pending = _Pending(0, action, [], future, due)
         future.add_done_callback(lambda done: self._events.put(_Done(done)))
 
     def _give_up(self, pending: _Pending) -> None:
@@ -781,9 +856,13 @@ class _Guard:
         text = (
             f"no answer in time; {_state(dark=dark)}. Close the bench, check the laser."
         )
-        error = _packed(DeviceTimeoutError(self._name, pending.action, text))
         if pending.is_asked:
+            error = _packed(DeviceTimeoutError(self._name, pending.action, text))
             self._send({"id": pending.number, "error": error})
+        else:  # nobody asked, so nobody would be told
+            story = SafetyError(f"{self._name}: {pending.action}: {text}")
+            self._refused = story
+            self._send({"id": 0, "error": _packed(story)})
         self._next()
 
     def _dark(self, why: str) -> bool:

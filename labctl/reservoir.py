@@ -58,7 +58,9 @@ CATEGORIES = (
 )
 # So many patterns between two signs of life to the guard; also bounds memory.
 LONGEST_BATCH = 64
-FRAME_TIMEOUT_S = 5.0
+# A frame is waited for so long beyond its exposure, as a share of the heartbeat: at
+# most half of that is exposure, so the guard does not take waiting for silence.
+FRAME_SHARE = 0.2
 # Copies of an old frame that may come before the one that is waited for.
 MOST_COPIES = 8
 # A measured power this far below the nominal one is a dark laser, not drift.
@@ -640,7 +642,7 @@ class Reservoir:
         self, levels: Levels, panel: Levels, purpose: _Purpose, attempt: int
     ) -> _Accepted:
         rows: list[_Row] = []
-        timeout_s = FRAME_TIMEOUT_S + self.entry.exposure_s
+        timeout_s = self.entry.exposure_s + FRAME_SHARE * self.bench.file.heartbeat_s
         stepper = _Stepper(self.bench, self._settle_s, self._frame_shape, timeout_s)
         try:
             stepper.arm(len(panel))

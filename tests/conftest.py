@@ -9,17 +9,22 @@ the peer is absent the test skips and says how to get it; with
 
 import importlib
 import os
+import re
 import select
 import shutil
+import sys
 import threading
 import tty
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NoReturn
 
 import pytest
 
+PAGES: Final = Path(__file__).parents[1] / "docs" / "reference"
+Section = Callable[[str, str, str], None]
 REQUIRED: Final = os.environ.get("LABCTL_REQUIRE_PEERS") == "1"
 INSTALL: Final = "make peers installs it"
 
@@ -134,3 +139,24 @@ def bridge(need_module: Callable[..., ModuleType]) -> Iterator[Callable[[str], B
             return made
 
         yield make
+
+
+@pytest.fixture
+def section(capsys: pytest.CaptureFixture[str]) -> Section:
+    """Print a measured section of a page; with LABCTL_WRITE_TABLES=1 write it there."""
+
+    def show(page: str, heading: str, text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n## {heading}\n\n{text.strip()}\n")
+        if os.environ.get("LABCTL_WRITE_TABLES") != "1":
+            return
+        path = PAGES / f"{page}.md"
+        before = path.read_text(encoding="utf-8")
+        own = re.compile(rf"^## {re.escape(heading)}\n.*?(?=^## |\Z)", re.M | re.S)
+        made = f"## {heading}\n\n{text.strip()}\n\n"
+        after, found = own.subn(lambda _: made, before)
+        if not found:
+            after = f"{before.rstrip()}\n\n{made}"
+        path.write_text(after.rstrip() + "\n", encoding="utf-8", newline="\n")
+
+    return show

@@ -7,7 +7,13 @@ from typing import Final, Literal, final
 import numpy as np
 from typing_extensions import override
 
-from drivers.sim.faults import Fault, Schedule, parse_faults
+from drivers.sim.faults import (
+    NO_RETURN,
+    Fault,
+    Schedule,
+    never_return,
+    parse_faults,
+)
 from drivers.sim.noise import Stream
 from drivers.sim.options import parse
 from drivers.sim.sensor import BIT_DEPTH
@@ -27,6 +33,7 @@ KINDS: Final = (
     "wrong_shape",
     "trigger_refused",
     "hung",
+    NO_RETURN,
     "removed",
 )
 # A GigE Vision 1 counter has 16 bits and skips 0: 65,535 is followed by 1.
@@ -482,6 +489,8 @@ class SimCamera(Camera):
             raise FrameError(self._name, kind, text)
         if wait > 0:
             clock.sleep(wait)
+        if first.kind == NO_RETURN:
+            never_return()
         self._pending.remove(first)
         return self._framed(first)
 

@@ -4,11 +4,15 @@ A schedule is a pure function of shot number and virtual time, so a run that was
 resumed meets the faults that the uninterrupted one would have met.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from drivers.sim.noise import PerShot, Stream
 
+#: A call that does not return at all, as in a library that waits for ever.
+NO_RETURN: Final = "no_return"
 _KEYS = frozenset(
     {"kind", "at_shot", "count", "at_s", "duration_s", "probability", "delay_s"}
 )
@@ -121,6 +125,11 @@ def _check_number(where: str, key: str, got: object) -> None:
     if not 0 <= got <= high:
         text = f"{where}={got}, expected 0 to {high:g}"
         raise ValueError(text)
+
+
+def never_return() -> None:
+    """Wait for ever: only another thread, or the end of the process, helps."""
+    threading.Event().wait()
 
 
 class Schedule:

@@ -9,6 +9,7 @@ from typing import Final, final
 from typing_extensions import override
 
 from drivers.sim.beam import Beam, BeamState
+from drivers.sim.faults import NO_RETURN, never_return
 from labctl.devices import Clock, Identity, Laser, Settings, Watchdog
 from labctl.errors import (
     DeviceError,
@@ -23,6 +24,7 @@ KINDS: Final = {
     "trip": "tripped: over-temperature",
     "interlock": "interlock open",
     "stuck_on": "emission does not stop",
+    NO_RETURN: "a call did not return",
 }
 _DARKENING: Final = ("trip", "interlock")
 
@@ -218,6 +220,8 @@ class SimLaser(Laser, Watchdog):
         if self._on and new.intersection(_DARKENING):
             self._on, self._since_s = False, self._time()
             self._publish()
+        if NO_RETURN in new:  # once: whoever calls next is answered
+            never_return()
 
     def _check_able(self) -> None:
         if "interlock" in self._broken:
@@ -329,5 +333,8 @@ class SimLaser(Laser, Watchdog):
 
     @override
     def faults(self) -> list[str]:
-        self._asked("read faults")
+        # No command: the guard looks when it likes, and a schedule counts commands.
+        beam = self._link("read faults")
+        self._break()
+        self._expire(beam)
         return [KINDS[kind] for kind in sorted(self._broken)]

@@ -5,14 +5,14 @@ from typing import Final, final
 
 from typing_extensions import override
 
-from drivers.sim.faults import Schedule, parse_faults
+from drivers.sim.faults import NO_RETURN, Schedule, never_return, parse_faults
 from drivers.sim.noise import Stream
 from drivers.sim.world import World
 from labctl.devices import Clock, Identity, Meter, Reading, Settings
 from labctl.errors import DeviceError, DeviceTimeoutError
 
-# What can break: no answer, or always the same one.
-KINDS: Final = ("silent", "frozen")
+# What can break: no answer in time, always the same one, no answer at all.
+KINDS: Final = ("silent", "frozen", NO_RETURN)
 _TIMEOUT_S = 1.0
 
 
@@ -104,6 +104,8 @@ class SimMeter(Meter):
             clock.sleep(_TIMEOUT_S)
             text = f"no answer within {_TIMEOUT_S} s. Look at its plug and power."
             raise DeviceTimeoutError(self._name, "reading", text)
+        if fault is not None and fault.kind == NO_RETURN:
+            never_return()
         if fault is None or self._kept is None:
             self._kept = self._world.power_reading()
         return self._kept

@@ -8,6 +8,7 @@ import numpy as np
 from typing_extensions import override
 
 from drivers.sim.camera import Delivery, SimCamera
+from drivers.sim.faults import NO_RETURN, never_return
 from drivers.sim.slm import SimSLM
 from drivers.sim.world import Shot, World
 from labctl import devices
@@ -119,6 +120,8 @@ class SimSequence(devices.Sequence):
             One is missing, or not whole.
         """
         end_s, count = self._world.clock.now(), len(steps)
+        if any(step.made.kind == NO_RETURN for step in steps):
+            never_return()
         if any(step.made.kind == "hung" for step in steps):
             self._world.clock.sleep(_TIMEOUT_S)
             self._refuse("timeout", f"no frames within {_TIMEOUT_S} s", count)

@@ -5,14 +5,14 @@ from typing import Final, final
 
 from typing_extensions import override
 
-from drivers.sim.faults import Schedule, parse_faults
+from drivers.sim.faults import NO_RETURN, Schedule, never_return, parse_faults
 from drivers.sim.noise import Stream
 from drivers.sim.world import World
 from labctl.devices import Clock, Identity, Settings, Shutter
 from labctl.errors import DeviceError, DeviceTimeoutError
 
-# What can break: the blade stays where it is, or nobody answers.
-KINDS: Final = ("stuck", "silent")
+# What can break: the blade stays where it is, nobody answers in time, or at all.
+KINDS: Final = ("stuck", "silent", NO_RETURN)
 _TIMEOUT_S = 1.0
 
 
@@ -106,6 +106,8 @@ class SimShutter(Shutter):
             clock.sleep(_TIMEOUT_S)
             text = f"no answer within {_TIMEOUT_S} s. Look at its plug and power."
             raise DeviceTimeoutError(self._name, "move", text)
+        if fault is not None and fault.kind == NO_RETURN:
+            never_return()
         return "" if fault is None else fault.kind
 
     @override

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from drivers.sim.faults import Schedule, parse_faults
+from drivers.sim.faults import NO_RETURN, Schedule, never_return, parse_faults
 from drivers.sim.light import LEVELS
 from drivers.sim.noise import Stream
 from drivers.sim.world import World
@@ -16,9 +16,9 @@ from labctl.devices import SLM, Clock, Identity, Levels, Settings, Written
 from labctl.errors import DeviceError, DeviceTimeoutError, OutOfRangeError
 
 # What can break: a write that never reaches the panel, a panel that shows the
-# pattern before the one it was sent, a write that never returns, a panel that is
-# gone.
-KINDS: Final = ("lost", "behind", "hung", "removed")
+# pattern before the one it was sent, a write that is not answered in time, one that
+# never returns, a panel that is gone.
+KINDS: Final = ("lost", "behind", "hung", NO_RETURN, "removed")
 # How long a write that hangs is waited for.
 _TIMEOUT_S = 5.0
 
@@ -195,6 +195,8 @@ class SimSLM(SLM):
                 clock.sleep(_TIMEOUT_S)
                 text = f"no answer within {_TIMEOUT_S} s. Switch the panel off and on."
                 raise DeviceTimeoutError(self._name, "write", text)
+            case kind if kind == NO_RETURN:
+                never_return()
             case "removed":
                 text = "no longer there. Look at plug and power."
                 raise DeviceError(self._name, "write", text)

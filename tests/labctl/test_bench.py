@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from labctl import bench, state
+from labctl import bench, lane, state
 from labctl.bench import BenchSource, RealClock
 from labctl.calibration import CameraResponse, Settle
 from labctl.errors import (
     CalibrationError,
     DeviceError,
+    DeviceTimeoutError,
     InputError,
     InterlockError,
     LaserStillOnError,
@@ -32,6 +33,7 @@ from labctl.errors import (
     SafetyError,
     SilentRunError,
 )
+from labctl.guard import Patience
 
 Package = Callable[[str, str, Mapping[str, str]], Path]
 
@@ -64,6 +66,10 @@ class Part:
         self.say("open")
         if self._fault == "mute":
             raise DeviceError(self._name, "open", "no answer. Plug it in.")
+
+    def hang(self):
+        if self._fault == "hang":
+            threading.Event().wait()
 
     def close(self):
         self.say("close")
@@ -109,7 +115,7 @@ class AcmeLaser(Part, Laser):
         return self.on
 
     def faults(self):
-        return []
+        return ["back reflection"] if self._fault == "reflects" else []
 
 
 class AcmeSLM(Part, SLM):
@@ -132,6 +138,7 @@ class AcmeCamera(Part, Camera):
     frame_id_modulus = property(lambda self: None)
 
     def configure(self, *, exposure_s, gain_db=0.0, region=None):
+        self.hang()
         self.say(f"exposure {exposure_s:g}")
         return CameraSettings(exposure_s, gain_db, region or (0, 0, 4, 5))
 
@@ -152,6 +159,7 @@ class AcmeShutter(Part, Shutter):
     _open = False
 
     def set_open(self, is_open):
+        self.hang()
         self._open = is_open
         self.say("opened" if is_open else "closed")
 
@@ -173,6 +181,7 @@ class AcmeMeter(Part, Meter):
     unit = property(lambda self: "mW")
 
     def reading(self):
+        self.hang()
         if self._fault == "silent":
             raise DeviceError(self._name, "reading", "unplugged. Plug it in.")
         return Reading(1.0, self.clock.now())
@@ -677,7 +686,7 @@ def test_a_wrong_option_of_the_world_is_refused_with_its_place(lab: Lab) -> None
 
 RUN = """
 import sys
-from labctl import bench, state
+from labctl import bench, lane, state
 
 with bench.open(bench.load(sys.argv[1])) as table:
     table.light(table.file.reservoir.power_mw)
@@ -953,6 +962,114 @@ def test_a_silent_meter_counts_as_unsafe(lab: Lab) -> None:
         table.light(5.0)
         table.beat()
     assert state.latched("lab") is not None
+
+
+SHORT = Patience(call_s=0.3)
+
+
+@pytest.fixture(autouse=True)
+def no_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "LINGER_S", 0.05)
+
+
+def test_a_device_that_hangs_is_failed_and_the_others_close_in_order(lab: Lab) -> None:
+    source = lab.source("shutter", "meter", camera="hang")
+    with (
+        pytest.raises(
+            DeviceTimeoutError, match=r"camera: configure: no answer within 0\.3 s"
+        ) as caught,
+        bench.open(source, patience=SHORT) as table,
+        table.dark_after(),
+    ):
+        table.light(5.0)
+        table.configure_camera(exposure_s=0.05)
+    assert lab.said()[-7:] == [
+        "shutter closed", "laser off",
+        "shutter close", "meter close", "slm close", "laser close", "laser close",
+    ]  # fmt: skip
+    assert "camera close" not in lab.said()
+    assert "still busy with configure" in "".join(caught.value.__notes__)
+
+
+def test_a_shutter_that_hangs_does_not_keep_the_laser_on(lab: Lab) -> None:
+    with (
+        pytest.raises(DeviceTimeoutError, match="shutter: open: no answer"),
+        bench.open(lab.source("shutter", shutter="hang"), patience=SHORT) as table,
+    ):
+        table.light(5.0)
+    assert lab.said().count("laser on") == 1
+    assert lab.said()[-5:] == [
+        "laser off", "camera close", "slm close", "laser close", "laser close",
+    ]  # fmt: skip
+
+
+def test_a_device_that_hangs_is_told_before_the_silence_it_caused(lab: Lab) -> None:
+    source = lab.source(camera="hang")
+    patience = Patience(call_s=0.8, heartbeat_s=0.3)
+    with (
+        pytest.raises(DeviceTimeoutError, match="camera: configure") as caught,
+        bench.open(source, patience=patience) as table,
+        table.dark_after(),
+    ):
+        table.light(5.0)
+        table.configure_camera(exposure_s=0.05)
+    assert "meanwhile: laser: the run was silent" in "".join(caught.value.__notes__)
+    assert state.latched("lab") is None
+
+
+def test_a_limited_meter_that_hangs_is_a_safety_stop(lab: Lab) -> None:
+    source = _limited(
+        lab,
+        "meter",
+        faults={"meter": "hang"},
+        meter={"low": 0, "high": 3, "oldest_s": 1},
+    )
+    with (
+        pytest.raises(SafetyError, match=r"meter: no reading .*no answer within 0\.3"),
+        bench.open(source, patience=SHORT) as table,
+    ):
+        table.light(5.0)
+        table.beat()
+    assert state.latched("lab") is not None
+
+
+def test_a_limited_meter_that_fails_at_an_exposure_is_a_safety_stop(lab: Lab) -> None:
+    source = _limited(
+        lab, "meter", faults={"meter": "silent"},
+        meter={"low": 0, "high": 3, "oldest_s": 1},
+    )  # fmt: skip
+    with (
+        pytest.raises(SafetyError, match="meter: no reading"),
+        bench.open(source) as table,
+        table.dark_after(),
+    ):
+        assert table.meter is not None
+        table.meter.reading()
+    with pytest.raises(LatchedError):
+        bench.open(source)
+
+
+def test_frames_without_light_are_explained_by_the_laser(lab: Lab) -> None:
+    with (
+        pytest.raises(SafetyError, match="faults=back reflection") as caught,
+        bench.open(lab.source(laser="reflects")) as table,
+        table.dark_after(),
+    ):
+        raise DeviceError("laser", "measure", "power_mw=0")
+    assert isinstance(caught.value.__cause__, DeviceError)
+    assert state.latched("lab") is not None
+
+
+def test_the_time_of_a_call_is_in_the_bench_file(lab: Lab) -> None:
+    assert lab.source().file.limits.call_s == 10.0
+    source = _limited(lab, faults={"camera": "hang"}, call_s=0.2)
+    with (
+        pytest.raises(DeviceTimeoutError, match=r"no answer within 0\.2 s"),
+        bench.open(source) as table,
+    ):
+        table.configure_camera(exposure_s=0.05)
+    with pytest.raises(ProtocolError, match=r"call_s"):
+        _limited(lab, call_s=61)
 
 
 LIT = """

@@ -34,7 +34,7 @@ import threading
 from pathlib import Path
 
 from labctl.devices import Identity, Laser
-from labctl.errors import InterlockError, OutOfRangeError
+from labctl.errors import DeviceError, InterlockError, OutOfRangeError
 
 
 class FileLaser(Laser):
@@ -106,7 +106,13 @@ class FileLaser(Laser):
         return self._on
 
     def faults(self):
-        return ["warm"] if self._fault == "warm" else []
+        if self._fault == "faults hang":
+            threading.Event().wait()
+        if self._fault == "faults break":
+            raise KeyError("status")
+        if self._fault == "faults silent":
+            raise DeviceError(self._name, "faults", "no answer")
+        return [self._fault] if self._fault in {"warm", "interlock open"} else []
 """
 
 
@@ -460,6 +466,43 @@ def test_an_announced_phase_may_be_silent_until_its_deadline(make: Make) -> None
         assert isinstance(_stopped(laser), SilentRunError)
         with pytest.raises(SilentRunError):
             laser.emission(True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        ("warm", SafetyError, r"faults=warm, expected none; the laser was made dark"),
+        ("interlock open", InterlockError, r"faults=interlock open, expected none"),
+        ("faults silent", SafetyError, r"faults cannot be read \(.*no answer"),
+        ("faults break", SafetyError, r"faults: its driver failed with KeyError"),
+        ("faults hang", SafetyError, r"faults: no answer in time; the laser is dark"),
+    ],
+)
+def test_a_lit_laser_is_asked_for_its_faults(
+    make: Make, light: Path, fault: str, kind: type[SafetyError], said: str
+) -> None:
+    with make(fault=fault, patience=Patience(heartbeat_s=1.5)) as laser:
+        laser.emission(True)
+        due = time.monotonic() + 4.0
+        with pytest.raises(kind, match=said):
+            while time.monotonic() < due:  # it lives, and its beats hide nothing
+                laser.beat()
+        assert _now(light) == "dark"
+        with pytest.raises(SafetyError):
+            laser.emission(True)
+
+
+def test_a_fault_of_the_laser_latches_even_if_the_run_dies_of_it(
+    light: Path, latched: str
+) -> None:
+    options = {"light": str(light), "fault": "warm"}
+    with GuardedLaser("laser", "acme.laser", options, bench=latched) as laser:
+        assert laser.faults() == ["warm"]
+        laser.emission(True)
+        _stopped(laser)
+    latch = state.latched(latched)
+    assert latch is not None
+    assert "faults=warm" in latch.why
 
 
 @pytest.mark.parametrize("seconds", [0.0, 601.0, float("nan")])
