@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from labctl.errors import InputError, RecordError
 from labctl.recording import layout, repair, tree
+from labctl.recording.repair import Image, is_written
 
 # Rewritten in place while a run goes on.
 _STATE = ("status", "end_time", "result")
@@ -261,7 +263,8 @@ class Record:
         found = {}
         group = tree.group(self._entry, "calibration")
         for name in tree.names(group):
-            kind = _text(tree.group(group, name).attrs.get("kind", name))
+            with tree.damages(self._path):
+                kind = _text(tree.group(group, name).attrs.get("kind", name))
             fields = self._fields(f"calibration/{name}")
             where = f"calibration/{name}/figure_of_merit"
             merit = str(fields.get("figure_of_merit", ""))
@@ -274,7 +277,7 @@ class Record:
         """Committed rows by counter, such as ``shots`` and ``steps``."""
         return dict(self._counts)
 
-    @property
+    @cached_property
     def tables(self) -> dict[str, tuple[str, ...]]:
         """Names of the columns of each table."""
         return {
@@ -349,7 +352,7 @@ class Record:
         InputError
             The record has no such axis.
         """
-        return np.asarray(tree.dataset(self._entry, f"{table}/{name}")[()])
+        return tree.values(tree.dataset(self._entry, f"{table}/{name}"))
 
     def table(self, name: str) -> dict[str, NDArray[Any]]:
         """Read every column of a table, committed rows only.
@@ -469,7 +472,7 @@ class Record:
         return self._cut(blob, self._counts[layout.BLOB.name], place).tobytes()
 
     def _scalar(self, path: str) -> str | int | float:
-        return _plain(tree.dataset(self._entry, path)[()])
+        return _plain(tree.scalar(tree.dataset(self._entry, path)))
 
     def _json(self, path: str) -> dict[str, Any]:
         return self._parsed(path, self.text(path))
@@ -494,9 +497,7 @@ class Record:
         for name in tree.names(group):
             # The soft link from the camera to its frames is no field of it.
             if isinstance(group.get(name, getlink=True), h5py.HardLink):
-                dataset = tree.dataset(group, name)
-                content = dataset[()]
-                found[name] = content if dataset.shape else _plain(content)
+                found[name] = _content(tree.dataset(group, name))
         return found
 
     def _rows(self, path: str, counter: str) -> list[tuple[Any, ...]]:
@@ -505,16 +506,18 @@ class Record:
         return [tuple(_plain(value) for value in row) for row in rows.tolist()]
 
     def _cut(self, dataset: h5py.Dataset, count: int, rows: slice) -> NDArray[Any]:
-        if dataset.shape[0] < count:
-            dataset.refresh()
-        if dataset.shape[0] < count:
+        with tree.damages(self._path):
+            if len(dataset) < count:
+                dataset.refresh()
+            held = len(dataset)
+        if held < count:
             text = (
-                f"{self._path}: {dataset.name} has {dataset.shape[0]} rows, expected "
-                f"the {count} that were committed. Restore the file from a copy."
+                f"{self._path}: {dataset.name} has {held} rows, expected the {count} "
+                "that were committed. Restore the file from a copy."
             )
             raise RecordError(text)
         start, stop, step = rows.indices(count)
-        return np.asarray(dataset[start : max(start, stop) : step])
+        return tree.values(dataset, slice(start, max(start, stop), step))
 
 
 # Every table of every layout, with its counter.
@@ -539,36 +542,42 @@ def _open(path: Path) -> h5py.File:
         raise InputError(text)
     try:
         return h5py.File(path, "r")
-    except OSError:
+    except OSError as err:
         # Flagged as being written: by a live recorder, or by one that was killed.
-        _check_whole(path)
-        return _open_live(path)
+        _check_flagged(path, err)
+    try:
+        if is_written(path):
+            return h5py.File(path, "r", swmr=True, libver="v110")
+        # SWMR reads again and again what has a wrong checksum, in case that it is
+        # being written: where nobody writes it would wait for ever.
+        return h5py.File(Image(path), "r")
+    except OSError as err:
+        raise InputError(_unreadable(path, err)) from err
 
 
-def _check_whole(path: Path) -> None:
+def _check_flagged(path: Path, err: OSError) -> None:
     try:
         # A kill may fall between the new end and the bytes up to it: only a file
         # that was closed must be as long as it says.
-        fits = repair.is_flagged(path) or repair.is_whole(path)
-    except RecordError as err:
-        raise InputError(str(err)) from err
-    if not fits:
+        flagged = repair.is_flagged(path)
+        whole = flagged or repair.is_whole(path)
+    except RecordError as error:
+        raise InputError(str(error)) from error
+    if not whole:
         text = (
             f"{path}: size={path.stat().st_size} bytes, expected more: it was cut "
             "short. Restore the file from a copy."
         )
         raise InputError(text)
+    if not flagged:
+        raise InputError(_unreadable(path, err)) from err
 
 
-def _open_live(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r", swmr=True, libver="v110")
-    except OSError as err:
-        text = (
-            f"{path}: cannot be opened ({err}), expected a record. "
-            "Restore the file from a copy."
-        )
-        raise InputError(text) from err
+def _unreadable(path: Path, err: OSError) -> str:
+    return (
+        f"{path}: cannot be opened ({err}), expected a record. "
+        "Restore the file from a copy."
+    )
 
 
 def check_creator(path: Path, file: h5py.File) -> None:
@@ -579,7 +588,9 @@ def check_creator(path: Path, file: h5py.File) -> None:
     InputError
         It says of itself that something else did.
     """
-    if _text(file.attrs.get("creator", "")) != "labctl":
+    with tree.damages(path):
+        creator = _text(file.attrs.get("creator", ""))
+    if creator != "labctl":
         text = (
             f"{path}: HDF5, but no record, expected one that labctl wrote. "
             "Name another file."
@@ -603,9 +614,10 @@ def last_commit(commits: h5py.Dataset) -> tuple[int, dict[str, int]]:
         Committed rows by counter.
     """
     # HDF5 remembers the length from when the file was searched for links.
-    commits.refresh()
-    rows = commits[()]
-    names = [name for name in rows.dtype.names if name != "time_s"]
+    with tree.damages(commits.file.filename):
+        commits.refresh()
+    rows = tree.values(commits)
+    names = [name for name in rows.dtype.names or () if name != "time_s"]
     # A row is written whole, and no torn one was ever seen; still the last one
     # counts only when its time is there and no counter goes back.
     for number in range(len(rows) - 1, -1, -1):
@@ -614,6 +626,12 @@ def last_commit(commits: h5py.Dataset) -> tuple[int, dict[str, int]]:
         if row["time_s"] > 0 and rising:
             return number + 1, {name: int(row[name]) for name in names}
     return 0, dict.fromkeys(names, 0)
+
+
+def _content(dataset: h5py.Dataset) -> object:
+    if dataset.shape == ():
+        return _plain(tree.scalar(dataset))
+    return tree.values(dataset)
 
 
 def _plain(value: object) -> str | int | float:

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from labctl.errors import InputError, RecordError
-from labctl.recording import layout, repair, tree
+from labctl.recording import disk, layout, repair, tree
 from labctl.recording.columns import h5_dtype, row_dtype
 from labctl.recording.layout import Layout
 from labctl.recording.reader import COUNTERS, Record, check_creator, last_commit
@@ -47,12 +47,14 @@ def reopen(path: Path, plan: Layout) -> tuple[h5py.File, int, dict[str, int]]:
     """
     file = _open(path)
     try:
-        _check(path, file, plan)
-        commits, counts = _cut(path, file)
-        entry = tree.group(file, "entry")
-        for name, text in (("status", "running"), ("end_time", "")):
-            _put(entry, name, text)
-        file.flush()
+        with tree.damages(path):
+            _check(path, file, plan)
+        with disk.disk_errors(path):
+            commits, counts = _cut(path, file)
+            entry = tree.group(file, "entry")
+            for name, text in (("status", "running"), ("end_time", "")):
+                _put(entry, name, text)
+            file.flush()
     except BaseException:
         file.close()
         raise
@@ -79,7 +81,7 @@ def cut(path: Path) -> dict[str, int]:
     RecordError
         Rows that were committed are missing.
     """
-    with _open(path) as file:
+    with _open(path) as file, disk.disk_errors(path):
         tree.check_self_contained(file)
         check_creator(path, file)
         _, counts = _cut(path, file)
@@ -154,7 +156,7 @@ def _check(path: Path, file: h5py.File, plan: Layout) -> None:
     tree.check_self_contained(file)
     check_creator(path, file)
     entry = tree.group(file, "entry")
-    version = int(tree.dataset(entry, "layout_version")[()])
+    version = tree.scalar(tree.dataset(entry, "layout_version"))
     found = {"layout_version": version, "kind": _text(entry, "kind")}
     for name, want in (("layout_version", layout.VERSION), ("kind", plan.kind)):
         if found[name] != want:
@@ -222,7 +224,7 @@ def _cut(path: Path, file: h5py.File) -> tuple[int, dict[str, int]]:
 
 
 def _text(entry: h5py.Group, name: str) -> str:
-    value = tree.dataset(entry, name)[()]
+    value = tree.scalar(tree.dataset(entry, name))
     if isinstance(value, bytes):
         return value.rstrip(b"\0").decode("utf-8", "replace")
     return str(value)

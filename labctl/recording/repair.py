@@ -6,6 +6,7 @@ loses rows, so labctl rewrites the superblock itself: flags cleared, end-of-file
 the greater of both, checksum anew. Nothing else is touched.
 """
 
+import io
 import os
 import struct
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from typing_extensions import Buffer, override
 
 from labctl.errors import InputError, RecordError
 
@@ -117,6 +119,31 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
     return int(_U64.unpack_from(block, _END)[0]) <= source.stat().st_size
 
 
+def is_written(path: Path) -> bool:
+    """Tell whether somebody writes a record at this moment.
+
+    Parameters
+    ----------
+    path
+        A record that is there.
+
+    Returns
+    -------
+    written
+        False for one that was left by a killed writer, or comes from elsewhere.
+    """
+    name = path.with_name(path.name + ".lock")
+    if not name.is_file():  # a writer makes it first, and nobody removes it
+        return False
+    lock = FileLock(name, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
 def repair(path: str | os.PathLike[str]) -> Repair:
     """Make a record readable by any program, and open to be continued.
 
@@ -206,23 +233,92 @@ def rewrite(path: Path) -> Repair:
 
 def _rewrite(path: Path) -> Repair:
     with path.open("r+b") as file:
-        block = bytearray(file.read(_SUPERBLOCK_BYTES))
-        _check(path, bytes(block))
+        block = file.read(_SUPERBLOCK_BYTES)
+        _check(path, block)
         size = path.stat().st_size
         (stored,) = _U64.unpack_from(block, _END)
         done = Repair(block[_FLAGS], stored, size)
         if done.flags == 0:
             return done
         end = max(stored, size)
-        block[_FLAGS] = 0
-        _U64.pack_into(block, _END, end)
-        _U32.pack_into(block, _CHECKSUM, lookup3(bytes(block[:_CHECKSUM])))
         file.seek(0)
-        file.write(block)
+        file.write(_mended(block, end))
         file.truncate(end)
         file.flush()
         os.fsync(file.fileno())
     return done
+
+
+def _mended(block: bytes, end: int) -> bytes:
+    made = bytearray(block)
+    made[_FLAGS] = 0
+    _U64.pack_into(made, _END, end)
+    _U32.pack_into(made, _CHECKSUM, lookup3(bytes(made[:_CHECKSUM])))
+    return bytes(made)
+
+
+class Image(io.RawIOBase):
+    """A record whose writer was killed, read as if it had been repaired.
+
+    The file is not touched. HDF5 takes it for a file.
+
+    Parameters
+    ----------
+    path
+        The record.
+
+    Raises
+    ------
+    RecordError
+        The file has not the superblock that labctl writes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb")
+        block = self._file.read(_SUPERBLOCK_BYTES)
+        _check(path, block)
+        (stored,) = _U64.unpack_from(block, _END)
+        self._end = max(stored, path.stat().st_size)
+        self._head = _mended(block, self._end)
+
+    @override
+    def __repr__(self) -> str:
+        return str(self._path)  # HDF5 calls the file so in its messages
+
+    @override
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        if whence == io.SEEK_END:
+            return self._file.seek(self._end + offset)
+        return self._file.seek(offset, whence)
+
+    @override
+    def tell(self) -> int:
+        return self._file.tell()
+
+    @override
+    def seekable(self) -> bool:
+        return True
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def readinto(self, buffer: Buffer, /) -> int:
+        # Bytes that a kill kept from being written read as zeros.
+        view, start = memoryview(buffer).cast("B"), self._file.tell()
+        found = self._file.readinto(view)
+        view[found:] = bytes(len(view) - found)
+        if start < len(self._head):
+            head = self._head[start : start + len(view)]
+            view[: len(head)] = head
+        return len(view)
+
+    @override
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _check(path: Path, block: bytes) -> None:

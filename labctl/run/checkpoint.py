@@ -47,7 +47,8 @@ def newest(record: Record) -> State | None:
             _, _, state = record.checkpoint(number)
         except RecordError:
             continue
-        if "course" in state:
+        # A stranger's state is looked at no further here than it is used here.
+        if "course" in state and isinstance(state.get("lengths"), dict):
             end = {
                 CHECKPOINT_INDEX.counter: number + 1,
                 BLOB.name: entry.offset + entry.nbytes,

@@ -11,7 +11,13 @@ from labctl.errors import InputError, RecordError
 from labctl.recording.header import Header
 from labctl.recording.layout import Layout
 from labctl.recording.reader import Record
-from labctl.recording.repair import is_flagged, lookup3, repair
+from labctl.recording.repair import (
+    Image,
+    is_flagged,
+    is_written,
+    lookup3,
+    repair,
+)
 from labctl.recording.writer import Recorder
 
 MakeRows = Callable[[Layout, str, int], dict[str, Any]]
@@ -125,3 +131,37 @@ def test_another_superblock_is_refused(tmp_path: Path, how: str) -> None:
     with pytest.raises(RecordError, match="starts otherwise than a record"):
         repair(path)
     assert path.read_bytes() == before
+
+
+def test_a_crashed_record_is_read_without_being_touched(damaged: Path) -> None:
+    before = damaged.read_bytes()
+    with h5py.File(Image(damaged), "r") as file:
+        assert file["entry/shots/frames"].shape[0] >= 40
+        assert file["entry/status"][()] == b"running"
+    with Record.open(damaged) as record:
+        assert record.column("shots", "frames").shape == (40, 5, 7)
+    assert damaged.read_bytes() == before
+
+
+def test_bytes_that_a_kill_kept_from_the_file_are_read_as_zeros(damaged: Path) -> None:
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-100])
+    image = Image(damaged)
+    image.seek(len(whole) - 150)
+    part = bytearray(150)
+    assert image.readinto(part) == 150
+    assert part == whole[-150:-100] + bytes(100)
+    image.close()
+
+
+def test_only_a_live_writer_is_one(
+    record_path: Path, plan: Layout, header: Header
+) -> None:
+    with Recorder.create(record_path, layout=plan, header=header):
+        assert is_written(record_path)
+    assert not is_written(record_path)
+
+
+def test_a_record_from_elsewhere_is_written_by_nobody(damaged: Path) -> None:
+    assert not is_written(damaged)
+    assert not damaged.with_name(damaged.name + ".lock").exists()
