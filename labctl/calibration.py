@@ -267,6 +267,32 @@ class ReservoirEntry(Schema):
         return self
 
 
+class OpticsEntry(Schema):
+    """Where the optics of a bench are: what the surrogate ``twin-optics`` is told.
+
+    Nothing in it says what the bench is like; that is learned.
+
+    Parameters
+    ----------
+    grid
+        Rows and columns of points over the panel; behind a lens they are the pixels
+        of the sensor as well.
+    steps
+        Steps of the propagation through the medium.
+    fresnel
+        Diffraction across one macropixel as far as it is known: length of the medium
+        over wavenumber and squared side of a macropixel.
+    region
+        Row, column, height and width of the decoded region in points of the grid;
+        none where the sensor's pixels are the points.
+    """
+
+    grid: tuple[Pixels, Pixels]
+    steps: Annotated[int, Field(ge=1, le=1024)] = 8
+    fresnel: Positive = 0.1
+    region: tuple[Place, Place, Pixels, Pixels] | None = None
+
+
 class Twin(Schema):
     """The simulated stand-in of a real bench, for ``--simulate`` and ``fallback``.
 
@@ -338,6 +364,7 @@ class BenchFile(Schema):
     view: View = "far_field"
     dark: Dark = "emission_off"
     discrete: bool = False
+    optics: OpticsEntry | None = None
     twin: Twin | None = None
     fallback: Literal["sim"] | None = None
 

@@ -196,10 +196,24 @@ class SurrogateEntry(Schema):
         Field modes of ``twin-modes``.
     reach
         Greatest distance of a pair of ``twin-pairs``, in macropixels.
+    screens
+        Thin screens learned in the medium of ``twin-optics``.
     ridge, forgetting
         Of ``jacobian``.
     loss
         Terms of the fit; empty takes the model's own default.
+    first_fits
+        Fit steps before training; none takes ``fits_per_step`` for each batch of the
+        warm-up pass.
+    starts
+        Starts that the first fit may try (``twin-optics``): as long as one leaves more
+        than 5 % of the outputs' variance unexplained, beside the noise, in the shots
+        that ``keep_every`` keeps from fits; the best stays.
+    keep_every
+        Of so many shots one is kept from all fits; 0 for none.
+    schedule
+        ``constant``, or ``one-cycle``: in the first fit the step rises to
+        ``learning_rate`` and falls to nothing; then it stays at a tenth of that.
     fits_per_step, fit_batch, learning_rate
         Digital effort after each device batch.
     average
@@ -216,15 +230,21 @@ class SurrogateEntry(Schema):
         "twin-dense",
         "twin-modes",
         "twin-pairs",
+        "twin-optics",
     ]
     width: Count = 128
     depth: Count = 2
     rank: Count = 64
     modes: Count = 64
     reach: Annotated[float, Field(ge=1, le=1000)] = 2.0
+    screens: Annotated[int, Field(ge=1, le=64)] = 4
     ridge: Positive = 1e-2
     forgetting: Annotated[float, Field(gt=0, le=1)] = 0.999
     loss: list[FitLoss] = Field(default_factory=list)
+    first_fits: Count | None = None
+    starts: Annotated[int, Field(ge=1, le=64)] = 1
+    keep_every: Annotated[int, Field(ge=0, le=1000)] = 0
+    schedule: Literal["constant", "one-cycle"] = "constant"
     fits_per_step: Whole = 40
     fit_batch: Count = 128
     learning_rate: Positive = 3e-3

@@ -72,6 +72,7 @@ class Memory:
         packed = dict(fitter)
         for name, find, restore in (
             ("values", self._find_values, self._values),
+            ("kept", self._find_values, self._values),
             ("probes", self._find_probes, self._pairs),
         ):
             columns = fitter[name]["columns"]
@@ -98,7 +99,11 @@ class Memory:
             Equal to the state that was packed.
         """
         fitter = dict(packed)
-        for name, restore in (("values", self._values), ("probes", self._pairs)):
+        for name, restore in (
+            ("values", self._values),
+            ("kept", self._values),
+            ("probes", self._pairs),
+        ):
             kept = packed[name]
             if "shots" in kept:
                 columns = restore(kept["shots"], _DTYPES[kept["dtype"]])

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from labctl.calibration import ReservoirEntry
+from labctl.calibration import BenchFile, ReservoirEntry
 from labctl.data import Dataset, Split
 from labctl.protocol import (
     ActivationLayer,
@@ -22,7 +22,12 @@ from labctl.training.blackbox import Device, Response
 from labctl.training.evidence import Probing
 from labctl.training.plan import Course
 from labctl.training.readout import Task
-from labctl.training.surrogate.settings import FitTerm, SurrogateSettings
+from labctl.training.surrogate.settings import (
+    FitTerm,
+    OpticalLayout,
+    Ports,
+    SurrogateSettings,
+)
 from labctl.training.trainer import Optimisation, Samples, Settings
 
 
@@ -202,6 +207,50 @@ def surrogate_settings(entry: SurrogateEntry) -> SurrogateSettings:
     """
     terms = tuple(FitTerm(term.name, term.weight, term.a) for term in entry.loss)
     return SurrogateSettings(**{**entry.model_dump(exclude={"loss"}), "loss": terms})
+
+
+def ports(file: BenchFile, entry: ReservoirEntry) -> Ports:
+    """Give the sizes of a bench, and where its optics are, for a surrogate.
+
+    Nothing else of a bench file reaches a training: no surrogate can be told what the
+    bench is like.
+
+    Parameters
+    ----------
+    file
+        The bench file.
+    entry
+        The operating point.
+
+    Raises
+    ------
+    ValueError
+        The decoded region was replaced, and the file does not say where the new one
+        is on the grid.
+    """
+    sizes, optics = Sizes(entry), file.optics
+    if optics is None:
+        return Ports(sizes.pixels, sizes.outputs, layout=sizes.layout)
+    if optics.region is not None and entry.region != file.reservoir.region:
+        text = (
+            f"reservoir: region={list(entry.region)}, expected "
+            f"{list(file.reservoir.region)}: where another lies on the grid of optics "
+            "the bench file does not say. Leave reservoir.region out."
+        )
+        raise ValueError(text)
+    return Ports(
+        sizes.pixels,
+        sizes.outputs,
+        layout=sizes.layout,
+        optics=OpticalLayout(
+            grid=optics.grid,
+            steps=optics.steps,
+            fresnel=optics.fresnel,
+            region=optics.region or entry.region,
+            bins=entry.bins,
+            lens=file.view == "far_field",
+        ),
+    )
 
 
 def probing(entry: ProbeEntry) -> Probing:

@@ -45,7 +45,7 @@ from labctl.training.surrogate.fit import Fitter
 from labctl.training.trainer import Parts, Samples, Trainer
 
 METRICS = ("score_validation",)
-TWINS = {"twin-dense", "twin-modes", "twin-pairs"}
+TWINS = {"twin-dense", "twin-modes", "twin-pairs", "twin-optics"}
 # A checkpoint holds the model, the surrogate and what they need, in float32.
 CHECKPOINT_BYTES = 2**20
 
@@ -131,13 +131,7 @@ def _check_model(setting: Setting[TrainProtocol], dataset: Dataset) -> None:
     sizes = model.Sizes(setting.entry)
     try:
         model.build(protocol, dataset, sizes, torch.Generator())
-        build_surrogate(
-            model.surrogate_settings(protocol.surrogate),
-            pixels=sizes.pixels,
-            layout=sizes.layout,
-            outputs=sizes.outputs,
-            generator=torch.Generator(),
-        )
+        _fitter(setting, torch.Generator())
     except ValueError as error:
         raise ProtocolError([setting.document.fault("model", str(error))]) from error
     if setting.source.file.oracle is None:
@@ -378,7 +372,7 @@ def _trainer(
     if method.is_frozen(protocol):
         for theta in network.theta():
             theta.requires_grad_(False)
-    fitter = _fitter(protocol, device, generator) if method.fits(protocol) else None
+    fitter = _fitter(job.setting, generator) if method.fits(protocol) else None
     estimator = _maker(job, network, device, fitter)
     own = torch.Generator().manual_seed(protocol.seed + 2)
     if protocol.method.name == "oracle":
@@ -403,18 +397,10 @@ def _trainer(
     return trainer, listener
 
 
-def _fitter(
-    protocol: TrainProtocol, device: Device, generator: torch.Generator
-) -> Fitter:
-    settings = model.surrogate_settings(protocol.surrogate)
-    surrogate = build_surrogate(
-        settings,
-        pixels=device.pixels,
-        layout=device.layout,
-        outputs=device.outputs,
-        generator=generator,
-    )
-    return Fitter(surrogate, settings, generator)
+def _fitter(setting: Setting[TrainProtocol], generator: torch.Generator) -> Fitter:
+    settings = model.surrogate_settings(setting.protocol.surrogate)
+    ports = model.ports(setting.source.file, setting.entry)
+    return Fitter(build_surrogate(settings, ports, generator), settings, generator)
 
 
 def _maker(

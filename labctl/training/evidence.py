@@ -227,6 +227,30 @@ class Evidence:
                 self.listener.beat()
         return total / count
 
+    def first_fit(self, batches: int) -> float:
+        """Fit for the first time, to what was gathered before training.
+
+        Parameters
+        ----------
+        batches
+            Device batches that it was.
+
+        Returns
+        -------
+        loss
+            Mean fit loss; NaN without a fit.
+        """
+        if self.fitter is None:
+            return math.nan
+        settings = self.fitter.settings
+        count = settings.first_fits
+        if count is None:
+            count = batches * settings.fits_per_step
+        if settings.schedule == "constant" and settings.starts == 1:
+            return self.fit(count)
+        with torch.enable_grad():
+            return self.fitter.first(count, noise=self.noise, beat=self.listener.beat)
+
     def state_dict(self) -> dict[str, Any]:
         """All that a checkpoint must hold."""
         return {

@@ -273,7 +273,7 @@ class Trainer:
         if self.parts.fitter is not None:
             self.listener.stage("first fit")
             batches = math.ceil(len(self.train) / self.settings.optimisation.batch)
-            self.evidence.fit(batches * self.evidence.fits_per_step)
+            self.evidence.first_fit(batches)
         self._install(self.parts.make_estimator(self.evidence.noise))
 
     def _install(self, estimator: Estimator) -> None:

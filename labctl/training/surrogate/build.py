@@ -14,6 +14,7 @@ from labctl.training.surrogate.model import Surrogate
 from labctl.training.surrogate.settings import Ports, SurrogateSettings
 from labctl.training.surrogate.twin_dense import TwinDense
 from labctl.training.surrogate.twin_modes import TwinModes
+from labctl.training.surrogate.twin_optics import TwinOptics
 from labctl.training.surrogate.twin_pairs import TwinPairs
 
 Builder = Callable[[Ports, SurrogateSettings, Generator], Surrogate]
@@ -59,6 +60,12 @@ def _twin_pairs(
     return TwinPairs(ports, reach=own.reach)
 
 
+def _twin_optics(
+    ports: Ports, own: SurrogateSettings, generator: Generator
+) -> Surrogate:
+    return TwinOptics(ports, screens=own.screens, generator=generator)
+
+
 BUILDERS: Final[Mapping[str, Builder]] = MappingProxyType(
     {
         "jacobian": _jacobian,
@@ -68,35 +75,22 @@ BUILDERS: Final[Mapping[str, Builder]] = MappingProxyType(
         "twin-dense": _twin_dense,
         "twin-modes": _twin_modes,
         "twin-pairs": _twin_pairs,
+        "twin-optics": _twin_optics,
     }
 )
 
 
-def build(
-    settings: SurrogateSettings,
-    *,
-    pixels: int,
-    outputs: int,
-    generator: Generator,
-    circular: bool = True,
-    layout: tuple[int, int] | None = None,
-) -> Surrogate:
+def build(settings: SurrogateSettings, ports: Ports, generator: Generator) -> Surrogate:
     """Build a surrogate.
 
     Parameters
     ----------
     settings
         Which model, and its sizes.
-    pixels
-        Inputs: macropixels of the panel.
-    outputs
-        Outputs of the device.
+    ports
+        What goes in and what comes out.
     generator
         Source of the start.
-    circular
-        Inputs are phases; False takes them as plain numbers.
-    layout
-        Rows and columns of the macropixels; ``twin-pairs`` needs it.
 
     Returns
     -------
@@ -115,5 +109,4 @@ def build(
             "Correct surrogate.name."
         )
         raise ValueError(text)
-    ports = Ports(pixels, outputs, circular=circular, layout=layout)
     return BUILDERS[settings.name](ports, settings, generator)

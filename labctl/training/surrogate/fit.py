@@ -6,7 +6,8 @@ step pairs the probes with cotangents of the run and with random ones.
 """
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypedDict
 
 import torch
@@ -20,6 +21,11 @@ from labctl.training.surrogate.settings import FitTerm, SurrogateSettings
 
 COTANGENTS: Final = 4
 """Cotangents that each drawn probe group meets in a fit step."""
+GOOD: Final = 0.05
+"""Share of the outputs' variance that a good fit may leave unexplained, noise apart."""
+# A one-cycle fit: where it begins, and when its step is highest. After it the step is
+# this part of the highest for good.
+_FIRST_SHARE, _RISING, _LATER_SHARE = 0.04, 0.3, 0.1
 
 
 class FitterState(TypedDict):
@@ -33,8 +39,10 @@ class FitterState(TypedDict):
         State of the optimiser; empty for a model in closed form.
     steps
         Fit steps taken.
-    values, probes, cotangents
-        State of the three memories.
+    values, kept, probes, cotangents
+        State of the memories.
+    seen
+        Values observed, kept ones included.
     generator
         State of the source of randomness.
     """
@@ -44,6 +52,8 @@ class FitterState(TypedDict):
     adam: dict[str, Any]
     steps: int
     values: RingState
+    kept: RingState
+    seen: int
     probes: RingState
     cotangents: RingState
     generator: Tensor
@@ -66,7 +76,8 @@ class Fitter:
     Raises
     ------
     ValueError
-        A term of the loss does not suit the model.
+        A term of the loss does not suit the model, or several starts are asked for
+        that nothing can judge.
     """
 
     def __init__(
@@ -84,6 +95,9 @@ class Fitter:
         self.steps = 0
         self._recency = recency
         self._values = Ring(settings.replay)
+        # Kept from every fit, to judge it.
+        self._kept = Ring(settings.replay)
+        self._seen = 0
         self._probes = Ring(settings.replay)
         self._cotangents = Ring(settings.replay)
         self._relations = {
@@ -91,15 +105,14 @@ class Fitter:
             for term in self.terms
             if term.name not in {"value", "jvp"}
         }
-        parameters = list(surrogate.parameters())
-        _check_terms(surrogate, self.terms, fitted=bool(parameters))
-        self._adam = (
-            torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
-            if parameters
-            else None
-        )
+        fitted = bool(list(surrogate.parameters()))
+        _check_terms(surrogate, self.terms, fitted=fitted)
+        _check_starts(surrogate, settings)
+        self._adam = self._optimiser()
         self._averaged = (
-            copy.deepcopy(surrogate) if parameters and settings.average else None
+            copy.deepcopy(surrogate).requires_grad_(requires_grad=False)
+            if fitted and settings.average
+            else None
         )
 
     @property
@@ -130,7 +143,13 @@ class Fitter:
         phase, y = self._cast(phase), self._cast(y)
         self.surrogate.calibrate(y)
         self._share_scale()
-        self._values.append(phase, y)
+        every = self.settings.keep_every
+        number = torch.arange(self._seen, self._seen + len(y))
+        self._seen += len(y)
+        fitted = (number + 1) % every > 0 if every else torch.ones_like(number) > 0
+        self._values.append(phase[fitted], y[fitted])
+        if every:
+            self._kept.append(phase[~fitted], y[~fitted])
 
     def observe_probes(
         self,
@@ -208,6 +227,121 @@ class Fitter:
             self._average()
             total += loss.detach()
         return float(total) / count
+
+    def first(
+        self, count: int, *, noise: Tensor | None, beat: Callable[[], None]
+    ) -> float:
+        """Fit for the first time; from another start as long as that is no good.
+
+        Every start is judged by the shots that are kept from fits. The best stays.
+
+        Parameters
+        ----------
+        count
+            Fit steps of each start.
+        noise
+            Variance of each output from exposure to exposure; None where it is not
+            known, so that every start is tried.
+        beat
+            Called at every step, as a sign of life.
+
+        Returns
+        -------
+        loss
+            Mean of the fit loss over the steps of the last start.
+        """
+        best, loss = math.inf, math.nan
+        state = self._trained()
+        for number in range(self.settings.starts):
+            if number > 0:
+                self._begin_again()
+            loss = self._cycle(count, beat)
+            left = self.unexplained(noise)
+            if number == 0 or left < best:
+                best, state = left, self._trained()
+            if left < GOOD and noise is not None:
+                break
+        self._put_back(state)
+        return loss
+
+    def _cycle(self, count: int, beat: Callable[[], None]) -> float:
+        """Take the steps of a first fit by its schedule."""
+        if not self.ready:
+            return math.nan
+        total = 0.0
+        for number in range(count):
+            self._set_rate(self._factor((number + 0.5) / count))
+            total += self.step(1)
+            beat()
+        if self.settings.schedule == "one-cycle":
+            self._set_rate(_LATER_SHARE)
+            if self._averaged is not None:
+                # Where the step has fallen to nothing there is nothing to average.
+                self._averaged.load_state_dict(self.surrogate.state_dict())
+        return total / max(count, 1)
+
+    def _factor(self, share: float) -> float:
+        if self.settings.schedule == "constant":
+            return 1.0
+        if share < _RISING:
+            rise = (1 - math.cos(math.pi * share / _RISING)) / 2
+            return _FIRST_SHARE + (1 - _FIRST_SHARE) * rise
+        return (1 + math.cos(math.pi * (share - _RISING) / (1 - _RISING))) / 2
+
+    def _set_rate(self, factor: float) -> None:
+        if self._adam is not None:
+            for group in self._adam.param_groups:
+                group["lr"] = factor * self.settings.learning_rate
+
+    @torch.no_grad()
+    def unexplained(self, noise: Tensor | None) -> float:
+        """Share of the outputs' variance that the kept shots show unexplained.
+
+        Parameters
+        ----------
+        noise
+            Variance of each output from exposure to exposure; it is taken off, so
+            that a perfect twin reads 0.
+
+        Returns
+        -------
+        share
+            Nan where no shot was kept, or the model is no twin.
+        """
+        if len(self._kept) < 2 or not isinstance(self.answering, Twin):
+            return math.nan
+        phase, y = self._kept.rows()
+        return unexplained(self.answering, phase, y, noise)
+
+    def _begin_again(self) -> None:
+        self.surrogate.restart(self.generator)
+        if self._averaged is not None:
+            self._averaged.load_state_dict(self.surrogate.state_dict())
+        self._adam = self._optimiser()
+        self.steps = 0
+
+    def _optimiser(self) -> torch.optim.Optimizer | None:
+        parameters = list(self.surrogate.parameters())
+        rate = self.settings.learning_rate
+        return torch.optim.Adam(parameters, lr=rate, fused=True) if parameters else None
+
+    def _trained(self) -> dict[str, Any]:
+        """Copy what fit steps change."""
+        state = {
+            "surrogate": self.surrogate.state_dict(),
+            "averaged": {} if self._averaged is None else self._averaged.state_dict(),
+            "adam": {} if self._adam is None else self._adam.state_dict(),
+            "steps": self.steps,
+        }
+        return copy.deepcopy(state)
+
+    def _put_back(self, state: Mapping[str, Any]) -> None:
+        self.surrogate.load_state_dict(state["surrogate"])
+        if self._averaged is not None:
+            self._averaged.load_state_dict(state["averaged"])
+        if self._adam is not None:
+            self._adam.load_state_dict(copy.deepcopy(state["adam"]))
+        self.steps = state["steps"]
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -294,11 +428,10 @@ class Fitter:
             Tensors and plain numbers, nested.
         """
         state: FitterState = {
-            "surrogate": self.surrogate.state_dict(),
-            "averaged": {} if self._averaged is None else self._averaged.state_dict(),
-            "adam": {} if self._adam is None else self._adam.state_dict(),
-            "steps": self.steps,
+            **self._trained(),  # type: ignore[typeddict-item]  # four of its keys
             "values": self._values.state_dict(),
+            "kept": self._kept.state_dict(),
+            "seen": self._seen,
             "probes": self._probes.state_dict(),
             "cotangents": self._cotangents.state_dict(),
             "generator": self.generator.get_state(),
@@ -313,16 +446,44 @@ class Fitter:
         state
             As from :meth:`state_dict` of a fitter with the same settings.
         """
-        self.surrogate.load_state_dict(state["surrogate"])
-        if self._averaged is not None:
-            self._averaged.load_state_dict(state["averaged"])
-        if self._adam is not None:
-            self._adam.load_state_dict(copy.deepcopy(state["adam"]))
-        self.steps = state["steps"]
+        self._put_back(state)
         self._values.load_state_dict(state["values"])
+        self._kept.load_state_dict(state["kept"])
+        self._seen = state["seen"]
         self._probes.load_state_dict(state["probes"])
         self._cotangents.load_state_dict(state["cotangents"])
         self.generator.set_state(state["generator"])
+
+
+@torch.no_grad()
+def unexplained(
+    twin: Twin,
+    phase: Float[Tensor, "batch pixel"],
+    y: Float[Tensor, "batch output"],
+    noise: Float[Tensor, " output"] | None,
+) -> float:
+    """Say which share of the outputs' variance a twin leaves unexplained.
+
+    Parameters
+    ----------
+    twin
+        Predicts the outputs.
+    phase, y
+        Shots that it was not fitted to, at least two.
+    noise
+        Variance of each output from exposure to exposure; it is taken off.
+
+    Returns
+    -------
+    share
+        Mean over the outputs; 0 for a perfect twin, up to the error of the noise.
+    """
+    error = (y - twin(phase.to(twin.y_scale))).square().mean(dim=0)
+    if noise is not None:
+        error = error - noise.to(error)
+    spread = y.var(dim=0)
+    varied = spread > 0
+    return float((error[varied] / spread[varied]).mean())
 
 
 def _power(values: Tensor) -> Tensor:
@@ -359,5 +520,18 @@ def _check_terms(
         text = (
             f"surrogate: loss={[term.name for term in terms]} with a model in closed "
             "form, expected none. Leave loss out."
+        )
+        raise ValueError(text)
+
+
+def _check_starts(surrogate: Surrogate, settings: SurrogateSettings) -> None:
+    if settings.starts == 1:
+        return
+    if not surrogate.restarts or settings.keep_every == 0:
+        text = (
+            f"surrogate: starts={settings.starts} with "
+            f"model={type(surrogate).__name__} and keep_every={settings.keep_every}, "
+            "expected a model that has several starts, and shots that judge them. Set "
+            "keep_every, or starts to 1."
         )
         raise ValueError(text)

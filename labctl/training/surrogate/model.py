@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from typing_extensions import override
 
 from labctl.training.surrogate.settings import FitTerm, Ports
@@ -31,6 +31,7 @@ class Surrogate(nn.Module, ABC):
     """
 
     default_losses: ClassVar[tuple[FitTerm, ...]]
+    restarts: ClassVar[bool] = False
     y_mean: Float[Tensor, " output"]
     y_scale: Float[Tensor, " output"]
     y_slope: Float[Tensor, " output"]
@@ -170,6 +171,26 @@ class Surrogate(nn.Module, ABC):
             Gradient with respect to the phase; it carries the graph of the
             parameters where gradients are enabled.
         """
+
+    def restart(self, generator: Generator) -> None:
+        """Go to another start; scales of the outputs stay.
+
+        Parameters
+        ----------
+        generator
+            Source of the start.
+
+        Raises
+        ------
+        ValueError
+            The model knows one start only.
+        """
+        del generator
+        text = (
+            f"surrogate: another start of {type(self).__name__}, expected a model "
+            "that has several. Set surrogate.starts to 1."
+        )
+        raise ValueError(text)
 
     def absorb(
         self,

@@ -140,6 +140,16 @@ class Ring:
         age = (self._size * share ** (1 + recency)).long()
         return (self._cursor - 1 - age) % self._size
 
+    def rows(self) -> tuple[Tensor, ...]:
+        """Return all rows.
+
+        Returns
+        -------
+        columns
+            One tensor each, in the order of the buffer.
+        """
+        return tuple(buffer[: self._size] for buffer in self._columns)
+
     def state_dict(self) -> RingState:
         """Copy everything that :meth:`load_state_dict` needs.
 

@@ -13,6 +13,7 @@ SurrogateName = Literal[
     "twin-dense",
     "twin-modes",
     "twin-pairs",
+    "twin-optics",
 ]
 
 
@@ -52,10 +53,22 @@ class SurrogateSettings:
         Field modes of ``twin-modes``.
     reach
         Greatest distance of a pair of ``twin-pairs``, in macropixels.
+    screens
+        Thin screens in the medium of ``twin-optics``.
     ridge, forgetting
         Of ``jacobian``.
     loss
         Terms of the fit; empty takes the model's own default.
+    first_fits
+        Fit steps of the first fit; None takes ``fits_per_step`` for each batch that
+        it has.
+    starts
+        Starts that the first fit may try, judged by shots that are kept from it.
+    keep_every
+        Every so many shots one is kept from all fits; 0 for none.
+    schedule
+        ``constant``, or ``one-cycle``: the step of the first fit rises to
+        ``learning_rate`` and falls to nothing, and stays small after it.
     fits_per_step
         Fit steps after each device batch.
     fit_batch
@@ -74,14 +87,46 @@ class SurrogateSettings:
     rank: int = 64
     modes: int = 64
     reach: float = 2.0
+    screens: int = 4
     ridge: float = 1e-2
     forgetting: float = 0.999
     loss: tuple[FitTerm, ...] = ()
+    first_fits: int | None = None
+    starts: int = 1
+    keep_every: int = 0
+    schedule: Literal["constant", "one-cycle"] = "constant"
     fits_per_step: int = 40
     fit_batch: int = 128
     learning_rate: float = 3e-3
     average: float = 0.995
     replay: int = 100_000
+
+
+@dataclass(frozen=True)
+class OpticalLayout:
+    """Where things are on a bench, as a twin may know it; never what they are like.
+
+    Parameters
+    ----------
+    grid
+        Rows and columns of points over the panel and, behind a lens, the sensor.
+    steps
+        Steps of the propagation.
+    fresnel
+        Diffraction across one macropixel as far as it is known, L/(k w^2).
+    region, bins
+        Row, column, height and width of what is read out, in grid points, and the
+        rows and columns of outputs that it is divided into.
+    lens
+        Whether a lens takes the light to its far field.
+    """
+
+    grid: tuple[int, int]
+    steps: int
+    fresnel: float
+    region: tuple[int, int, int, int]
+    bins: tuple[int, int]
+    lens: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,12 +143,15 @@ class Ports:
         Inputs are phases in rad, on a circle; False takes them as plain numbers.
     layout
         Rows and columns of the macropixels, for models that know neighbours.
+    optics
+        Where the optics are, for ``twin-optics``.
     """
 
     pixels: int
     outputs: int
     circular: bool = True
     layout: tuple[int, int] | None = None
+    optics: OpticalLayout | None = None
 
     def __post_init__(self) -> None:
         if self.pixels < 1 or self.outputs < 1:

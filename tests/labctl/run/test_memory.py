@@ -59,6 +59,7 @@ def fitter(written: Written, scale: PhaseScale) -> dict[str, Any]:
     base, plus = torch.arange(0, 8), torch.arange(8, 16)
     return {
         "values": {"columns": [shown[fed], outputs[fed]], "cursor": 5},
+        "kept": {"columns": [shown[24:26], outputs[24:26]], "cursor": 2},
         "probes": {
             "columns": [
                 shown[base],
@@ -73,7 +74,7 @@ def fitter(written: Written, scale: PhaseScale) -> dict[str, Any]:
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert one.keys() == other.keys()
-    for name in ("values", "probes"):
+    for name in ("values", "kept", "probes"):
         assert one[name]["cursor"] == other[name]["cursor"]
         columns = zip(one[name]["columns"], other[name]["columns"], strict=True)
         assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in columns)
@@ -85,6 +86,7 @@ def test_comes_back_bit_by_bit_from_numbers_alone(
     before = copy.deepcopy(fitter)
     packed = Memory(written, scale, 100).pack(fitter)
     assert packed["values"]["shots"].tolist() == [20, 3, 29, 11, 3]
+    assert packed["kept"]["shots"].tolist() == [24, 25]
     assert packed["probes"]["shots"][:, 1].tolist() == list(range(8, 16))
     assert packed["steps"] == 17
     same(fitter, before)
@@ -95,6 +97,7 @@ def test_what_the_record_does_not_hold_is_kept_whole(
     written: Written, scale: PhaseScale, fitter: dict[str, Any]
 ) -> None:
     fitter["values"]["columns"][1] = fitter["values"]["columns"][1] + 1
+    fitter["kept"]["columns"][1] = fitter["kept"]["columns"][1] + 1
     # Outputs that are there, with phases that are not.
     fitter["probes"]["columns"][0] = fitter["probes"]["columns"][0] + 0.1
     packed = Memory(written, scale, 100).pack(fitter)
@@ -104,7 +107,7 @@ def test_what_the_record_does_not_hold_is_kept_whole(
 
 def test_an_empty_memory_stays_empty(written: Written, scale: PhaseScale) -> None:
     empty = {"columns": [], "cursor": 0}
-    fitter = {"values": empty, "probes": empty}
+    fitter = {"values": empty, "kept": empty, "probes": empty}
     memory = Memory(written, scale, 100)
     assert memory.unpack(memory.pack(fitter)) == fitter
 

@@ -13,6 +13,7 @@ from labctl.protocol import ADAPTER, TrainProtocol
 from labctl.reservoir import Reservoir
 from labctl.run import model
 from labctl.training.blackbox import DeviceLayer
+from labctl.training.surrogate.settings import OpticalLayout
 
 ENTRY = bench.load("sim-small").file.reservoir
 Read = Callable[..., TrainProtocol]
@@ -114,3 +115,27 @@ def test_reference_lines_are_booked_as_evaluation() -> None:
         assert {k: v for k, v in device.ledger.counts.items() if v} == {"evaluate": 2}
         assert (reservoir.layout, reservoir.pixels) == (device.layout, device.pixels)
         assert reservoir.outputs == device.outputs
+
+
+def test_a_surrogate_is_told_sizes_and_layout_and_nothing_else() -> None:
+    file = bench.load("sim-small").file
+    ports = model.ports(file, file.reservoir)
+    assert (ports.pixels, ports.outputs, ports.layout) == (256, 9, (16, 16))
+    assert ports.optics == OpticalLayout(
+        (32, 32), 8, 0.1, (3, 3, 27, 27), (3, 3), lens=True
+    )
+    bare = file.model_copy(update={"optics": None})
+    assert model.ports(bare, file.reservoir).optics is None
+
+
+def test_refuses_a_region_that_the_layout_does_not_place() -> None:
+    file = bench.load("sim-small").file
+    assert file.optics is not None
+    placed = file.optics.model_copy(update={"region": (4, 4, 24, 24)})
+    file = file.model_copy(update={"optics": placed})
+    ports = model.ports(file, file.reservoir)
+    assert ports.optics is not None
+    assert ports.optics.region == (4, 4, 24, 24)
+    entry = file.reservoir.model_copy(update={"region": (0, 0, 32, 32)})
+    with pytest.raises(ValueError, match=r"region=\[0, 0, 32, 32\], expected \[3, 3,"):
+        model.ports(file, entry)

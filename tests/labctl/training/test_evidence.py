@@ -12,7 +12,7 @@ from labctl.training.journal import ProbeRows, Row
 from labctl.training.probe import Size, paired, rows
 from labctl.training.surrogate.build import build
 from labctl.training.surrogate.fit import Fitter
-from labctl.training.surrogate.settings import FitTerm, SurrogateSettings
+from labctl.training.surrogate.settings import FitTerm, Ports, SurrogateSettings
 
 if TYPE_CHECKING:
     from tests.labctl.training.conftest import FakeDevice
@@ -68,9 +68,7 @@ class Log:
 
 def fitter_of(device: "FakeDevice") -> Fitter:
     generator = torch.Generator().manual_seed(8)
-    surrogate = build(
-        TWIN, pixels=device.pixels, outputs=device.outputs, generator=generator
-    )
+    surrogate = build(TWIN, Ports(device.pixels, device.outputs), generator)
     return Fitter(surrogate, TWIN, generator)
 
 

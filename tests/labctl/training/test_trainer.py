@@ -33,6 +33,8 @@ from labctl.training.surrogate.build import build as build_surrogate
 from labctl.training.surrogate.fit import Fitter
 from labctl.training.surrogate.settings import (
     FitTerm,
+    OpticalLayout,
+    Ports,
     SurrogateName,
     SurrogateSettings,
 )
@@ -125,10 +127,13 @@ class Lab:
             return None, lambda _: Given(self.device.gradient)
         surrogate = build_surrogate(
             self.surrogate,
-            pixels=self.device.pixels,
-            layout=self.device.layout,
-            outputs=self.device.outputs,
-            generator=generator,
+            Ports(
+                self.device.pixels,
+                self.device.outputs,
+                layout=self.device.layout,
+                optics=OpticalLayout((4, 6), 1, 0.1, (0, 0, 4, 6), (1, 5)),
+            ),
+            generator,
         )
         fitter = Fitter(surrogate, self.surrogate, generator)
         correction = self.correction

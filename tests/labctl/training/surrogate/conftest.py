@@ -13,7 +13,7 @@ from labctl.optics.medium import SaturableKerr
 from labctl.optics.propagation import plan, propagate
 from labctl.training.surrogate.build import build
 from labctl.training.surrogate.fit import Fitter
-from labctl.training.surrogate.settings import SurrogateSettings
+from labctl.training.surrogate.settings import Ports, SurrogateSettings
 
 Function = Callable[[Tensor], Tensor]
 MATRIX = torch.randn(5, 7, generator=Generator().manual_seed(3))
@@ -111,11 +111,10 @@ def fit() -> Fit:
         generator = Generator().manual_seed(0)
         surrogate = build(
             settings,
-            pixels=task.pixels,
-            outputs=task.outputs,
-            generator=generator,
-            circular=task.circular,
-            layout=task.layout,
+            Ports(
+                task.pixels, task.outputs, circular=task.circular, layout=task.layout
+            ),
+            generator,
         )
         fitter = Fitter(surrogate, settings, generator)
         base = task.points(shots, generator)

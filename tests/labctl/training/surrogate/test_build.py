@@ -9,6 +9,8 @@ from labctl import protocol
 from labctl.training.surrogate.build import BUILDERS, build
 from labctl.training.surrogate.settings import (
     FitTerm,
+    OpticalLayout,
+    Ports,
     SurrogateName,
     SurrogateSettings,
     TermName,
@@ -34,20 +36,16 @@ def test_names_are_those_of_the_protocol() -> None:
     assert fields == list(protocol.FitLoss.model_fields)
 
 
+PORTS = Ports(
+    6, 4, layout=(2, 3), optics=OpticalLayout((4, 6), 2, 0.1, (0, 0, 4, 6), (2, 2))
+)
+
+
 @pytest.mark.parametrize("name", list(BUILDERS))
 def test_start_depends_on_the_generator_alone(name: SurrogateName) -> None:
     settings = SurrogateSettings(name, width=8, rank=3, modes=6)
     before = torch.random.get_rng_state()
-    one, two = (
-        build(
-            settings,
-            pixels=6,
-            outputs=4,
-            generator=Generator().manual_seed(5),
-            layout=(2, 3),
-        )
-        for _ in range(2)
-    )
+    one, two = (build(settings, PORTS, Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(before, torch.random.get_rng_state())
     for left, right in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(left, right)
@@ -58,4 +56,4 @@ def test_refuses_an_unknown_model() -> None:
     # Around the check of the annotations, which runs in tests only.
     object.__setattr__(settings, "name", "twin-mode")
     with pytest.raises(ValueError, match="name='twin-mode', expected one of jacobian"):
-        build(settings, pixels=6, outputs=4, generator=Generator().manual_seed(0))
+        build(settings, Ports(6, 4), Generator().manual_seed(0))

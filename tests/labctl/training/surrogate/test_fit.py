@@ -1,12 +1,19 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Generator, Tensor
 
 from labctl.training.surrogate.build import build
-from labctl.training.surrogate.fit import Fitter, FitterState
-from labctl.training.surrogate.settings import FitTerm, SurrogateSettings
+from labctl.training.surrogate.fit import Fitter, FitterState, unexplained
+from labctl.training.surrogate.model import Twin
+from labctl.training.surrogate.settings import (
+    FitTerm,
+    OpticalLayout,
+    Ports,
+    SurrogateSettings,
+)
 
 PIXELS, OUTPUTS, GROUPS, PROBES = 6, 4, 9, 3
 LAYOUT = (2, 3)
@@ -24,13 +31,7 @@ SETTINGS = [
 
 def fitter_of(settings: SurrogateSettings, seed: int = 0) -> Fitter:
     generator = Generator().manual_seed(seed)
-    surrogate = build(
-        settings,
-        pixels=PIXELS,
-        outputs=OUTPUTS,
-        generator=generator,
-        layout=LAYOUT,
-    )
+    surrogate = build(settings, Ports(PIXELS, OUTPUTS, layout=LAYOUT), generator)
     return Fitter(surrogate, settings, generator)
 
 
@@ -141,3 +142,118 @@ def test_refuses_terms_of_a_twin_for_another_model(term: str) -> None:
     terms = {"value": FitTerm("value"), "jvp": FitTerm("jvp")}
     with pytest.raises(ValueError, match=rf"loss=\['{term}'\] with model=Dense"):
         fitter_of(SurrogateSettings("dense", loss=(terms[term],)))
+
+
+OPTICS = OpticalLayout((4, 6), 2, 0.1, (0, 0, 4, 6), (2, 2))
+OWN = SurrogateSettings("twin-optics", screens=1, fit_batch=8, learning_rate=0.05)
+
+
+@pytest.fixture
+def generator() -> Generator:
+    return Generator().manual_seed(7)
+
+
+def a_twin(settings: SurrogateSettings, generator: Generator) -> Fitter:
+    ports = Ports(PIXELS, OUTPUTS, layout=LAYOUT, optics=OPTICS)
+    return Fitter(build(settings, ports, generator), settings, generator)
+
+
+def observe_forty(fitter: Fitter, generator: Generator) -> None:
+    phase = torch.rand(40, 6, generator=generator)
+    y = 100 + 10 * torch.randn(40, 4, generator=generator)
+    fitter.observe_values(phase, y)
+
+
+def test_keeps_every_fourth_shot_from_fits_across_batches(generator: Generator) -> None:
+    fitter = a_twin(replace(OWN, keep_every=4), generator)
+    phase = torch.arange(20.0)[:, None].expand(-1, 6)
+    y = torch.randn(20, 4, generator=generator)
+    fitter.observe_values(phase[:7], y[:7])
+    fitter.observe_values(phase[7:], y[7:])
+    kept = fitter.state_dict()["kept"]["columns"][0][:, 0]
+    assert kept.tolist() == [3, 7, 11, 15, 19]
+    assert len(fitter.state_dict()["values"]["columns"][0]) == 15
+
+
+def test_tries_another_start_until_one_explains_the_kept_shots(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitter = a_twin(replace(OWN, keep_every=4, starts=5), generator)
+    observe_forty(fitter, generator)
+    left = iter([0.5, 0.9, 0.04])
+    ends: list[Tensor] = []
+
+    def judged(_noise: Tensor | None) -> float:
+        ends.append(fitter.surrogate.state_dict()["screen"].clone())
+        return next(left)
+
+    monkeypatch.setattr(fitter, "unexplained", judged)
+    beats: list[None] = []
+    fitter.first(2, noise=torch.zeros(4), beat=lambda: beats.append(None))
+    assert len(ends) == 3
+    assert len(beats) == 6
+    assert torch.equal(fitter.surrogate.state_dict()["screen"], ends[2])
+
+
+def test_keeps_the_best_of_starts_that_all_fail(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitter = a_twin(replace(OWN, keep_every=4, starts=3), generator)
+    observe_forty(fitter, generator)
+    left = iter([0.5, 0.3, 0.9])
+    ends: list[Tensor] = []
+
+    def judged(_noise: Tensor | None) -> float:
+        ends.append(fitter.surrogate.state_dict()["screen"].clone())
+        return next(left)
+
+    monkeypatch.setattr(fitter, "unexplained", judged)
+    fitter.first(2, noise=torch.zeros(4), beat=lambda: None)
+    assert torch.equal(fitter.surrogate.state_dict()["screen"], ends[1])
+
+
+def test_a_cycle_ends_at_a_small_step_that_a_state_holds(generator: Generator) -> None:
+    fitter = a_twin(replace(OWN, schedule="one-cycle", keep_every=4), generator)
+    observe_forty(fitter, generator)
+    rates: list[float] = []
+
+    def beat() -> None:
+        (group,) = fitter.state_dict()["adam"]["param_groups"]
+        rates.append(group["lr"])
+
+    fitter.first(20, noise=None, beat=beat)
+    assert max(rates) == pytest.approx(0.05, rel=0.05)
+    assert rates[-1] < 0.001
+    beat()
+    assert rates[-1] == pytest.approx(0.005)
+    other = a_twin(fitter.settings, Generator())
+    other.load_state_dict(fitter.state_dict())
+    fitter.step(3)
+    other.step(3)
+    for mine, its in zip(
+        fitter.answering.parameters(), other.answering.parameters(), strict=True
+    ):
+        assert torch.equal(mine, its)
+
+
+def test_refuses_several_starts_that_nothing_judges(generator: Generator) -> None:
+    with pytest.raises(ValueError, match="starts=2 with model=TwinOptics and keep_eve"):
+        a_twin(replace(OWN, starts=2), generator)
+
+
+def test_explains_all_of_a_device_that_is_the_twin_plus_noise(
+    generator: Generator,
+) -> None:
+    fitter = a_twin(OWN, generator)
+    observe_forty(fitter, generator)
+    twin = fitter.surrogate
+    assert isinstance(twin, Twin)
+    phase = 6 * torch.rand(4000, 6, generator=generator)
+    with torch.no_grad():
+        clean = twin(phase)
+    noise = torch.tensor([1.0, 4.0, 9.0, 2.0])
+    y = clean + noise.sqrt() * torch.randn(clean.shape, generator=generator)
+    assert abs(unexplained(twin, phase, y, noise)) < 0.05
+    assert unexplained(twin, phase, clean, None) < 1e-6
+    shifted = clean + clean.std(dim=0)
+    assert unexplained(twin, phase, shifted, None) == pytest.approx(1, rel=1e-3)

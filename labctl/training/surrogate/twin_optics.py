@@ -1,0 +1,264 @@
+"""A twin that is a bench itself: wave optics with the unknown numbers as parameters.
+
+It is told the layout of the bench, never its details. The scheme is that of
+:mod:`labctl.optics`: panel with crosstalk and unmodulated light, a Gaussian beam with
+a smooth correction, Strang-split steps of saturable Kerr with thin screens, a lens,
+bins. Every number of it is fitted: radius, crosstalk, zero order, diffraction, strength
+and saturation of the medium, absorption at the edge, the screens, brightness and
+offset of each output. What a real bench has beside these (an error of the phase curve,
+pointing, noise of the power) is left unmodelled.
+"""
+
+import math
+from typing import ClassVar, Final
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Generator, Tensor, nn
+from typing_extensions import override
+
+from labctl.optics.lens import far_field, intensity
+from labctl.optics.medium import edge_profile, radius_squared
+from labctl.optics.propagation import node_weights
+from labctl.training.surrogate.model import Twin
+from labctl.training.surrogate.settings import FitTerm, OpticalLayout, Ports
+
+# A fit starts from a bench as plain as any: half the window lit, little crosstalk and
+# unmodulated light, half the nonlinearity that is usual. None is read off a bench.
+_RADIUS: Final = 0.5
+_CROSSTALK: Final = 0.2
+_ZERO_ORDER: Final = 0.1
+_B: Final = 1.5
+_SCREEN_RAD: Final = 0.05
+# What another start draws from, wide enough for either sign of the medium.
+_WIDEST_B: Final = 4.0
+_REACH_MACROPIXELS: Final = 2
+_CALIBRATION: Final = 64
+
+
+class TwinOptics(Twin):
+    """The bench as optics, its numbers fitted.
+
+    Parameters
+    ----------
+    ports
+        Sizes of the device, its rows and columns, and where its optics are.
+    screens
+        Thin screens that are learned, evenly through the medium.
+    generator
+        Source of the start.
+
+    Raises
+    ------
+    ValueError
+        The optics are not known, or do not fit the sizes.
+    """
+
+    default_losses: ClassVar[tuple[FitTerm, ...]] = (FitTerm("value"),)
+    restarts: ClassVar[bool] = True
+    brightness: Float[Tensor, ""]
+    row_bins: Float[Tensor, "bin row"]
+    column_bins: Float[Tensor, "bin column"]
+    wave: Float[Tensor, "row column"]
+    radius2: Float[Tensor, "row column"]
+    edge_shape: Float[Tensor, "row column"]
+
+    def __init__(self, ports: Ports, *, screens: int, generator: Generator) -> None:
+        super().__init__(ports)
+        self._optics, self._layout = _checked(ports)
+        grid = self._optics.grid
+        self._block = (grid[0] // self._layout[0], grid[1] // self._layout[1])
+        self._nodes = _places(screens, self._optics.steps)
+        coarse = (max(2, self._layout[0] // 2), max(2, self._layout[1] // 2))
+        self.screen = nn.Parameter(torch.zeros(len(self._nodes), *self._layout))
+        self.amplitude = nn.Parameter(torch.zeros(1, *coarse))
+        self.b = nn.Parameter(torch.tensor(_B))
+        self.log_saturation = nn.Parameter(torch.tensor(0.0))
+        self.log_fresnel = nn.Parameter(torch.tensor(0.0))
+        self.log_edge = nn.Parameter(torch.tensor(0.0))
+        self.log_radius = nn.Parameter(torch.tensor(math.log(_RADIUS)))
+        self.log_crosstalk = nn.Parameter(torch.tensor(math.log(_CROSSTALK)))
+        self.zero_order = nn.Parameter(torch.tensor([_ZERO_ORDER, 0.0]))
+        self.log_gain = nn.Parameter(torch.zeros(ports.outputs))
+        self.bias = nn.Parameter(torch.zeros(ports.outputs))
+        self._declare_grid()
+        self._draw_screens(generator)
+
+    def _declare_grid(self) -> None:
+        optics = self._optics
+        row, column = (
+            2 * math.pi * torch.fft.fftfreq(side, dtype=torch.float64)
+            for side in optics.grid
+        )
+        wave = -(row[:, None] ** 2 + column[None] ** 2) / 2
+        top, left, height, width = optics.region
+        single = torch.get_default_dtype()
+        for name, table in (
+            ("wave", wave),
+            ("radius2", radius_squared(optics.grid)),
+            ("edge_shape", edge_profile(optics.grid)),
+            ("row_bins", _bins(top, height, optics.bins[0], optics.grid[0])),
+            ("column_bins", _bins(left, width, optics.bins[1], optics.grid[1])),
+        ):
+            self.register_buffer(name, table.to(single), persistent=False)
+        self.register_buffer("brightness", torch.tensor(1.0))
+
+    def _draw_screens(self, generator: Generator) -> None:
+        with torch.no_grad():
+            self.screen.copy_(
+                _SCREEN_RAD * torch.randn(self.screen.shape, generator=generator)
+            )
+
+    @override
+    @torch.no_grad()
+    def restart(self, generator: Generator) -> None:
+        fresh = TwinOptics(self.ports, screens=len(self._nodes), generator=generator)
+        for mine, other in zip(self.parameters(), fresh.parameters(), strict=True):
+            mine.copy_(other)
+        share, spread = (
+            torch.rand(1, generator=generator),
+            torch.randn(1, generator=generator),
+        )
+        self.b.copy_(_WIDEST_B * (2 * share[0] - 1))
+        self.log_saturation.copy_(0.5 * spread[0])
+
+    @override
+    @torch.no_grad()
+    def calibrate(self, y: Float[Tensor, "batch output"]) -> None:
+        if self.mean_known:
+            return
+        super().calibrate(y)
+        # Own numbers: how bright the optics are must not depend on who else draws.
+        generator = Generator().manual_seed(0)
+        phase = torch.rand(_CALIBRATION, self.pixels, generator=generator)
+        light = self.light(2 * math.pi * phase.to(y.dtype))
+        self.brightness.copy_(y.mean() / light.mean())
+
+    def light(
+        self, phase: Float[Tensor, "batch pixel"]
+    ) -> Float[Tensor, "batch output"]:
+        """Light in each bin, in units of a grid point's at the middle of the beam.
+
+        Parameters
+        ----------
+        phase
+            What the panel shows, in rad.
+        """
+        field = self._through(self._entrance(phase))
+        if self._optics.lens:
+            field = far_field(field)
+        binned = self.row_bins @ intensity(field) @ self.column_bins.T
+        return binned.flatten(1)
+
+    def _entrance(
+        self, phase: Float[Tensor, "batch pixel"]
+    ) -> Complex[Tensor, "batch row column"]:
+        # Crosstalk blurs what the panel shows: a wrap of the phase is a step in it.
+        panel = torch.remainder(phase, 2 * math.pi).view(-1, *self._layout)
+        panel = panel.repeat_interleave(self._block[0], 1)
+        panel = panel.repeat_interleave(self._block[1], 2)
+        sigma = self.log_crosstalk.exp()
+        down, across = (
+            _blur(side, sigma * block, _REACH_MACROPIXELS * block)
+            for side, block in zip(self._optics.grid, self._block, strict=True)
+        )
+        panel = down @ panel @ across.T
+        field = torch.polar(torch.ones_like(panel), panel)
+        field = field + torch.complex(self.zero_order[0], self.zero_order[1])
+        radius = self.log_radius.exp() * min(self._optics.grid)
+        beam = torch.exp(self._raise(self.amplitude)[0] - self.radius2 / radius**2)
+        return field * beam
+
+    def _through(
+        self, field: Complex[Tensor, "batch row column"]
+    ) -> Complex[Tensor, "batch row column"]:
+        optics = self._optics
+        area = self._block[0] * self._block[1]
+        length = self.log_fresnel.exp() * optics.fresnel * area / optics.steps
+        points = optics.grid[0] * optics.grid[1]
+        transfer = torch.polar(
+            torch.full_like(self.wave, 1 / points), self.wave * length
+        )
+        screens = dict(zip(self._nodes, self._raise(self.screen), strict=True))
+        saturation, edge = self.log_saturation.exp(), self.log_edge.exp()
+        for node, weight in enumerate(node_weights(optics.steps)):
+            if node:
+                spectrum = torch.fft.fft2(field) * transfer
+                field = torch.fft.ifft2(spectrum, norm="forward")
+            light = intensity(field)
+            lag = light / (1 + light / saturation) * (self.b * weight)
+            if node in screens:
+                lag = lag + screens[node]
+            left = torch.exp(-edge * weight * self.edge_shape)
+            field = field * torch.polar(left.expand_as(lag), lag)
+        return field
+
+    def _raise(
+        self, coarse: Float[Tensor, "screen y x"]
+    ) -> Float[Tensor, "screen row column"]:
+        """Interpolate control points over the grid."""
+        smooth: Tensor = nn.functional.interpolate(
+            coarse[None], size=self._optics.grid, mode="bicubic"
+        )
+        return smooth[0]
+
+    @override
+    def predict(
+        self, phase: Float[Tensor, "batch pixel"]
+    ) -> Float[Tensor, "batch output"]:
+        counts = self.brightness * self.log_gain.exp() * self.light(phase)
+        return (counts - self.y_mean) / self.y_scale + self.bias
+
+
+def _checked(ports: Ports) -> tuple[OpticalLayout, tuple[int, int]]:
+    optics, layout = ports.optics, ports.layout
+    if optics is None or layout is None or not ports.circular:
+        text = (
+            f"twin-optics: optics={optics}, layout={layout}, expected both, and "
+            "phases. Give the bench file a section optics, or take twin-pairs."
+        )
+        raise ValueError(text)
+    if any(side % count for side, count in zip(optics.grid, layout, strict=True)):
+        text = (
+            f"twin-optics: grid={list(optics.grid)}, expected multiples of the "
+            f"macropixels {list(layout)}. Change optics.grid in the bench file."
+        )
+        raise ValueError(text)
+    top, left, height, width = optics.region
+    if top + height > optics.grid[0] or left + width > optics.grid[1]:
+        text = (
+            f"twin-optics: region={list(optics.region)}, expected within the grid "
+            f"{list(optics.grid)}. Set optics.region in the bench file, in grid points."
+        )
+        raise ValueError(text)
+    if optics.bins[0] * optics.bins[1] != ports.outputs:
+        text = (
+            f"twin-optics: bins={list(optics.bins)}, expected outputs={ports.outputs} "
+            "in all. Give the bins of the device."
+        )
+        raise ValueError(text)
+    return optics, layout
+
+
+def _places(screens: int, steps: int) -> list[int]:
+    """Nodes between steps that lie nearest to even places, each once."""
+    nodes = {round((number + 0.5) / screens * steps) for number in range(screens)}
+    return sorted(nodes)
+
+
+def _bins(start: int, length: int, count: int, side: int) -> Float[Tensor, "bin point"]:
+    edges = torch.linspace(0, length, count + 1, dtype=torch.float64).round().int()
+    table = torch.zeros(count, side, dtype=torch.float64)
+    for number in range(count):
+        table[number, start + edges[number] : start + edges[number + 1]] = 1
+    return table
+
+
+def _blur(side: int, sigma: Float[Tensor, ""], reach: int) -> Float[Tensor, "to from_"]:
+    """Matrix of a Gaussian blur that goes on at the border as it ends."""
+    offset = torch.arange(-reach, reach + 1)
+    weight = torch.exp(-(offset**2) / (2 * sigma**2))
+    weight = weight / weight.sum()
+    source = (torch.arange(side)[:, None] + offset[None]).clamp(0, side - 1)
+    table = torch.zeros(side, side, dtype=weight.dtype)
+    return table.scatter_add(1, source, weight.expand(side, -1))

@@ -1,0 +1,167 @@
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from labctl.optics.lens import far_field, intensity
+from labctl.optics.medium import SaturableKerr, radius_squared
+from labctl.optics.panel import blur, modulate
+from labctl.optics.propagation import plan, propagate
+from labctl.training.surrogate.build import build
+from labctl.training.surrogate.fit import GOOD, Fitter
+from labctl.training.surrogate.settings import OpticalLayout, Ports, SurrogateSettings
+from labctl.training.surrogate.twin_optics import TwinOptics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LAYOUT, GRID = (4, 6), (8, 12)
+OPTICS = OpticalLayout(GRID, 4, 0.15, (1, 2, 6, 8), (2, 3))
+PORTS = Ports(24, 6, layout=LAYOUT, optics=OPTICS)
+SETTINGS = SurrogateSettings(
+    "twin-optics",
+    screens=2,
+    learning_rate=0.03,
+    schedule="one-cycle",
+    keep_every=8,
+    starts=3,
+    fit_batch=48,
+)
+
+
+def raised(coarse: Tensor) -> Tensor:
+    return torch.nn.functional.interpolate(coarse[None], size=GRID, mode="bicubic")[0]
+
+
+MEDIUM = SaturableKerr(b=3.0, saturation=0.8, fresnel=0.1, steps=4, edge=1.5)
+
+
+def bench(screens: Tensor, medium: SaturableKerr) -> "Callable[[Tensor], Tensor]":
+    """Return a bench made of the house's optics, in electrons."""
+    placed = dict(zip((0.25, 0.75), raised(screens), strict=True))
+    ready = plan(medium, GRID, 2.0, screens=placed)
+    beam = torch.exp(-radius_squared(GRID) / (0.6 * 8) ** 2).float()
+    edges = (0, 3, 5, 8)  # 8 columns in 3 bins, as a decoder divides them
+
+    def function(phase: Tensor) -> Tensor:
+        panel = torch.remainder(phase, 2 * torch.pi).view(-1, *LAYOUT)
+        panel = panel.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+        field = modulate(blur(panel, 0.6), 0.04) * beam
+        light = intensity(far_field(propagate(field, ready)))[:, 1:7, 2:10]
+        parts = [
+            light[:, 3 * row : 3 * row + 3, edges[k] : edges[k + 1]].sum(dim=(1, 2))
+            for row in range(2)
+            for k in range(3)
+        ]
+        return 7 * torch.stack(parts, dim=1)
+
+    return function
+
+
+@pytest.fixture
+def generator() -> Generator:
+    return Generator().manual_seed(4)
+
+
+@pytest.fixture
+def screens(generator: Generator) -> Tensor:
+    return 0.3 * torch.randn(2, *LAYOUT, generator=generator)
+
+
+def cosine(twin: TwinOptics, truth: "Callable[[Tensor], Tensor]") -> float:
+    """Mean cosine of the answer with the true gradient, at fresh points."""
+    generator = Generator().manual_seed(99)
+    turns = torch.rand(200, 24, generator=generator)
+    phase = (2 * torch.pi * turns).requires_grad_()
+    cotangent = torch.randn(200, 6, generator=generator)
+    (true,) = torch.autograd.grad(truth(phase), phase, cotangent)
+    got = twin.vjp(cotangent, phase.detach()).detach()
+    return float(torch.nn.functional.cosine_similarity(true, got).mean())
+
+
+def test_is_the_bench_where_its_numbers_are_the_bench(
+    screens: Tensor, generator: Generator
+) -> None:
+    twin = TwinOptics(PORTS, screens=2, generator=generator)
+    with torch.no_grad():
+        twin.screen.copy_(screens)
+        for name, value in (
+            ("b", 3.0),
+            ("log_saturation", 0.8),
+            ("log_fresnel", 0.1 / 0.15),
+            ("log_edge", 1.5),
+            ("log_radius", 0.6),
+            ("log_crosstalk", 0.3),
+        ):
+            number = torch.tensor(value)
+            getattr(twin, name).copy_(number.log() if name[:3] == "log" else number)
+        # Behind the pixels' share of the amplitude.
+        twin.zero_order.copy_(torch.tensor([(0.04 / 0.96) ** 0.5, 0.0]))
+    phase = 7 * torch.randn(5, 24, generator=generator)
+    # The twin has the pixels' share of the power in its brightness, and so in the
+    # strength of its medium: the bench with that much less of both is the same.
+    medium = replace(MEDIUM, b=3.0 / 0.96, saturation=0.8 * 0.96)
+    torch.testing.assert_close(
+        7 * 0.96 * twin.light(phase).detach(),
+        bench(screens, medium)(phase),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("b", [3.0, -2.0])
+def test_finds_the_gradient_of_a_bench_it_knows_the_layout_of(
+    b: float, screens: Tensor, generator: Generator
+) -> None:
+    truth = bench(screens, replace(MEDIUM, b=b))
+    twin = build(SETTINGS, PORTS, generator)
+    assert isinstance(twin, TwinOptics)
+    fitter = Fitter(twin, SETTINGS, generator)
+    phase = 2 * torch.pi * torch.rand(800, 24, generator=generator)
+    fitter.observe_values(phase, truth(phase))
+    noise = torch.zeros(6)
+    fitter.first(300, noise=noise, beat=lambda: None)
+    assert fitter.unexplained(noise) < GOOD
+    answering = fitter.answering
+    assert isinstance(answering, TwinOptics)
+    assert cosine(answering, truth) > 0.97
+
+
+def test_starts_again_elsewhere_and_keeps_the_scales(generator: Generator) -> None:
+    twin = TwinOptics(PORTS, screens=2, generator=generator)
+    twin.calibrate(200 + torch.randn(20, 6, generator=generator))
+    before = {name: value.clone() for name, value in twin.state_dict().items()}
+    twin.restart(generator)
+    after = twin.state_dict()
+    assert not torch.equal(after["screen"], before["screen"])
+    assert not torch.equal(after["b"], before["b"])
+    assert torch.equal(after["brightness"], before["brightness"])
+    assert torch.equal(after["y_mean"], before["y_mean"])
+
+
+def test_is_as_bright_as_the_device_before_any_fit(
+    screens: Tensor, generator: Generator
+) -> None:
+    twin = TwinOptics(PORTS, screens=2, generator=generator)
+    phase = 2 * torch.pi * torch.rand(200, 24, generator=generator)
+    y = bench(screens, MEDIUM)(phase)
+    twin.calibrate(y)
+    assert float(twin(phase).detach().mean()) == pytest.approx(float(y.mean()), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("ports", "message"),
+    [
+        (replace(PORTS, optics=None), "optics=None"),
+        (replace(PORTS, circular=False), "and phases"),
+        (replace(PORTS, optics=replace(OPTICS, grid=(8, 13))), "multiples"),
+        (replace(PORTS, optics=replace(OPTICS, region=(3, 2, 6, 8))), "within the"),
+        (replace(PORTS, optics=replace(OPTICS, bins=(2, 2))), "outputs=6"),
+    ],
+)
+def test_refuses_optics_that_do_not_fit(ports: Ports, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TwinOptics(ports, screens=2, generator=Generator())
