@@ -51,7 +51,7 @@ class CameraOptions:
     Parameters
     ----------
     pixel_um
-        Distance between pixels.
+        Distance between pixels [G].
     frame_id_bits
         Width of the frame counter: 64, which never starts again, or 16, which
         goes from 65,535 to 1 as GigE Vision 1 has it [S].
@@ -66,7 +66,7 @@ class CameraOptions:
         what it shows.
     buffers
         Frames that a free-running camera keeps until they are fetched; what
-        comes while they are full is lost.
+        comes while they are full is lost [G].
     """
 
     pixel_um: float = _number(6.5, 1e-3, 1e6)

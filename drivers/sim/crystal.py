@@ -72,6 +72,11 @@ class Crystal:
         left += self._goal
         return left
 
+    @property
+    def latch_s(self) -> float:
+        """When the pixels last headed for new levels."""
+        return self._latch_s
+
     def is_settled(self, time_s: float) -> bool:
         """Whether every pixel is within half a level of its goal."""
         if self._greatest < _SETTLED_LEVELS:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.sim.noise import PerShot, Stream
+from drivers.sim.noise import PerShot, Stream, generator
 from drivers.sim.options import Options
 
 # Grid points in one correlation time, and correlation times that are remembered:
@@ -76,6 +76,80 @@ class Wander:
             [self._steps.normal(first + at) for at in range(1, _REMEMBERED + 2)]
         )
         return np.stack([self._weights @ drawn[:-1], self._weights @ drawn[1:]])
+
+
+# Nodes of time that are ever reached: of 0.1 s each they take 13 years.
+_NODES = 2**32
+# Parts of a node's time in which a slowly renewed thing stays as it is.
+_PARTS = 16
+
+
+class Renewal:
+    """Normal numbers that slowly become others, readable at any time in any order.
+
+    They are given at time 0; from one node of time to the next, V becomes
+    sqrt(1 - change^2) V + change times another. What they are at a node is found by
+    halving the time between two nodes at which they are known (Levy's construction,
+    for a process of Ornstein and Uhlenbeck), with one draw a halving.
+
+    Parameters
+    ----------
+    first
+        The numbers at time 0.
+    change
+        How much of another they take on in the time of a node, from 0 to 1.
+    node_s
+        That time.
+    seed
+        Of the run.
+    """
+
+    def __init__(
+        self, first: NDArray[np.float64], change: float, node_s: float, seed: int
+    ) -> None:
+        self._first, self._change, self._node_s = first, change, node_s
+        self._seed = seed
+        self._node, self._ends = -1, (first, first)
+
+    def part(self, time_s: float) -> int:
+        """Return the number of the part of time that holds a moment."""
+        return int(time_s / self._node_s * _PARTS)
+
+    def at(self, part: int) -> NDArray[np.float64]:
+        """Read the numbers in a part of time."""
+        node, within = divmod(part, _PARTS)
+        if within == node == 0:
+            return self._first
+        if node != self._node:
+            self._node, self._ends = node, self._around(node)
+        share, kept = within / _PARTS, self._kept(1)
+        spread = math.sqrt(1 - 2 * share * (1 - share) * (1 - kept))
+        before, after = self._ends
+        read: NDArray[np.float64] = ((1 - share) * before + share * after) / spread
+        return read
+
+    def _kept(self, nodes: int) -> float:
+        """Correlation over so many nodes."""
+        return float((1 - self._change**2) ** (nodes / 2))
+
+    def _drawn(self, node: int) -> NDArray[np.float64]:
+        source = generator(self._seed, Stream.SPECKLE_DRIFT, node)
+        return source.standard_normal(self._first.shape)
+
+    def _around(self, node: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        low, high, kept = 0, _NODES, self._kept(_NODES)
+        before = self._first
+        after = kept * before + math.sqrt(1 - kept**2) * self._drawn(high)
+        while high - low > 1:
+            middle = (low + high) // 2
+            kept2 = self._kept(middle - low) ** 2
+            mean = math.sqrt(kept2) / (1 + kept2) * (before + after)
+            between = mean + math.sqrt((1 - kept2) / (1 + kept2)) * self._drawn(middle)
+            if node < middle:
+                high, after = middle, between
+            else:
+                low, before = middle, between
+        return before, after
 
 
 @dataclass(frozen=True, eq=False)

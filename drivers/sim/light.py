@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from drivers.sim.noise import Stream, generator
@@ -128,7 +129,10 @@ class LightPath:
         return torch.polar(torch.ones_like(phase), phase)
 
     def fraction(
-        self, levels: Float[Tensor, "field row column"], lit: Illumination
+        self,
+        levels: Float[Tensor, "field row column"],
+        lit: Illumination,
+        plan: Crossing | None = None,
     ) -> Float[Tensor, "field row column"]:
         """Light on each pixel of the sensor, at most one chunk of fields.
 
@@ -138,13 +142,15 @@ class LightPath:
             Gray levels, fractions included.
         lit
             How each field is lit.
+        plan
+            The medium as it is at the time; None for as it was made.
 
         Returns
         -------
         fraction
             In units of all the light on the panel at nominal power.
         """
-        return self.on_sensor(self.entrance(levels, lit), self.plan)
+        return self.on_sensor(self.entrance(levels, lit), plan or self.plan)
 
     def on_sensor(
         self, field: Complex[Tensor, "field row column"], plan: Crossing
@@ -164,7 +170,24 @@ class LightPath:
         fraction
             In units of all the light on the panel at nominal power.
         """
-        at_sensor = propagate(field, plan)
+        return self.seen(propagate(field, plan))
+
+    def seen(
+        self, at_exit: Complex[Tensor, "field row column"]
+    ) -> Float[Tensor, "field row column"]:
+        """Light on each pixel of the sensor, from fields at the exit face.
+
+        Parameters
+        ----------
+        at_exit
+            As the medium lets them out.
+
+        Returns
+        -------
+        fraction
+            In units of all the light on the panel at nominal power.
+        """
+        at_sensor = at_exit
         if self._view == "far_field":
             at_sensor = far_field(at_sensor)
         return intensity(at_sensor) / self._total
@@ -252,7 +275,12 @@ def phase_curve(options: Options) -> PhaseCurve:
     )
 
 
-def medium_plan(options: Options, steps: int, dtype: torch.dtype) -> Crossing:
+def medium_plan(
+    options: Options,
+    steps: int,
+    dtype: torch.dtype,
+    grain: NDArray[np.float64] | None = None,
+) -> Crossing:
     """Medium of this specimen, in any number of steps.
 
     Parameters
@@ -263,6 +291,9 @@ def medium_plan(options: Options, steps: int, dtype: torch.dtype) -> Crossing:
         Steps; another number than the options' shows how converged those are.
     dtype
         Precision.
+    grain
+        Numbers that its disorder is made of, where they are not those of
+        :func:`specimen_grain`.
 
     Returns
     -------
@@ -270,13 +301,45 @@ def medium_plan(options: Options, steps: int, dtype: torch.dtype) -> Crossing:
         For :func:`labctl.optics.propagation.propagate`.
     """
     if options.medium.kind == "tm_shg":
-        return _scatter_plan(options, dtype)
+        return _scatter_plan(options, dtype, grain)
     if options.medium.kind == "shg":
-        return _pair_plan(options, steps, dtype)
-    return kerr_plan(options, steps, dtype)
+        return _pair_plan(options, steps, dtype, grain)
+    return kerr_plan(options, steps, dtype, grain)
 
 
-def kerr_plan(options: Options, steps: int, dtype: torch.dtype) -> Plan:
+def specimen_grain(options: Options) -> NDArray[np.float64]:
+    """Draw the normal numbers that the disorder of this specimen is made of.
+
+    Parameters
+    ----------
+    options
+        What is simulated.
+
+    Returns
+    -------
+    grain
+        Of the screens ``(screen, row, column)``, or of the scatterer's two
+        transmissions.
+    """
+    rows, columns = options.grid
+    if options.medium.kind != "tm_shg":
+        source = generator(options.device_seed, Stream.SCREENS)
+        return source.standard_normal((options.medium.screens, rows, columns))
+    if options.medium.transmission == "dense":
+        return np.stack([_entries(options, n) for n in _TRANSMISSIONS])
+    phase = np.stack([_phases(options, n) for n in _TRANSMISSIONS])
+    # Complex normal numbers whose phases are those.
+    source = generator(options.device_seed, Stream.SCREENS, 1 + max(_TRANSMISSIONS))
+    size = np.sqrt(2 * source.standard_exponential(phase.shape))
+    return np.stack([size * np.cos(phase), size * np.sin(phase)], axis=1)
+
+
+def kerr_plan(
+    options: Options,
+    steps: int,
+    dtype: torch.dtype,
+    grain: NDArray[np.float64] | None = None,
+) -> Plan:
     """Medium of one wave: free space, Kerr, saturable Kerr, guide.
 
     Parameters
@@ -287,6 +350,8 @@ def kerr_plan(options: Options, steps: int, dtype: torch.dtype) -> Plan:
         Steps.
     dtype
         Precision.
+    grain
+        Numbers that its screens are made of, where they are not the specimen's.
 
     Returns
     -------
@@ -304,11 +369,16 @@ def kerr_plan(options: Options, steps: int, dtype: torch.dtype) -> Plan:
         guide=made.guide,
         bleaching=made.bleaching,
     )
-    size, screens = options.macropixel_px, _placed_screens(options)
+    size, screens = options.macropixel_px, _placed_screens(options, grain)
     return plan(medium, options.grid, size, screens=screens, dtype=dtype)
 
 
-def _pair_plan(options: Options, steps: int, dtype: torch.dtype) -> harmonic.PairPlan:
+def _pair_plan(
+    options: Options,
+    steps: int,
+    dtype: torch.dtype,
+    grain: NDArray[np.float64] | None,
+) -> harmonic.PairPlan:
     made = options.medium
     medium = SecondHarmonic(
         kappa=made.kappa,
@@ -319,55 +389,89 @@ def _pair_plan(options: Options, steps: int, dtype: torch.dtype) -> harmonic.Pai
         edge=made.edge,
         harmonic=_HARMONIC[made.wave],
     )
-    size, screens = options.macropixel_px, _placed_screens(options)
-    return harmonic.plan(medium, options.grid, size, screens=screens, dtype=dtype)
+    size, screens = options.macropixel_px, _placed_screens(options, grain)
+    return harmonic.plan(
+        medium,
+        options.grid,
+        size,
+        screens=screens,
+        domains=_domains(options),
+        dtype=dtype,
+    )
 
 
 _HARMONIC = {"fundamental": 1, "second": 2}
 _ROUNDS = 2
 
 
-def _scatter_plan(options: Options, dtype: torch.dtype) -> scatterer.ScatterPlan:
+# Shot is the counter that a specimen's numbers do not use otherwise.
+_TRANSMISSIONS = (1, 2)
+
+
+def _scatter_plan(
+    options: Options, dtype: torch.dtype, grain: NDArray[np.float64] | None
+) -> scatterer.ScatterPlan:
     made = options.medium
     medium = ThickScatterer(made.conversion, _HARMONIC[made.wave])
-    # Shot is the counter that a specimen's numbers do not use otherwise.
     first, second = (
-        _transmission(options, generator(options.device_seed, Stream.SCREENS, n), dtype)
-        for n in (1, 2)
+        _transmission(options, n, dtype, None if grain is None else grain[at])
+        for at, n in enumerate(_TRANSMISSIONS)
     )
     return scatterer.plan(medium, options.grid, first, second)
 
 
 def _transmission(
-    options: Options, source: np.random.Generator, dtype: torch.dtype
+    options: Options, number: int, dtype: torch.dtype, grain: NDArray[np.float64] | None
 ) -> scatterer.Transmission:
-    rows, columns = options.grid
     if options.medium.transmission == "dense":
-        normal = source.standard_normal((2, rows * columns, rows * columns))
+        normal = _entries(options, number) if grain is None else grain
         return scatterer.dense(torch.from_numpy(normal), dtype)
-    phase = source.uniform(0, 2 * math.pi, (_ROUNDS, rows, columns))
+    phase = (
+        _phases(options, number) if grain is None else np.arctan2(grain[1], grain[0])
+    )
     return scatterer.structured(torch.from_numpy(phase), dtype)
 
 
-def _placed_screens(options: Options) -> dict[float, Tensor]:
-    count = options.medium.screens
-    places = [(j + 0.5) / count for j in range(count)]
-    return dict(zip(places, _screens(options), strict=True))
+def _entries(options: Options, number: int) -> NDArray[np.float64]:
+    points = options.grid[0] * options.grid[1]
+    source = generator(options.device_seed, Stream.SCREENS, number)
+    return source.standard_normal((2, points, points))
 
 
-def _screens(options: Options) -> list[Tensor]:
+def _phases(options: Options, number: int) -> NDArray[np.float64]:
+    source = generator(options.device_seed, Stream.SCREENS, number)
+    return source.uniform(0, 2 * math.pi, (_ROUNDS, *options.grid))
+
+
+def _placed_screens(
+    options: Options, grain: NDArray[np.float64] | None
+) -> dict[float, Tensor]:
     made = options.medium
     if made.screens == 0:
-        return []
-    rows, columns = options.grid
-    source = generator(options.device_seed, Stream.SCREENS)
-    white = source.standard_normal((made.screens, rows, columns))
+        return {}
+    white = specimen_grain(options) if grain is None else grain
+    screens = _smooth(white, made.screen_macropixels * options.macropixel_px)
+    screens *= made.screen_rad / screens.std(axis=(1, 2), keepdims=True)
+    places = [(j + 0.5) / made.screens for j in range(made.screens)]
+    return dict(zip(places, torch.from_numpy(screens), strict=True))
+
+
+def _smooth(white: NDArray[np.float64], length: float) -> NDArray[np.float64]:
     # A Gaussian spectrum gives a Gaussian correlation of this length.
-    length = made.screen_macropixels * options.macropixel_px
+    rows, columns = white.shape[-2:]
     f2 = np.fft.fftfreq(rows)[:, None] ** 2 + np.fft.fftfreq(columns)[None] ** 2
     smooth = np.fft.ifft2(
         np.fft.fft2(white) * np.exp(-((np.pi * length) ** 2) * f2 / 2)
-    )
-    screens = smooth.real - smooth.real.mean(axis=(1, 2), keepdims=True)
-    screens *= made.screen_rad / screens.std(axis=(1, 2), keepdims=True)
-    return list(torch.from_numpy(screens))
+    ).real
+    level: NDArray[np.float64] = smooth - smooth.mean(axis=(1, 2), keepdims=True)
+    return level
+
+
+def _domains(options: Options) -> Tensor | None:
+    made = options.medium
+    if made.domains == 0:
+        return None
+    source = generator(options.device_seed, Stream.DOMAINS)
+    white = source.standard_normal((made.domains, *options.grid))
+    smooth = _smooth(white, made.domain_macropixels * options.macropixel_px)
+    return torch.from_numpy(np.where(smooth < 0, -1.0, 1.0))

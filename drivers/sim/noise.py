@@ -27,6 +27,7 @@ class Stream(IntEnum):
     MEDIUM_DRIFT = 10
     ELEMENT_DRIFT = 11
     SHUTTER_FAULTS = 12
+    SPECKLE_DRIFT = 13
     # What a specimen is made of; keyed by its device seed.
     SCREENS = 101
     CURVE = 102
@@ -34,6 +35,7 @@ class Stream(IntEnum):
     DARK_LEVEL = 104
     CURVATURE = 106
     HOT = 107
+    DOMAINS = 108
     # Patterns that check how converged a specimen is.
     CHECK = 105
 

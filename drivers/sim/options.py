@@ -2,7 +2,8 @@
 
 Each section is one dataclass; every effect has a neutral value that switches it
 off, and ``ideal`` switches off all at once. Marks say where a default comes
-from: [S] a published source, [G] a guess until a lab measures it.
+from: [S] a published source, [G] a guess until a lab measures it, [D] a choice that
+makes the bench what it is.
 """
 
 import math
@@ -29,7 +30,10 @@ _OWN_KNOBS = {
     "kappa": "shg",
     "mismatch": "shg",
     "conversion": "tm_shg",
+    "domains": "shg",
 }
+# Media in which light may write an index that lasts.
+_REMEMBERING = {"free", "kerr_sat", "kerr", "grin_kerr"}
 
 
 @dataclass(frozen=True)
@@ -39,21 +43,21 @@ class MediumOptions:
     Parameters
     ----------
     kind
-        Equation: ``free`` (space), ``kerr_sat`` (saturable Kerr), ``kerr``,
+        Equation [D]: ``free`` (space), ``kerr_sat`` (saturable Kerr), ``kerr``,
         ``grin_kerr`` (saturable Kerr in a parabolic guide, as in a multimode
         fibre), ``shg`` (a chi(2) crystal), ``tm_shg`` (a thick scatterer that
         doubles the frequency: neither steps nor screens).
     b
         Nonlinear phase at I = 1 without saturation, in rad; positive focuses;
-        hot vapour reaches about 10 [S]. Kerr kinds only, 0 elsewhere.
+        here 3 [D], hot vapour reaches about 10 [S]. Kerr kinds only, 0 elsewhere.
     saturation
         Intensity at which the response has halved, in units of the peak at
-        nominal power; null for none. Vapour: 0.75 [S]. ``kerr_sat`` and
+        nominal power; null for none. Here 1 [D], vapour 0.75 [S]. ``kerr_sat`` and
         ``grin_kerr`` only, null elsewhere.
     fresnel
-        Diffraction across one macropixel, L/(k w^2).
+        Diffraction across one macropixel, L/(k w^2) [D].
     steps
-        Steps of the split-step scheme.
+        Steps of the split-step scheme: as many as the step gate wants [D].
     loss
         Absorption of the intensity, alpha L. Vapour: 0.2 [S]; here 0.
     bleaching
@@ -72,16 +76,28 @@ class MediumOptions:
         Of ``tm_shg``: ``dense`` (independent entries [S], at most 1,024 grid
         points) or ``structured`` (random phases and Fourier transforms [G]).
     wave
-        What a filter lets through to the camera, of ``shg`` and ``tm_shg``.
+        What a filter lets through to the camera, of ``shg`` and ``tm_shg`` [D].
     edge
-        Absorption at the window's edge, as an exponent of the amplitude.
+        Absorption at the window's edge, as an exponent of the amplitude [D].
     screens
         Thin random phase screens, evenly through the medium; ``steps`` must be
-        a multiple of twice their number.
+        a multiple of twice their number [G].
     screen_rad
         Phase of each screen, rms [G].
     screen_macropixels
         Correlation length of a screen, in macropixels [G].
+    domains
+        Layers of random domains, in which the conversion has either sign (random
+        quasi-phase matching); 0 for a crystal of one domain; ``shg`` only [G].
+        ``steps`` must be a multiple.
+    domain_macropixels
+        Their size across the beam, in macropixels [G].
+    memory_rad
+        Photorefractive memory: phase that the medium adds at I = 1, without
+        saturation, when it has been exposed for long; 0 for none. Media of one
+        wave only [G].
+    memory_s
+        Time in which that index follows the light [G].
     """
 
     kind: Kind = "kerr_sat"
@@ -101,6 +117,10 @@ class MediumOptions:
     screens: int = _whole(4, 0)
     screen_rad: float = _number(0.1)
     screen_macropixels: float = _number(1.0, 0.1)
+    domains: int = _whole(0, 0, 1024)
+    domain_macropixels: float = _number(1.0, 0.1)
+    memory_rad: float = _number(0.0, -1e3, 1e3)
+    memory_s: float = _number(10.0, 1e-3)
 
     def __post_init__(self) -> None:
         for name, kind in _OWN_KNOBS.items():
@@ -108,6 +128,10 @@ class MediumOptions:
             if got != 0 and self.kind != kind:
                 text = f"{name}={got:g}, expected 0 unless kind is {kind}"
                 raise ValueError(text)
+        if self.memory_rad != 0 and self.kind not in _REMEMBERING:
+            kinds = ", ".join(sorted(_REMEMBERING))
+            text = f"memory_rad={self.memory_rad:g}, expected 0 unless kind is {kinds}"
+            raise ValueError(text)
         needed = {"grin_kerr": "guide", "shg": "kappa", "tm_shg": "conversion"}
         name = needed.get(self.kind, "")
         if name and getattr(self, name) == 0:
@@ -131,7 +155,8 @@ class LightOptions:
     ----------
     radius
         Radius at which the intensity has fallen to exp(-2), as a fraction of
-        the window's shorter side.
+        the window's shorter side: four fifths of the macropixels get more than a
+        tenth of the peak [D].
     power_noise
         Noise of the power from shot to shot, relative, rms [G].
     pointing_px
@@ -217,7 +242,7 @@ class SensorOptions:
     hot_e_per_s
         Dark current of a hot pixel [G].
     shot_noise
-        Whether light comes in quanta.
+        Whether light comes in quanta [S].
     read_noise_e
         Noise of a pixel at no light, rms [G].
     well_e
@@ -281,6 +306,10 @@ class DriftOptions:
     element_rad, element_s
         Of the phase of each macropixel, independently. With 0.3 and 750 s it has
         changed by 0.3 rad rms after 10,000 shots of sim: the drift regime [G].
+    speckle, speckle_s
+        Decorrelation of the medium's disorder, screens or scatterer: in each
+        ``speckle_s`` it becomes sqrt(1 - speckle^2) of what it was and ``speckle``
+        of another. 0.02 over 50 s, 1,000 shots of sim, is usual: form and size [G].
     """
 
     power: float = _number(0.0, 0.0, 0.1)
@@ -291,6 +320,8 @@ class DriftOptions:
     medium_s: float = _number(3600.0, 1e-3)
     element_rad: float = _number(0.0, 0.0, 10.0)
     element_s: float = _number(750.0, 1e-3)
+    speckle: float = _number(0.0, 0.0, 1.0)
+    speckle_s: float = _number(50.0, 0.1)
 
 
 # Longer than the side of any panel or sensor.
@@ -307,19 +338,19 @@ class Options:
     ----------
     grid
         Rows and columns of the fields, and of panel and sensor where these name
-        no shape of their own.
+        no shape of their own [D].
     macropixel_px
         Side of a macropixel in grid points: the length that ``medium.fresnel``
-        and the widths in macropixels are of.
+        and the widths in macropixels are of [D].
     nominal_mw
-        Power at which I = 1 in the middle of the beam.
+        Power at which I = 1 in the middle of the beam [D].
     device_seed
-        Makes this bench another specimen: its screens, curve and sensor.
+        Makes this bench another specimen: its screens, curve and sensor [D].
     precision
-        Precision of the fields.
+        Precision of the fields [D].
     view
         Where the camera looks: behind a lens (``far_field``), or at the exit
-        face (``image``, upright and at the panel's scale).
+        face (``image``, upright and at the panel's scale) [D].
     ideal
         Every imperfection of light, panel, sensor and meter off, and all drift,
         whatever their sections say.
@@ -353,7 +384,20 @@ class Options:
         if screens and steps % (2 * screens) and not scatters:
             text = (
                 f"medium.steps={steps}, expected a multiple of twice "
-                f"medium.screens={screens}"
+                f"medium.screens={screens}, such as {_multiple(steps, 2 * screens)}"
+            )
+            raise ValueError(text)
+        domains = self.medium.domains
+        if domains and steps % domains:
+            text = (
+                f"medium.steps={steps}, expected a multiple of medium.domains="
+                f"{domains}, such as {_multiple(steps, domains)}"
+            )
+            raise ValueError(text)
+        if self.drift.speckle > 0 and screens == 0 and not scatters:
+            text = (
+                f"drift.speckle={self.drift.speckle:g}, expected 0 where nothing is "
+                "disordered (medium.screens=0)"
             )
             raise ValueError(text)
         points = self.grid[0] * self.grid[1]
@@ -419,6 +463,10 @@ class Options:
             meter=replace(self.meter, noise=0.0),
             drift=DriftOptions(),
         )
+
+
+def _multiple(least: int, of: int) -> int:
+    return -(-least // of) * of
 
 
 def fewest_steps(

@@ -5,13 +5,14 @@ panel; how shots are grouped into batches changes no bit of any frame.
 """
 
 import dataclasses
+import itertools
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -24,13 +25,23 @@ from drivers.sim.beam import Beam, BeamError
 from drivers.sim.clock import VirtualClock
 from drivers.sim.convergence import measure
 from drivers.sim.crystal import Crystal
-from drivers.sim.drift import Drift
+from drivers.sim.drift import Drift, Renewal
 from drivers.sim.geometry import PanelGrid, SensorGrid
-from drivers.sim.light import LEVELS, Illumination, LightPath, one_thread
+from drivers.sim.light import (
+    LEVELS,
+    Illumination,
+    LightPath,
+    medium_plan,
+    one_thread,
+    specimen_grain,
+)
+from drivers.sim.memory import Memory
 from drivers.sim.options import Options, parse
 from drivers.sim.sensor import Sensor
 from labctl import devices
 from labctl.errors import DeviceError
+from labctl.optics.memory import through
+from labctl.optics.propagation import Crossing, Plan
 
 Picture = tuple[NDArray[np.float64], float]
 
@@ -70,6 +81,13 @@ class Shot:
         Response of the medium, in units of its own.
     element_rad
         Drift of the macropixels' phase; None where there is none.
+    part
+        Part of time in which the medium's disorder is as it is; 0 where it stays.
+    dwell_s
+        How long the medium was exposed to this light, from the write or from the
+        exposure before.
+    light
+        On the sensor's grid, once a medium that remembers was exposed.
     """
 
     number: int
@@ -82,6 +100,9 @@ class Shot:
     pictures: tuple[Picture, ...]
     strength: float = 1.0
     element_rad: NDArray[np.float64] | None = None
+    part: int = 0
+    dwell_s: float = 0.0
+    light: Tensor | None = None
 
 
 @final
@@ -130,6 +151,12 @@ class World(devices.World):
         self._pointing = noise.PerShot(seed, noise.Stream.POINTING, 2)
         self._meter = noise.PerShot(seed, noise.Stream.METER, 1)
         self._drift = Drift(self.options, seed)
+        self._renewal = self._made_renewal()
+        self._part, self._plan = 0, self.light.plan
+        self._memory: Memory[Shot] | None = None
+        if self.options.medium.memory_rad != 0:
+            self._memory = Memory(self.options, self.light.real, self._through)
+        self._lit_until_s = -math.inf
         self._shots = self._patterns = self._frames = 0
         self._held: devices.Reading | None = None
         self._last: Shot | None = None
@@ -276,12 +303,16 @@ class World(devices.World):
             pictures=(),
             strength=drift.strength,
             element_rad=drift.element_rad,
+            part=0 if self._renewal is None else self._renewal.part(start),
+            dwell_s=end - max(self._lit_until_s, self._crystal.latch_s),
         )
         rule = _STILL if self._crystal.is_settled(start) else _MOVING
         times = self._times(shot, rule)
         shot.pictures = tuple((self._crystal.at(t), w) for t, w in times)
         self._shots += 1
-        self._last = shot
+        self._last, self._lit_until_s = shot, end
+        if self._memory is not None:
+            self._memory.add(shot)
         reading = power * (1 + made.meter.noise * float(self._meter.normal(number)[0]))
         self._held = devices.Reading(reading, end)
         return shot
@@ -340,23 +371,78 @@ class World(devices.World):
         settings = shots[0].settings
         light_e = np.zeros((len(shots), *settings.region[2:]))
         factor = self.sensor.electrons_per_fraction(settings)
+        lit = [(index, shot) for index, shot in enumerate(shots) if shot.power_mw > 0]
+        for index, weight, picture in self._pictures(lit, settings.region):
+            share = weight / shots[index].strength
+            light_e[index] += picture * (share * factor)
+        return self.sensor.counts(light_e, settings, [shot.number for shot in shots])
+
+    def _pictures(
+        self, shots: list[tuple[int, Shot]], region: tuple[int, int, int, int]
+    ) -> Iterator[tuple[int, float, NDArray[Any]]]:
+        """Light on a region: index of the shot, share of its exposure, picture."""
+        if self._memory is not None and shots:
+            self._memory.expose(max(shot.number for _, shot in shots))
+            for index, shot in shots:
+                if shot.light is not None:
+                    seen = self.sensor_grid.crop(shot.light[None], region)
+                    yield index, 1.0, seen[0].numpy()
+            return
         pictures = [
-            (index, levels, weight)
-            for index, shot in enumerate(shots)
-            if shot.power_mw > 0
+            (index, shot, levels, weight)
+            for index, shot in shots
             for levels, weight in shot.pictures
         ]
-        for at in range(0, len(pictures), self.light.chunk):
-            part = pictures[at : at + self.light.chunk]
-            levels = torch.from_numpy(np.stack([levels for _, levels, _ in part]))
-            lit = self._illumination([shots[index] for index, _, _ in part])
-            with torch.no_grad(), one_thread():
-                fraction = self.light.fraction(levels.to(self.light.real), lit)
-                seen = self.sensor_grid.crop(fraction, settings.region)
-            for (index, _, weight), picture in zip(part, seen.numpy(), strict=True):
-                share = weight / shots[index].strength
-                light_e[index] += picture * (share * factor)
-        return self.sensor.counts(light_e, settings, [shot.number for shot in shots])
+        # Fields that meet the same medium go through it together.
+        for part, group in itertools.groupby(pictures, lambda each: each[1].part):
+            same, plan = list(group), self._medium(part)
+            for at in range(0, len(same), self.light.chunk):
+                chunk = same[at : at + self.light.chunk]
+                levels = torch.from_numpy(np.stack([each[2] for each in chunk]))
+                lit = self._illumination([shot for _, shot, _, _ in chunk])
+                with torch.no_grad(), one_thread():
+                    shown = levels.to(self.light.real)
+                    fraction = self.light.fraction(shown, lit, plan)
+                    seen = self.sensor_grid.crop(fraction, region)
+                for (index, _, _, weight), picture in zip(
+                    chunk, seen.numpy(), strict=True
+                ):
+                    yield index, weight, picture
+
+    def _made_renewal(self) -> Renewal | None:
+        made = self.options.drift
+        if made.speckle == 0:
+            return None
+        grain = specimen_grain(self.options)
+        return Renewal(grain, made.speckle, made.speckle_s, self.seed)
+
+    def _medium(self, part: int) -> Crossing:
+        """Return the medium in a part of time."""
+        if self._renewal is not None and part != self._part:
+            grain, steps = self._renewal.at(part), self.options.medium.steps
+            with one_thread():
+                self._plan = medium_plan(self.options, steps, self.light.dtype, grain)
+            self._part = part
+        return self._plan
+
+    def _through(self, shot: Shot, written_rad: Tensor) -> tuple[Tensor, Tensor]:
+        """Carry a shot through a medium that remembers: light, and what it exposed."""
+        # Only media of one wave have a memory: see the options.
+        plan = cast("Plan", self._medium(shot.part))
+        levels = torch.from_numpy(np.stack([levels for levels, _ in shot.pictures]))
+        with torch.no_grad(), one_thread():
+            field = self.light.entrance(
+                levels.to(self.light.real),
+                self._illumination([shot] * len(shot.pictures)),
+            )
+            light = torch.zeros_like(field.real[0])
+            exposed = torch.zeros_like(written_rad)
+            # One by one: the mean over an exposure has the same bits in any batch.
+            for each, (_, weight) in zip(field, shot.pictures, strict=True):
+                at_exit, response = through(each[None], plan, written_rad)
+                light += weight * self.light.seen(at_exit)[0]
+                exposed += weight * response
+        return light, exposed
 
     def _illumination(self, shots: Sequence[Shot]) -> Illumination:
         def column(values: list[Any]) -> Tensor:
@@ -387,6 +473,11 @@ class World(devices.World):
     @override
     def state(self) -> dict[str, Any]:
         held = self._held or devices.Reading(math.nan, math.nan)
+        memory = {}
+        if self._memory is not None:
+            self._memory.expose_ended(self._clock.now())
+            lit_until_s = self._lit_until_s
+            memory = self._memory.state() | {"lit_until_s": lit_until_s}
         return {
             "clock_s": self._clock.now(),
             "shots": self._shots,
@@ -398,6 +489,7 @@ class World(devices.World):
             "asked": self.asked.copy(),
             "shown": self.shown.copy(),
             **self._crystal.state(),
+            **memory,
         }
 
     @override
@@ -413,6 +505,9 @@ class World(devices.World):
         self.asked = np.array(state["asked"], dtype=np.uint8)
         self.shown = np.array(state["shown"], dtype=np.uint8)
         self._last = None
+        if self._memory is not None:
+            self._memory.restore(state)
+            self._lit_until_s = float(state["lit_until_s"])
 
     @override
     def describe(self) -> devices.Settings:

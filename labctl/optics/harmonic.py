@@ -19,7 +19,7 @@ from labctl.optics.propagation import (
 Pair = tuple[Tensor, Tensor]
 
 
-def exchange(pair: Pair, kappa: float, mismatch: float = 0.0) -> Pair:
+def exchange(pair: Pair, kappa: float | Tensor, mismatch: float = 0.0) -> Pair:
     """Let both waves exchange power at every point, one Runge-Kutta step.
 
     Parameters
@@ -27,7 +27,8 @@ def exchange(pair: Pair, kappa: float, mismatch: float = 0.0) -> Pair:
     pair
         Fundamental and harmonic, ``(field, row, column)`` each.
     kappa
-        Conversion of this step alone.
+        Conversion of this step alone; at each point its own where the crystal has
+        domains.
     mismatch
         Phase in rad that the harmonic lags in this step. It is solved together
         with the conversion: in the linear half of the scheme it would cost
@@ -42,8 +43,8 @@ def exchange(pair: Pair, kappa: float, mismatch: float = 0.0) -> Pair:
     def slope(at: Pair, share: float) -> Pair:
         up = cmath.exp(1j * share * mismatch)
         return (
-            at[0].conj() * at[1] * (1j * kappa * up.conjugate()),
-            at[0] * at[0] * (1j * kappa * up),
+            at[0].conj() * at[1] * (kappa * (1j * up.conjugate())),
+            at[0] * at[0] * (kappa * (1j * up)),
         )
 
     def moved(by: Pair, share: float) -> Pair:
@@ -77,7 +78,7 @@ class Exchange:
         conversion: half of the absorption and of the screen each; None for 1.
     """
 
-    kappa: float
+    kappa: float | Tensor
     mismatch: float = 0.0
     masks: Pair | None = None
 
@@ -140,6 +141,7 @@ def plan(
     macropixel: float,
     *,
     screens: Mapping[float, Float[Tensor, "row column"]] | None = None,
+    domains: Float[Tensor, "layer row column"] | None = None,
     dtype: torch.dtype = torch.complex64,
 ) -> PairPlan:
     """Make a medium ready for a grid.
@@ -155,6 +157,9 @@ def plan(
     screens
         Thin phase screens for the fundamental, in rad, by their place in the
         medium as a fraction of its length.
+    domains
+        Factor on the conversion, 1 or -1, in layers of equal thickness: random
+        quasi-phase matching [1]_. None for a crystal of one domain.
     dtype
         Precision: complex64, or complex128 to check it.
 
@@ -162,12 +167,18 @@ def plan(
     -------
     plan
         For :func:`labctl.optics.propagation.propagate`.
+
+    References
+    ----------
+    .. [1] M. Baudrier-Raybaut et al., "Random quasi-phase-matching in bulk
+       polycrystalline isotropic nonlinear materials", Nature 432 (2004), 374.
     """
     steps = medium.steps
     at_node = screens_by_node(screens or {}, steps, shape)
     exponent = medium.edge * edge_profile(shape) + medium.loss / 2
     masked = bool((exponent > 0).any())
     kicks = []
+    signs = _signs(domains, steps, dtype)
     for node, weight in enumerate(node_weights(steps)):
         masks = None
         if node in at_node or masked:
@@ -177,7 +188,8 @@ def plan(
                 torch.polar(left, screen).to(dtype),
                 torch.polar(left, 2 * screen).to(dtype),
             )
-        kick = Exchange(medium.kappa * weight, medium.mismatch * weight, masks)
+        kappa = medium.kappa * weight * signs[node]
+        kick = Exchange(kappa, medium.mismatch * weight, masks)
         kicks.append(kick)
     distance = medium.fresnel * macropixel**2 / steps
     transfers = (
@@ -185,3 +197,23 @@ def plan(
         step_transfer(shape, distance / 2, dtype),
     )
     return PairPlan(transfers, tuple(kicks), medium.harmonic, chunk_size(shape))
+
+
+def _signs(
+    domains: Float[Tensor, "layer row column"] | None, steps: int, dtype: torch.dtype
+) -> list[float] | list[Tensor]:
+    """Mean of the domains over the part of the medium that each kick stands for."""
+    if domains is None:
+        return [1.0] * (steps + 1)
+    layers = len(domains)
+    real = torch.float64 if dtype == torch.complex128 else torch.float32
+    means = []
+    for node in range(steps + 1):
+        low, high = max(0.0, node - 0.5) / steps, min(steps, node + 0.5) / steps
+        shares = [
+            max(0.0, min(high, (k + 1) / layers) - max(low, k / layers))
+            for k in range(layers)
+        ]
+        weights = domains.new_tensor(shares) / (high - low)
+        means.append(torch.tensordot(weights, domains, dims=1).to(real))
+    return means

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivers.sim.drift import Drift, Wander
+from drivers.sim.drift import Drift, Renewal, Wander
 from drivers.sim.noise import Stream
 from drivers.sim.options import DriftOptions, Options
 from labctl.devices import CameraSettings
@@ -42,6 +42,52 @@ def test_it_is_a_function_of_time_in_whatever_order_it_is_read() -> None:
     assert not np.array_equal(wander(seed=4).at(45.0), forwards[45.0])
 
 
+def renewal(change: float = 0.3, seed: int = 3) -> Renewal:
+    first = np.random.default_rng(1).standard_normal((40, 50))
+    return Renewal(first, change, 2.0, seed)
+
+
+@pytest.mark.parametrize("change", [0.02, 0.3])
+@pytest.mark.parametrize("nodes", [1, 7, 100, 4097])
+def test_disorder_decorrelates_by_what_it_says_in_each_period(
+    change: float, nodes: int
+) -> None:
+    process = renewal(change)
+    first, later = (process.at(process.part(2.0 * at)) for at in (0, nodes))
+    assert later.std() == pytest.approx(1, abs=0.05)
+    kept = (1 - change**2) ** (nodes / 2)
+    assert np.mean(first * later) == pytest.approx(kept, abs=0.07)
+    if nodes == 1:
+        taken = later - np.sqrt(1 - change**2) * first
+        assert taken.std() == pytest.approx(change, rel=0.05)
+        assert abs(np.corrcoef(taken.ravel(), first.ravel())[0, 1]) < 0.07
+
+
+def test_disorder_between_two_late_moments_decorrelates_as_from_the_start() -> None:
+    process = renewal(0.3)
+    early, late = (process.at(process.part(2.0 * at)) for at in (1001, 1008))
+    assert np.mean(early * late) == pytest.approx(0.91**3.5, abs=0.07)
+
+
+def test_disorder_is_a_function_of_time_in_whatever_order_it_is_read() -> None:
+    times = [0.0, 9.3, 2.0, 2.06, 300.0, 9.3]
+    forwards = {time_s: renewal().at(renewal().part(time_s)) for time_s in times}
+    process = renewal()
+    for time_s in times:
+        assert np.array_equal(process.at(process.part(time_s)), forwards[time_s])
+    assert not np.array_equal(forwards[2.0], forwards[300.0])
+    other = renewal(seed=4)
+    assert np.array_equal(other.at(0), forwards[0.0])
+    assert not np.array_equal(other.at(other.part(9.3)), forwards[9.3])
+
+
+def test_within_a_period_disorder_goes_straight_and_keeps_its_size() -> None:
+    process = renewal(0.9)
+    half = process.at(8)
+    assert half.std() == pytest.approx(1, abs=0.05)
+    assert np.corrcoef(half.ravel(), process.at(0).ravel())[0, 1] > 0.7
+
+
 def test_without_options_nothing_drifts() -> None:
     drifted = Drift(Options(), seed=3).at(5000.0)
     assert (drifted.power, drifted.strength, drifted.element_rad) == (1, 1, None)
@@ -69,6 +115,34 @@ def test_each_drift_has_the_size_it_says() -> None:
     assert elements.std() == pytest.approx(0.3, rel=0.05)
 
 
+@pytest.mark.parametrize("tau_s", [2.0, 20.0])
+@pytest.mark.parametrize("name", ["power", "pointing_px", "medium", "element_rad"])
+def test_each_drift_forgets_in_the_time_it_says(name: str, tau_s: float) -> None:
+    forgets = name.removesuffix("_px").removesuffix("_rad") + "_s"
+    made = DriftOptions(**{name: 0.1, forgets: tau_s})
+    drift = Drift(Options(grid=(8, 12), drift=made), seed=3)
+    field = {
+        "power": "power",
+        "pointing_px": "tilt_px",
+        "medium": "strength",
+        "element_rad": "element_rad",
+    }[name]
+
+    def read(time_s: float) -> Any:  # noqa: ANN401 - a number or an array
+        return getattr(drift.at(time_s), field)
+
+    # Far enough apart to be independent.
+    starts = [8 * tau_s * k for k in range(400)]
+    early, late = (
+        np.array([read(start + lag) for start in starts], dtype=float).ravel()
+        for lag in (0.0, tau_s)
+    )
+    assert np.corrcoef(early, late)[0, 1] == pytest.approx(np.exp(-1), abs=0.13)
+    if name == "pointing_px":
+        rows, columns = early.reshape(-1, 2).T
+        assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.13
+
+
 def test_element_drift_of_the_drift_regime_is_a_third_of_a_radian_in_10000_shots() -> (
     None
 ):
@@ -88,6 +162,7 @@ def test_element_drift_of_the_drift_regime_is_a_third_of_a_radian_in_10000_shots
         {"pointing_px": 1.0, "pointing_s": 5.0},
         {"medium": 0.1, "medium_s": 5.0},
         {"element_rad": 0.3, "element_s": 5.0},
+        {"speckle": 0.9, "speckle_s": 30.0},
     ],
 )
 def test_drift_reaches_the_frame(
@@ -134,3 +209,39 @@ def test_a_resumed_world_drifts_on(
     other.world.restore(lit.world.state())
     ends = [bench.sequence.play(shown[5:], settle_s=0.1) for bench in (lit, other)]
     assert np.array_equal(ends[0].frames, ends[1].frames)
+
+
+@pytest.mark.parametrize(
+    "medium",
+    [
+        {"steps": 8, "screens": 4, "screen_rad": 0.3},
+        {"kind": "shg", "kappa": 1.0, "steps": 8, "screens": 4, "screen_rad": 0.3},
+        {"kind": "tm_shg", "conversion": 0.2},
+        {"kind": "tm_shg", "conversion": 0.2, "transmission": "dense"},
+    ],
+    ids=["screens", "harmonic", "structured", "dense"],
+)
+def test_speckle_starts_as_the_specimen_and_drifts_whatever_the_batch(
+    medium: dict[str, Any], build: Callable[..., Any], patterns: Callable[..., Any]
+) -> None:
+    dense = "transmission" in medium
+    steady: dict[str, Any] = {"grid": [8, 12] if dense else [16, 24]}
+    steady["light"] = {"power_noise": 0.0, "pointing_px": 0.0}
+    steady["sensor"] = {"photons_per_s": 1e9, "shot_noise": False, "read_noise_e": 0.0}
+    steady["panel"] = {"flicker_rad": 0.0}
+    drift = {"speckle": 0.6, "speckle_s": 1.6}
+    lit = build(**steady, medium=medium, drift=drift)
+    other = build(**steady, medium=medium, drift=drift)
+    still = build(**steady, medium=medium)
+    shown = np.stack([patterns(lit, 1)[0]] * 12)
+    frames = lit.sequence.play(shown, settle_s=0.09).frames.astype(float)
+    fixed = still.sequence.play(shown, settle_s=0.09).frames.astype(float)
+    assert np.abs(frames[0] - fixed[0]).max() <= 1
+    assert np.ptp(fixed, axis=0).max() <= 30  # what is left of the panel's step
+    moved = [np.linalg.norm(each - fixed[0]) for each in frames]
+    assert moved[0] < moved[3] < moved[7] < moved[11]
+    other.sequence.play(shown[:5], settle_s=0.09)
+    third = build(**steady, medium=medium, drift=drift)
+    third.world.restore(other.world.state())
+    resumed = third.sequence.play(shown[5:], settle_s=0.09).frames
+    assert np.array_equal(resumed, frames[5:])

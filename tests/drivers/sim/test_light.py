@@ -180,6 +180,22 @@ def test_screens_have_their_size_and_belong_to_the_specimen() -> None:
     assert not torch.equal(mask, masks[2])
 
 
+def test_screens_are_correlated_over_the_length_they_say() -> None:
+    made = MediumOptions(screens=2, screen_rad=0.2, screen_macropixels=1.5)
+    options = Options(grid=(128, 192), macropixel_px=4, medium=made)
+    masks = [kick.mask for kick in kerr_plan(options, 4, torch.complex128).kicks]
+    screens = [torch.angle(mask) for mask in (masks[1], masks[3]) if mask is not None]
+    assert len(screens) == 2
+    for screen in screens:
+        # A Gaussian correlation that has fallen to exp(-1) after the length.
+        for axis in (0, 1):
+            related = (screen * screen.roll(6, axis)).mean() / screen.square().mean()
+            assert float(related) == pytest.approx(math.exp(-1), abs=0.1)
+        assert float(screen.std()) == pytest.approx(0.2, rel=1e-3)
+    together = (screens[0] * screens[1]).mean() / 0.04
+    assert abs(float(together)) < 0.1
+
+
 def test_same_screens_in_twice_the_steps() -> None:
     options = Options()
     totals = []
@@ -233,6 +249,7 @@ KINDS: list[dict[str, Any]] = [
     {"kind": "kerr_sat"},
     {"kind": "grin_kerr", "guide": 0.5},
     {"kind": "shg", "kappa": 1.0, "mismatch": 1.0},
+    {"kind": "shg", "kappa": 1.0, "mismatch": 1.0, "domains": 8},
     {"kind": "tm_shg", "conversion": 0.2},
     {"kind": "tm_shg", "conversion": 0.2, "transmission": "dense"},
 ]

@@ -1,6 +1,88 @@
+import inspect
+import math
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any
+
 import pytest
 
-from drivers.sim.options import Options, parse
+from drivers.sim.camera import CameraOptions
+from drivers.sim.options import (
+    DriftOptions,
+    LightOptions,
+    MediumOptions,
+    MeterOptions,
+    Options,
+    PanelOptions,
+    SensorOptions,
+    parse,
+)
+
+SECTIONS: tuple[type[Any], ...] = (
+    MediumOptions,
+    LightOptions,
+    PanelOptions,
+    SensorOptions,
+    MeterOptions,
+    DriftOptions,
+    CameraOptions,
+    Options,
+)
+
+
+def numbers() -> list[tuple[str, str, Field[Any]]]:
+    """Every option that takes a number: section, name and field."""
+    return [
+        (_key(section), part.name, part)
+        for section in SECTIONS
+        if section is not CameraOptions
+        for part in fields(section)
+        if part.metadata
+    ]
+
+
+def _key(section: type[Any]) -> str:
+    return section.__name__.removesuffix("Options").lower()
+
+
+def _given(section: str, name: str, value: object) -> dict[str, object]:
+    return {section: {name: value}} if section else {name: value}
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "part"), numbers(), ids=lambda value: str(value)[:24]
+)
+def test_no_number_takes_what_is_no_number_or_beyond_its_limits(
+    section: str, name: str, part: Field[Any]
+) -> None:
+    where = ".".join(each for each in ("world", section, name) if each)
+    low, high = part.metadata["low"], part.metadata["high"]
+    bad: list[object] = ["3", True, [1], math.nan, math.inf, -math.inf]
+    bad.append(low - 1 if isinstance(part.default, int) else low - 1e-3 - abs(low))
+    if high < 2**62:
+        bad.append(2 * high + 1)
+    for value in bad:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            parse(Options, _given(section, name, value))
+        text = str(caught.value)
+        assert text.startswith(f"{where}={value!r}, expected a"), text
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda made: str(made.__name__))
+def test_every_default_says_where_it_comes_from(section: type[Any]) -> None:
+    page = inspect.getdoc(section) or ""
+    entries: dict[str, str] = {}
+    names: list[str] = []
+    for line in page.partition("----------")[2].splitlines():
+        if line and not line.startswith(" "):
+            names = line.split(", ")
+        for name in names:
+            entries[name] = entries.get(name, "") + line
+    for part in fields(section):
+        neutral = part.default in (0, None, False) or part.default is MISSING
+        if is_dataclass(part.default) or neutral:
+            continue
+        text = entries[part.name]
+        assert any(mark in text for mark in ("[S", "[G", "[D")), (part.name, text)
 
 
 def test_takes_nested_keys_and_whole_numbers_for_real_ones() -> None:
@@ -53,6 +135,31 @@ def test_takes_nested_keys_and_whole_numbers_for_real_ones() -> None:
             {"medium": {"kind": "grin_kerr", "guide": 32.0, "steps": 8}},
             ValueError,
             r"world\.medium\.steps=8, expected at least 41: fewer under-sample",
+        ),
+        (
+            {"medium": {"steps": 20}},
+            ValueError,
+            r"steps=20, expected a multiple of twice medium\.screens=4, such as 24",
+        ),
+        (
+            {"medium": {"kind": "shg", "kappa": 1.0, "domains": 5}},
+            ValueError,
+            r"steps=16, expected a multiple of medium\.domains=5, such as 20",
+        ),
+        (
+            {"medium": {"domains": 8}},
+            ValueError,
+            r"world\.medium\.domains=8, expected 0 unless kind is shg",
+        ),
+        (
+            {"medium": {"kind": "shg", "kappa": 1.0, "memory_rad": 1.0}},
+            ValueError,
+            r"memory_rad=1, expected 0 unless kind is free, grin_kerr, kerr, kerr_sat",
+        ),
+        (
+            {"drift": {"speckle": 0.02}, "medium": {"screens": 0}},
+            ValueError,
+            r"world\.drift\.speckle=0\.02, expected 0 where nothing is disordered",
         ),
         (
             {"medium": {"fresnel": 50.0}},

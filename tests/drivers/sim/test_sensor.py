@@ -140,3 +140,59 @@ def test_hot_pixels_are_as_many_as_it_says_and_always_the_same() -> None:
     assert np.array_equal(*hot)
     assert hot[0].mean() == pytest.approx(0.1, abs=0.015)
     assert frames[0][hot[0]].mean() == pytest.approx(100 + 4 * 1000, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("gain_dn_per_e", "gain_db", "read_noise_e"), [(4.0, 0.0, 0.7), (0.3, 12.0, 3.2)]
+)
+def test_a_photon_transfer_curve_gives_back_gain_and_read_noise(
+    gain_dn_per_e: float, gain_db: float, read_noise_e: float
+) -> None:
+    # EMVA 1288: the variance of the difference of two frames over their mean.
+    chip = sensor(
+        gain_dn_per_e=gain_dn_per_e, read_noise_e=read_noise_e, prnu=0.02, dsnu_e=1.0
+    )
+    taken, lit, shot = settings(gain_db=gain_db), [], 0
+    for mean_e in (0.0, 5.0, 15.0, 40.0, 100.0, 300.0, 1000.0):
+        light = np.full(REGION[2:], mean_e)
+        pairs = []
+        for _ in range(60):
+            pairs.append([one(chip, light, taken, shot + at) for at in (0, 1)])
+            shot += 2
+        a, b = np.array(pairs, dtype=float).swapaxes(0, 1)
+        lit.append(((a + b).mean() / 2, (a - b).var() / 2))
+    mean, variance = np.array(lit).T
+    signal = mean - mean[0]
+    slope = float(signal @ (variance - variance[0]) / (signal @ signal))
+    gain = gain_dn_per_e * 10 ** (gain_db / 20)
+    assert slope == pytest.approx(gain, rel=0.03)
+    # Rounding adds a twelfth of a count squared.
+    read_e = float(np.sqrt(variance[0] - 1 / 12)) / slope
+    assert read_e == pytest.approx(read_noise_e, rel=0.05)
+    assert mean[0] == pytest.approx(100, abs=4)
+
+
+def test_unequal_pixels_have_the_spreads_that_are_claimed() -> None:
+    made = SensorOptions(prnu=0.02, dsnu_e=3.0, photons_per_s=1e6)
+    chip = Sensor(Options(grid=(64, 96), sensor=made), seed=4)
+    taken = CameraSettings(0.001, 0.0, (0, 0, 64, 96))
+    efficiency = chip.electrons_per_fraction(taken)
+    assert efficiency.mean() == pytest.approx(1e6 * 0.8 * 0.001, rel=2e-3)
+    assert efficiency.std() / efficiency.mean() == pytest.approx(0.02, rel=0.05)
+    dark = chip.mean_counts(torch.zeros(1, 64, 96, dtype=torch.float64), taken)
+    assert float(dark.std()) / 4 == pytest.approx(3.0, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("well_e", "top_dn", "highest_e"), [(10_000.0, 40_100, 1e4), (2e4, 65_535, 16_358)]
+)
+def test_a_ramp_of_light_ends_at_the_well_or_at_the_converter(
+    well_e: float, top_dn: int, highest_e: float
+) -> None:
+    chip = sensor(well_e=well_e, read_noise_e=0.0, shot_noise=False, dsnu_e=0.0)
+    ramp = np.linspace(0.9, 1.1, 14) * highest_e
+    frame = one(chip, np.broadcast_to(ramp, REGION[2:]), settings(), 0)
+    assert chip.saturation_dn(0.0) == top_dn
+    assert (frame[:, ramp > highest_e] == top_dn).all()
+    below = frame[0, ramp < highest_e]
+    np.testing.assert_allclose(below, 100 + 4 * ramp[ramp < highest_e], atol=1)

@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,51 @@ def test_frames_settle_as_the_panel_does(
     assert np.array_equal(at_once, lit.world.render([lit.world.expose(FULL)])[0])
 
 
+@pytest.mark.parametrize("view", ["far_field", "image"])
+def test_the_error_of_a_frame_falls_with_the_delay_as_the_crystal_settles(
+    view: str, build: Callable[..., Any], patterns: Callable[..., Any]
+) -> None:
+    lit = build(
+        grid=[64, 48],
+        macropixel_px=4,
+        medium={"screens": 0, "steps": 8},
+        light={"power_noise": 0.0, "pointing_px": 0.0},
+        panel={"lut_error": 0.0, "lut_overshoot": 0.0, "flicker_rad": 0.0},
+        view=view,
+    )
+    taken = CameraSettings(0.005, 0.0, (0, 0, 64, 48))
+
+    def light_after(wait_s: float) -> torch.Tensor:
+        lit.world.clock.sleep(wait_s)
+        shot = lit.world.expose(taken)
+        seen = [
+            weight
+            * lit.world.light.fraction(torch.from_numpy(levels)[None].float(), on)
+            for levels, weight in shot.pictures
+        ]
+        return torch.stack(seen).sum(dim=0)
+
+    on, waits = Illumination(torch.ones(1)), (0.0, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06)
+    errors = np.zeros(len(waits))
+    shown = patterns(lit, 5)
+    for before, after in itertools.pairwise(shown):
+        for at, wait_s in enumerate(waits):
+            lit.world.show(before)
+            lit.world.clock.sleep(1.0)
+            lit.world.show(after)
+            early, late = light_after(wait_s), light_after(1.0)
+            ratio = torch.linalg.vector_norm(early - late)
+            errors[at] += float(ratio / torch.linalg.vector_norm(late)) / 4
+    # At first the frame shows the older pattern, and then the tail of the slowest
+    # pixels, which falls by e each 1/128 s.
+    assert errors[0] > 0.6
+    assert (np.diff(errors) < 0).all()
+    published = {0.02: 0.078, 0.03: 0.018, 0.04: 0.004, 0.06: 2e-4}
+    for wait_s, error in published.items():
+        factor = errors[waits.index(wait_s)] / error
+        assert 0.4 < factor < 1.6, (wait_s, factor)
+
+
 def test_a_pattern_that_comes_during_an_exposure_is_in_it(
     build: Callable[..., Any],
     patterns: Callable[..., Any],
@@ -206,6 +252,20 @@ def test_power_noise_reaches_light_and_meter(build: Callable[..., Any]) -> None:
         assert lit.meter.reading().value == powers[-1]
     assert np.std(powers) / 5 == pytest.approx(0.02, rel=0.2)
     assert np.mean(powers) == pytest.approx(5, rel=0.01)
+    # White: a shot tells nothing of the next.
+    assert abs(np.corrcoef(powers[:-1], powers[1:])[0, 1]) < 0.2
+
+
+def test_pointing_jitters_by_what_it_says_along_both_axes(
+    build: Callable[..., Any],
+) -> None:
+    lit = build(light={"pointing_px": 0.3})
+    tilts = np.array([lit.world.expose(FULL).tilt_px for _ in range(600)])
+    np.testing.assert_allclose(tilts.std(axis=0), 0.3, rtol=0.1)
+    np.testing.assert_allclose(tilts.mean(axis=0), 0, atol=0.05)
+    # White from shot to shot, and independent along rows and columns.
+    related = np.corrcoef(np.vstack([tilts[:-1].T, tilts[1:].T]))
+    assert np.abs(related - np.eye(4)).max() < 0.15
 
 
 def test_another_seed_is_another_noise_on_the_same_device(

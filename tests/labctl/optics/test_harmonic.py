@@ -37,6 +37,40 @@ def test_matched_waves_convert_as_tanh_squared_and_keep_their_power() -> None:
     assert float((first + second - 1).abs().max()) < 1e-6
 
 
+@pytest.mark.parametrize("mismatch", [0.0, 30.0])
+@pytest.mark.parametrize(("steps", "tolerance"), [(40, 0.15), (80, 0.04)])
+def test_random_domains_add_powers_instead_of_fields(
+    mismatch: float, steps: int, tolerance: float
+) -> None:
+    # Without diffraction every point is a crystal of its own: of N layers of random
+    # sign the mean harmonic is N times that of one.
+    layers = 20
+    source = torch.Generator().manual_seed(2)
+    signs = torch.randint(0, 2, (layers, 64, 128), generator=source) * 2.0 - 1
+    medium = SecondHarmonic(kappa=0.05, mismatch=mismatch, fresnel=0.0, steps=steps)
+    ready = plan(medium, (64, 128), 4.0, domains=signs.double())
+    wave = torch.ones((1, 64, 128), dtype=torch.complex64)
+    second = intensity(propagate(wave, ready)).double()
+    each = mismatch / layers / 2
+    one = (0.05 / layers) ** 2 * (math.sin(each) / each if each else 1.0) ** 2
+    assert float(second.mean()) == pytest.approx(layers * one, rel=tolerance)
+    # A random walk in the plane, or along a line where the waves are matched.
+    contrast = float(second.std() / second.mean())
+    assert contrast == pytest.approx(math.sqrt(2) if mismatch == 0 else 1, abs=0.15)
+
+
+def test_domains_of_one_sign_are_a_crystal_without_domains() -> None:
+    medium, light = SecondHarmonic(kappa=1.0, steps=6), random_field(3)
+    signs = torch.ones(3, *SHAPE, dtype=torch.float64)
+    pictures = [
+        propagate(light, plan(medium, SHAPE, 4.0, domains=each, dtype=light.dtype))
+        for each in (None, signs, -signs)
+    ]
+    torch.testing.assert_close(pictures[0], pictures[1])
+    # The other sign turns the harmonic's phase by half a turn, and no picture.
+    torch.testing.assert_close(pictures[0], -pictures[2])
+
+
 def test_mismatched_waves_convert_as_sinc_squared() -> None:
     medium = SecondHarmonic(kappa=0.05, mismatch=4.0, steps=32)
     second = intensity(propagate(plane(), plan(medium, EVEN, 4.0))).double()
