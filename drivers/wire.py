@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -27,9 +28,10 @@ from typing import Any, Final, NoReturn, Protocol, final
 import pyvisa
 import serial
 from pyvisa.constants import StatusCode
+from serial.tools.list_ports import comports
 from typing_extensions import override
 
-from labctl.devices import Clock
+from labctl.devices import Clock, Found
 from labctl.errors import DeviceError, DeviceTimeoutError
 
 QUIET_S: Final = 0.05  # so long without a byte, and a line counts as silent
@@ -717,3 +719,28 @@ def number(match: re.Match[str], where: str, quantity: str) -> float:
         story = f"got {text!r}, expected a finite number. Look at the device."
         raise DeviceError(where, quantity, story)
     return value
+
+
+def find() -> list[Found]:
+    """List serial ports and VISA resources; opens none of them.
+
+    Returns
+    -------
+    found
+        Nothing tells which laser is behind a port: a person names the driver.
+    """
+    found = [
+        Found(what=f"serial port {port.device}: {port.description}")
+        for port in sorted(comports(), key=lambda port: port.device)
+    ]
+    manager = pyvisa.ResourceManager("@py")
+    try:
+        with warnings.catch_warnings():
+            # It warns that without more libraries it looks at one network only.
+            warnings.simplefilter("ignore", UserWarning)
+            listed = manager.list_resources("?*")
+    finally:
+        manager.close()
+    # Serial ports are listed above, with what they say of themselves.
+    names = [name for name in listed if not name.startswith("ASRL")]
+    return [*found, *(Found(what=f"VISA resource {name}") for name in names)]

@@ -251,6 +251,25 @@ def report(
 
 
 @app.command()
+def devices(*, bench: BenchOption = None, json_wanted: JsonOption = False) -> None:
+    """Tell what is installed and plugged in; with --bench, how each device is."""
+    with _answering(json_wanted) as answer:
+        from labctl import inventory  # noqa: PLC0415 - help is quick
+
+        if bench is None:
+            there = inventory.take()
+            answer.content.update(there.as_json())
+            typer.echo(there.text())
+            return
+        from labctl import bench as benches  # noqa: PLC0415 - help is quick
+
+        called = inventory.call(benches.load(bench))
+        answer.content.update(called.as_json())
+        typer.echo(called.text())
+        called.raise_failures()
+
+
+@app.command()
 def dark(*, bench: BenchOption = None, json_wanted: JsonOption = False) -> None:
     """Make a bench dark now, also during a run, and keep it so until labctl clear."""
     with _answering(json_wanted) as answer:

@@ -9,9 +9,10 @@ Arrays are ``(…, row, column)``, shapes ``(height, width)``, phase positive is
 delay. Units stand in names. A value out of range raises before anything is sent.
 """
 
+import json
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -38,6 +39,45 @@ class Identity:
     model: str
     serial: str
     firmware: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """An instrument, or a port, that a finder sees.
+
+    Parameters
+    ----------
+    what
+        What it is, for a person.
+    role
+        Role that it could have; empty for a port that says nothing.
+    driver
+        Driver that could open it; empty where that cannot be told.
+    options
+        Options that the driver needs to open this one.
+    serial
+        Serial number; empty where it cannot be told.
+    """
+
+    what: str
+    role: str = ""
+    driver: str = ""
+    options: Mapping[str, str | int] = field(default_factory=dict)
+    serial: str = ""
+
+    def lines(self) -> str:
+        """Return what a bench file would say, on one line; empty without a driver."""
+        if not self.driver:
+            return ""
+        parts = [f"driver: {self.driver}"]
+        if self.serial:
+            parts.append(f"serial: {json.dumps(self.serial)}")
+        if self.options:
+            given = ", ".join(
+                f"{key}: {json.dumps(value)}" for key, value in self.options.items()
+            )
+            parts.append(f"options: {{{given}}}")
+        return f"{self.role}: {{{', '.join(parts)}}}"
 
 
 @dataclass(frozen=True)
@@ -388,12 +428,12 @@ class Camera(Device, Protocol):
     @property
     @abstractmethod
     def exposure_limits_s(self) -> tuple[float, float]:
-        """Least and greatest exposure time."""
+        """Least and greatest exposure time; open only."""
 
     @property
     @abstractmethod
     def gain_limits_db(self) -> tuple[float, float]:
-        """Least and greatest gain."""
+        """Least and greatest gain; open only."""
 
     @property
     @abstractmethod

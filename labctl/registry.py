@@ -14,10 +14,17 @@ from typing import Any
 from labctl.errors import InputError, OutOfRangeError
 
 GROUP = "labctl.drivers"
+# Functions without arguments that look for instruments: labctl.inventory calls them.
+FINDERS = "labctl.finders"
 
 
-def installed() -> Mapping[str, EntryPoint]:
+def installed(group: str = GROUP) -> Mapping[str, EntryPoint]:
     """Every driver that is installed, by name; nothing is imported.
+
+    Parameters
+    ----------
+    group
+        Drivers, or finders.
 
     Returns
     -------
@@ -27,17 +34,19 @@ def installed() -> Mapping[str, EntryPoint]:
     """
     return {
         entry.name: entry
-        for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+        for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)
     }
 
 
-def load(key: str) -> Callable[..., Any]:
-    """Import the driver of a name.
+def load(key: str, group: str = GROUP) -> Callable[..., Any]:
+    """Import the driver, or the finder, of a name.
 
     Parameters
     ----------
     key
         Name such as ``sim.slm``.
+    group
+        Drivers, or finders.
 
     Returns
     -------
@@ -49,7 +58,7 @@ def load(key: str) -> Callable[..., Any]:
     InputError
         No package offers that name, two do, or its import fails.
     """
-    hits = list(entry_points(group=GROUP, name=key))
+    hits = list(entry_points(group=group, name=key))
     if not hits:
         raise InputError(_unknown(key))
     if len(hits) > 1:

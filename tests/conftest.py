@@ -25,6 +25,8 @@ import pytest
 
 PAGES: Final = Path(__file__).parents[1] / "docs" / "reference"
 Section = Callable[[str, str, str], None]
+# Before pypylon is imported anywhere: so many cameras that its vendor emulates.
+os.environ.setdefault("PYLON_CAMEMU", "1")
 REQUIRED: Final = os.environ.get("LABCTL_REQUIRE_PEERS") == "1"
 INSTALL: Final = "make peers installs it"
 

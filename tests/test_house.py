@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import drivers
-from labctl import document
+from labctl import document, registry
+from labctl.errors import InputError
 from labctl.run.validate import validate
 
 ROOT = Path(__file__).parent.parent
@@ -63,7 +64,11 @@ def test_every_driver_loads() -> None:
     assert {"sim.slm", "sim.laser", "sim.camera"} <= names
     for entry in ours:
         if entry.value.startswith("drivers."):
-            assert callable(entry.load())
+            try:
+                assert callable(registry.load(entry.name))
+            except InputError as error:
+                # A vendor's library that is not installed: an extra brings it.
+                assert "pip install 'labctl[" in str(error)  # noqa: PT017 - not always
 
 
 def test_decision_records_are_numbered_once_and_fit_a_page() -> None:

@@ -220,7 +220,9 @@ class WiredLaser(Laser):
 
     @override
     def faults(self) -> list[str]:
-        return self._opened("read faults").faults()
+        head = self._opened("read faults")
+        kept = head.interlock()
+        return [kept, *head.faults()] if kept else head.faults()
 
     @override
     def emission(self, on: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from labctl.bench import RealClock
 from labctl.devices import (
     SLM,
     Camera,
@@ -39,11 +40,14 @@ class Place:
         Closes what a row opened.
     bridge
         Puts a mock that others wrote behind a serial port.
+    need_module
+        Imports a peer, or skips.
     """
 
     folder: Path
     stack: ExitStack
     bridge: Callable[[str], Any]
+    need_module: Callable[[str], Any]
     made: dict[str, Any] = field(default_factory=dict)
 
     def driver(self, key: str, **options: object) -> Any:  # noqa: ANN401 - any role
@@ -107,6 +111,14 @@ def on_mock(key: str, mock: str, **options: object) -> Callable[[Place], Laser]:
     return make
 
 
+def basler_camera(place: Place) -> Camera:
+    place.need_module("pypylon.pylon")
+    camera: Camera = place.driver(
+        "basler.camera", shape=[4096, 4096], pixel_um=3.45, clock=RealClock()
+    )
+    return camera
+
+
 # The Cobolt mock once more, by a map of commands as a bench file has it.
 MAP = {
     "vendor": "Cobolt",
@@ -144,6 +156,7 @@ ROWS: dict[str, Callable[[Place], Any]] = {
     "scpi.laser": on_mock(
         "scpi.laser", "CoboltLaserMock", wavelength_nm=561, commands=MAP, timeout_s=2.0
     ),
+    "basler.camera": basler_camera,
 }
 # No counterpart of these is to be had: byte scripts from the manual's syntax, in the
 # test of each driver, are all that they were proved against.
@@ -157,7 +170,7 @@ UNPROVED = {
     "ipg.laser",
 }
 # What must be there for a row; the others need nothing.
-PEERS = {"cobolt.laser", "sapphire.laser", "scpi.laser"}
+PEERS = {"cobolt.laser", "sapphire.laser", "scpi.laser", "basler.camera"}
 DEVICES = ("slm", "laser", "camera", "meter", "shutter")
 
 
@@ -182,9 +195,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, bridge: Callable[[str], Any]) -> Iterator[Place]:
+def place(
+    tmp_path: Path, bridge: Callable[[str], Any], need_module: Callable[[str], Any]
+) -> Iterator[Place]:
     with ExitStack() as stack:
-        yield Place(tmp_path, stack, bridge)
+        yield Place(tmp_path, stack, bridge, need_module)
 
 
 @pytest.fixture

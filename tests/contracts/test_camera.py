@@ -10,12 +10,13 @@ from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
 
 def test_declares_a_sensor(camera: Camera) -> None:
-    assert isinstance(camera, Camera)
     assert len(camera.shape) == 2
     assert camera.pixel_um > 0
-    low, high = camera.exposure_limits_s
-    assert 0 < low < high
-    assert camera.gain_limits_db[0] <= camera.gain_limits_db[1]
+    with camera:
+        assert isinstance(camera, Camera)
+        low, high = camera.exposure_limits_s
+        assert 0 < low < high
+        assert camera.gain_limits_db[0] <= camera.gain_limits_db[1]
     assert 0 < camera.saturation_dn < 2**camera.bit_depth
     assert camera.frame_id_modulus is None or camera.frame_id_modulus > 1
 
@@ -31,8 +32,8 @@ def test_what_was_set_reads_back(camera: Camera) -> None:
 
 def test_refuses_settings_beyond_limits_and_keeps_the_old(camera: Camera) -> None:
     rows, columns = camera.shape
-    exposure_s, gain_db = camera.exposure_limits_s[1], camera.gain_limits_db[1]
     with camera:
+        exposure_s, gain_db = camera.exposure_limits_s[1], camera.gain_limits_db[1]
         camera.configure(exposure_s=0.002)
         before = camera.settings()
         for wrong in (exposure_s * 2, 0.0, -1.0, math.nan):

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import tty
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import ModuleType
@@ -17,8 +18,10 @@ import pyvisa
 import serial
 from hypothesis import given
 from hypothesis import strategies as st
+from serial.tools.list_ports_common import ListPortInfo
 from typing_extensions import override
 
+from drivers import wire
 from drivers.wire import (
     Framing,
     Line,
@@ -508,3 +511,28 @@ def test_options_that_make_no_sense_are_refused() -> None:
     for wrong in ({"timeout_s": 0.0}, {"timeout_s": math.nan}, {"gap_s": -1.0}):
         with pytest.raises(ValueError, match="expected above 0"):
             made(**wrong)
+
+
+def test_ports_and_resources_are_listed_and_none_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Manager:
+        def __init__(self, library: str) -> None:
+            assert library == "@py"
+
+        def list_resources(self, query: str) -> tuple[str, ...]:
+            assert query == "?*"
+            warnings.warn("one network only", UserWarning, stacklevel=1)
+            return ("ASRL/dev/ttyS0::INSTR", "USB0::0x1313::0x804F::M1::INSTR")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(pyvisa, "ResourceManager", Manager)
+    port = ListPortInfo("/dev/ttyUSB7")
+    port.description = "FT232R"
+    monkeypatch.setattr(wire, "comports", lambda: [port])
+    assert [each.what for each in wire.find()] == [
+        "serial port /dev/ttyUSB7: FT232R",
+        "VISA resource USB0::0x1313::0x804F::M1::INSTR",
+    ]

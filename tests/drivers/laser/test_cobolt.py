@@ -44,6 +44,7 @@ def test_an_open_interlock_refuses_emission(bridge: Bridge) -> None:
         with pytest.raises(InterlockError, match="interlock open"):
             laser.emission(True)
         assert not end.mock.light
+        assert laser.faults() == ["interlock open"]
 
 
 def test_a_port_that_vanishes_while_lit_counts_as_lit(bridge: Bridge) -> None:
@@ -143,3 +144,13 @@ def test_the_guard_makes_it_dark_when_the_run_falls_silent(
     process = run(end.port, "1", "silent")
     assert dark_within(end.mock, 5)
     assert process.poll() is None
+
+
+@pytest.mark.slow
+def test_the_guard_makes_it_dark_when_its_interlock_opens(
+    bridge: Bridge, run: Callable[..., subprocess.Popen[str]]
+) -> None:
+    end = bridge("CoboltLaserMock")
+    run(end.port, "2", "beats")
+    end.mock.interlock_open = True
+    assert dark_within(end.mock, 5)

@@ -101,8 +101,9 @@ def test_an_obis_that_refuses_or_has_a_fault_says_so(script: Any, lines: Any) ->
     )
     with pytest.raises(InterlockError, match="interlock open"):
         laser.emission(True)
-    script.expect(*lines([("SYST:FAUL?", "00000004\r\nOK")]))
-    assert laser.faults() == ["fault 00000004"]
+    talk = [("SYST:LOCK?", "OFF\r\nOK"), ("SYST:FAUL?", "00000004\r\nOK")]
+    script.expect(*lines(talk))
+    assert laser.faults() == ["interlock open", "fault 00000004"]
     script.expect(*lines(OBIS_DARK))
     laser.close()
 

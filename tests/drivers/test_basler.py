@@ -1,0 +1,140 @@
+"""Proved on the camera emulator that the vendor ships inside pypylon."""
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from labctl.bench import RealClock
+from labctl.errors import DeviceError, FrameError, LabctlError, OutOfRangeError
+
+pytestmark = pytest.mark.peer
+
+
+@pytest.fixture
+def basler(need_module: Callable[[str], ModuleType]) -> ModuleType:
+    need_module("pypylon.pylon")
+    return need_module("drivers.basler")
+
+
+@pytest.fixture
+def camera(basler: ModuleType) -> Iterator[Any]:
+    made = basler.BaslerCamera(
+        shape=[4096, 4096], pixel_um=3.45, clock=RealClock(), pixel_format="Mono8"
+    )
+    with made:
+        yield made
+
+
+def armed(camera: Any, frames: int = 10) -> None:  # noqa: ANN401 - the driver
+    camera.configure(exposure_s=1e-3, region=(3, 5, 60, 90))
+    camera.arm(frames)
+
+
+def test_what_it_took_is_told_and_not_what_was_asked_for(camera: Any) -> None:  # noqa: ANN401
+    taken = camera.configure(exposure_s=0.0050037)
+    assert taken.exposure_s == pytest.approx(0.0050037, rel=1e-4)
+    assert camera.identity().serial == "0815-0000"
+    assert camera.bit_depth == 8
+
+
+def test_a_failed_buffer_is_no_frame(camera: Any) -> None:  # noqa: ANN401
+    armed(camera)
+    vendor = camera._camera
+    camera.trigger()
+    assert camera.frame(2.0).data.shape == (60, 90)
+    vendor.ForceFailedBufferCount.Value = 1
+    vendor.ForceFailedBuffer.Execute()
+    camera.trigger()
+    with pytest.raises(FrameError) as caught:
+        camera.frame(2.0)
+    assert caught.value.kind == "incomplete"
+    camera.trigger()
+    assert camera.frame(2.0).trigger == 3
+
+
+def test_a_camera_that_was_unplugged_delivers_no_more(camera: Any) -> None:  # noqa: ANN401
+    armed(camera)
+    camera.trigger()
+    vendor = camera._camera
+    vendor.FirePnPCallback.Execute()
+    while not vendor.IsCameraDeviceRemoved():
+        pass  # the vendor's own thread says so
+    assert vendor.IsGrabbing()
+    for action in (
+        lambda: camera.frame(1.0),
+        camera.trigger,
+        lambda: camera.configure(exposure_s=1e-3),
+    ):
+        with pytest.raises(FrameError) as caught:
+            action()
+        assert caught.value.kind == "removed"
+
+
+def test_a_frame_before_its_exposure_can_have_ended_is_stale(camera: Any) -> None:  # noqa: ANN401
+    # The emulator ignores the exposure: on a real camera such a frame is an old one.
+    camera.configure(exposure_s=0.9, region=(0, 0, 60, 90))
+    camera.arm(1)
+    camera.trigger()
+    with pytest.raises(FrameError) as caught:
+        camera.frame(2.0)
+    assert caught.value.kind == "stale"
+
+
+def test_a_hundred_triggers_give_a_hundred_frames_in_order(camera: Any) -> None:  # noqa: ANN401
+    armed(camera, 30)
+    frames = []
+    for _ in range(30):
+        camera.trigger()
+        frames.append(camera.frame(2.0))
+    assert [frame.trigger for frame in frames] == list(range(1, 31))
+    ids = [frame.frame_id for frame in frames]
+    assert ids == list(range(ids[0], ids[0] + 30))
+
+
+def test_another_sensor_or_another_camera_is_refused(basler: ModuleType) -> None:
+    def opened(**options: Any) -> None:  # noqa: ANN401 - any option
+        made = {"shape": [4096, 4096], "pixel_um": 3.45, "clock": RealClock()}
+        with basler.BaslerCamera(**made | options):
+            pass
+
+    with pytest.raises(DeviceError, match=r"shape=\[4096, 4096\], expected \[3000"):
+        opened(shape=[3000, 4096])
+    with pytest.raises(DeviceError, match="camera=4711: 0 of those plugged in"):
+        opened(camera="4711")
+    opened(camera="0815-0000")
+    for wrong in ({"shape": [1]}, {"pixel_um": 0}, {"pixel_format": "Mono9"}):
+        with pytest.raises(ValueError, match="expected"):
+            opened(**wrong)
+
+
+def test_every_error_of_the_vendor_becomes_ours(
+    basler: ModuleType,
+    camera: Any,  # noqa: ANN401
+) -> None:
+    kinds = [
+        each
+        for each in vars(basler.genicam).values()
+        if isinstance(each, type)
+        and issubclass(each, Exception)
+        and not issubclass(each, Warning)
+    ]
+    assert len(kinds) > 7
+    for kind in kinds:
+        error = kind("x", "file", 1) if kind is not Exception else kind("x")
+        with pytest.raises(LabctlError) as caught, basler.vendor_errors("c", "a"):
+            raise error
+        assert caught.value.__cause__ is error
+    with pytest.raises(OutOfRangeError, match="exposure_s"):
+        camera.configure(exposure_s=1e6)
+
+
+def test_what_is_plugged_in_is_found_with_the_lines_to_paste(
+    basler: ModuleType,
+) -> None:
+    (found,) = basler.find()
+    assert found.lines() == (
+        'camera: {driver: basler.camera, serial: "0815-0000", '
+        'options: {camera: "0815-0000"}}'
+    )
