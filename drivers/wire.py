@@ -513,15 +513,44 @@ class Wire:
         DeviceError
             It was refused.
         """
+        if reply is not None:
+            self.command(command, reply)
+            return
         with self._held(command):
             self._settle_down()
             self._send(command)
-            if reply is None:
-                return
+
+    def command(self, command: str, reply: str) -> re.Match[str]:
+        """Change the device, sent once, and take what it answers.
+
+        Parameters
+        ----------
+        command
+            Without its end.
+        reply
+            Pattern of the answer.
+
+        Returns
+        -------
+        match
+            The answer.
+
+        Raises
+        ------
+        DeviceTimeoutError
+            No answer came: whether it was done is not known.
+        DeviceError
+            It was refused.
+        """
+        with self._held(command):
+            self._settle_down()
+            self._send(command)
             got = self._reply(command)
-            if re.fullmatch(reply, got) is None:
+            match = re.fullmatch(reply, got)
+            if match is None:
                 self._suspect = True
                 self._fail(command, f"refused with {got!r}, expected {reply!r}.")
+            return match
 
     def ask(self, command: str, reply: str) -> re.Match[str]:
         """Query the device; repeated once if no fitting reply comes.

@@ -62,7 +62,7 @@ class Found:
     what: str
     role: str = ""
     driver: str = ""
-    options: Mapping[str, str | int] = field(default_factory=dict)
+    options: Mapping[str, str | int | list[int]] = field(default_factory=dict)
     serial: str = ""
 
     def lines(self) -> str:

@@ -12,6 +12,7 @@ import os
 import re
 import select
 import shutil
+import subprocess
 import sys
 import threading
 import tty
@@ -162,3 +163,104 @@ def section(capsys: pytest.CaptureFixture[str]) -> Section:
         path.write_text(after.rstrip() + "\n", encoding="utf-8", newline="\n")
 
     return show
+
+
+XORG = """
+Section "ServerFlags"
+  Option "AutoAddDevices" "false"
+  Option "AutoEnableDevices" "false"
+EndSection
+Section "Device"
+  Identifier "card"
+  Driver "dummy"
+  VideoRam 256000
+EndSection
+Section "Monitor"
+  Identifier "any"
+  HorizSync 5-1000
+  VertRefresh 5-200
+EndSection
+Section "Screen"
+  Identifier "both"
+  Device "card"
+  Monitor "any"
+  DefaultDepth 24
+  SubSection "Display"
+    Depth 24
+    Virtual 3840 1200
+  EndSubSection
+EndSection
+"""
+
+
+class Desktop:
+    """An X server of two monitors, 640 x 480 and 800 x 600, the second the panel.
+
+    Parameters
+    ----------
+    display
+        Its name.
+    xrandr
+        The program that sets its monitors.
+    """
+
+    corner = (640, 0)
+
+    def __init__(self, display: str, xrandr: str) -> None:
+        self.display, self._xrandr = display, xrandr
+
+    def set(self, *words: str) -> None:
+        """Change a monitor, in the words of xrandr."""
+        # The second call asks for everything: until somebody does, other clients are
+        # told of monitors as they were.
+        for arguments in (words, ["--query"]):
+            subprocess.run(  # noqa: S603 - a program that was looked for
+                [self._xrandr, "--display", self.display, *arguments],
+                check=True,
+                capture_output=True,
+            )
+
+    def reset(self) -> None:
+        """Set both monitors as they were."""
+        self.set("--output", "DUMMY0", "--mode", "640x480", "--pos", "0x0")
+        words = ("--mode", "800x600", "--pos", "640x0", "--gamma", "1")
+        self.set("--output", "DUMMY1", *words)
+
+
+@pytest.fixture(scope="session")
+def x_server(
+    need_program: Callable[[str, str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Desktop]:
+    """Start an X server without a screen, on a display of its own."""
+    hint = "apt-get install xserver-xorg-core xserver-xorg-video-dummy"
+    server = need_program("Xorg", hint)
+    xrandr = need_program("xrandr", "apt-get install x11-xserver-utils")
+    folder = tmp_path_factory.mktemp("x")
+    (folder / "xorg.conf").write_text(XORG, encoding="utf-8")
+    ready, tells = os.pipe()
+    options = ["-nolisten", "tcp", "-noreset", "-novtswitch", "-sharevts", "vt7"]
+    files = ["-config", str(folder / "xorg.conf"), "-logfile", str(folder / "log")]
+    with subprocess.Popen(  # noqa: S603 - a program that was looked for
+        [server, "-displayfd", str(tells), *files, *options],
+        pass_fds=[tells],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        os.close(tells)
+        with os.fdopen(ready) as said:
+            number = said.readline().strip()  # it says so once it is ready
+        assert number, (folder / "log").read_text(errors="replace")[-2000:]
+        desktop = Desktop(f":{number}", xrandr)
+        desktop.set("--addmode", "DUMMY1", "800x600")
+        desktop.set("--addmode", "DUMMY1", "640x480")
+        yield desktop
+        process.terminate()
+
+
+@pytest.fixture
+def desktop(x_server: Desktop, monkeypatch: pytest.MonkeyPatch) -> Desktop:
+    """Two monitors as they should be, and the display that this test sees."""
+    x_server.reset()
+    monkeypatch.setenv("DISPLAY", x_server.display)
+    return x_server

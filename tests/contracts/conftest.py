@@ -42,12 +42,15 @@ class Place:
         Puts a mock that others wrote behind a serial port.
     need_module
         Imports a peer, or skips.
+    display
+        Starts a display with two monitors.
     """
 
     folder: Path
     stack: ExitStack
     bridge: Callable[[str], Any]
     need_module: Callable[[str], Any]
+    display: Callable[[], object]
     made: dict[str, Any] = field(default_factory=dict)
 
     def driver(self, key: str, **options: object) -> Any:  # noqa: ANN401 - any role
@@ -111,6 +114,16 @@ def on_mock(key: str, mock: str, **options: object) -> Callable[[Place], Laser]:
     return make
 
 
+def screen_slm(place: Place) -> SLM:
+    for peer in ("glfw", "moderngl"):
+        place.need_module(peer)
+    place.display()
+    slm: SLM = place.driver(
+        "screen.slm", shape=[600, 800], pitch_um=8, settle_s=0.1, clock=RealClock()
+    )
+    return slm
+
+
 def basler_camera(place: Place) -> Camera:
     place.need_module("pypylon.pylon")
     camera: Camera = place.driver(
@@ -157,6 +170,7 @@ ROWS: dict[str, Callable[[Place], Any]] = {
         "scpi.laser", "CoboltLaserMock", wavelength_nm=561, commands=MAP, timeout_s=2.0
     ),
     "basler.camera": basler_camera,
+    "screen.slm": screen_slm,
 }
 # No counterpart of these is to be had: byte scripts from the manual's syntax, in the
 # test of each driver, are all that they were proved against.
@@ -168,9 +182,14 @@ UNPROVED = {
     "superk.laser",
     "mpb.laser",
     "ipg.laser",
+    "pm100.meter",
+    "ell14.attenuator",
+    "text.shutter",
 }
 # What must be there for a row; the others need nothing.
-PEERS = {"cobolt.laser", "sapphire.laser", "scpi.laser", "basler.camera"}
+PEERS = {"cobolt.laser", "sapphire.laser", "scpi.laser", "basler.camera"} | {
+    "screen.slm"
+}
 DEVICES = ("slm", "laser", "camera", "meter", "shutter")
 
 
@@ -196,10 +215,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def place(
-    tmp_path: Path, bridge: Callable[[str], Any], need_module: Callable[[str], Any]
+    tmp_path: Path,
+    bridge: Callable[[str], Any],
+    need_module: Callable[[str], Any],
+    request: pytest.FixtureRequest,
 ) -> Iterator[Place]:
+    def display() -> object:
+        return request.getfixturevalue("desktop")
+
     with ExitStack() as stack:
-        yield Place(tmp_path, stack, bridge, need_module)
+        yield Place(tmp_path, stack, bridge, need_module, display)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import Final
 import pytest
 from typing_extensions import override
 
+from drivers import ell14, pm100, text
 from drivers.laser import dialect, superk
 from drivers.wire import Link
 from labctl.devices import Clock
@@ -81,8 +82,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
         del address, options
         return made
 
-    monkeypatch.setattr(dialect, "link", link)
-    monkeypatch.setattr(superk, "link", link)
+    for module in (dialect, superk, ell14, pm100, text):
+        monkeypatch.setattr(module, "link", link)
     yield made
     assert made.pairs == []
 

@@ -1,0 +1,159 @@
+"""Proved on a display server of two monitors, read back by a client of its own."""
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from labctl.bench import RealClock
+from labctl.devices import SLM
+from labctl.errors import DeviceError
+
+pytestmark = pytest.mark.peer
+SHAPE = (600, 800)
+OPTIONS: dict[str, Any] = {"shape": SHAPE, "pitch_um": 8, "settle_s": 0.1}
+
+
+class Monitors(Protocol):
+    """The display of ``tests/conftest.py``."""
+
+    corner: tuple[int, int]
+
+    def set(self, *words: str) -> None: ...
+
+
+@pytest.fixture
+def screen(need_module: Callable[[str], ModuleType], desktop: Monitors) -> ModuleType:
+    del desktop
+    for peer in ("glfw", "moderngl", "mss"):
+        need_module(peer)
+    return need_module("drivers.screen")
+
+
+@pytest.fixture
+def slm(screen: ModuleType) -> Iterator[SLM]:
+    with screen.ScreenSLM(**OPTIONS, clock=RealClock()) as made:
+        yield made
+
+
+@pytest.fixture
+def seen(
+    screen: ModuleType,
+    need_module: Callable[[str], ModuleType],
+    desktop: Monitors,
+) -> Iterator[Callable[[], NDArray[np.uint8]]]:
+    """What another client of the display reads off the second monitor."""
+    del screen
+    left, top = desktop.corner
+    place = {"left": left, "top": top, "width": SHAPE[1], "height": SHAPE[0]}
+    with need_module("mss").MSS() as client:
+        yield lambda: np.asarray(client.grab(place))[..., :3]
+
+
+def patterns() -> dict[str, NDArray[np.uint8]]:
+    rows, columns = np.indices(SHAPE)
+    return {
+        "random": np.random.default_rng(1).integers(0, 256, SHAPE).astype(np.uint8),
+        "ramp": (columns % 256).astype(np.uint8),
+        "rows": (rows % 251).astype(np.uint8),
+        "corner": ((rows < 2) & (columns < 3)).astype(np.uint8) * 255,
+    }
+
+
+@pytest.mark.parametrize("name", list(patterns()))
+def test_every_pixel_of_every_colour_is_the_level(
+    slm: SLM,
+    seen: Callable[[], NDArray[np.uint8]],
+    name: str,
+) -> None:
+    levels = patterns()[name]
+    slm.write(levels)
+    wrong = int((seen() != levels[..., np.newaxis]).sum())
+    assert wrong == 0
+
+
+def test_is_flat_after_open(slm: SLM, seen: Callable[[], NDArray[np.uint8]]) -> None:
+    assert slm.identity().serial == "DUMMY1@640,0"
+    assert not seen().any()
+
+
+def test_a_gamma_ramp_is_refused_though_no_screenshot_shows_it(
+    screen: ModuleType,
+    desktop: Monitors,
+) -> None:
+    desktop.set("--output", "DUMMY1", "--gamma", "1.5")
+    with (
+        pytest.raises(DeviceError, match="gamma ramp makes"),
+        screen.ScreenSLM(**OPTIONS, clock=RealClock()),
+    ):
+        pass
+
+
+def test_a_mode_that_changed_is_noticed_at_the_next_pattern(
+    slm: SLM,
+    desktop: Monitors,
+) -> None:
+    slm.write(patterns()["ramp"])
+    desktop.set("--output", "DUMMY1", "--mode", "640x480")
+    with pytest.raises(DeviceError, match=r"shows \[480, 640\], expected \[600, 800\]"):
+        slm.write(patterns()["ramp"])
+
+
+def test_a_monitor_that_was_switched_off_is_noticed_at_the_next_pattern(
+    slm: SLM,
+    desktop: Monitors,
+) -> None:
+    slm.write(patterns()["ramp"])
+    desktop.set("--output", "DUMMY1", "--off")
+    with pytest.raises(DeviceError, match="DUMMY1 is gone"):
+        slm.write(patterns()["ramp"])
+
+
+def test_the_monitor_is_chosen_by_name_place_and_mode(
+    screen: ModuleType,
+    desktop: Monitors,
+) -> None:
+    def opened(**options: object) -> str:
+        with screen.ScreenSLM(**OPTIONS | options, clock=RealClock()) as slm:
+            return str(slm.identity().serial)
+
+    assert opened(monitor="DUMMY1") == "DUMMY1@640,0"
+    assert opened(shape=(480, 640)) == "DUMMY0@0,0"
+    for wrong in ({"monitor": "HOLOEYE"}, {"position": (1, 2)}, {"shape": (600, 801)}):
+        with pytest.raises(DeviceError, match="0 of DUMMY0 at"):
+            opened(**wrong)
+    desktop.set("--output", "DUMMY0", "--mode", "800x600")
+    desktop.set("--output", "DUMMY1", "--pos", "800x0")
+    with pytest.raises(DeviceError, match="2 of DUMMY0 at"):
+        opened()
+    assert opened(position=(800, 0)) == "DUMMY1@800,0"
+
+
+def test_monitors_are_found_with_the_lines_to_paste(screen: ModuleType) -> None:
+    assert [each.lines() for each in screen.find()] == [
+        'slm: {driver: screen.slm, options: {monitor: "DUMMY0", shape: [480, 640], '
+        "position: [0, 0]}}",
+        'slm: {driver: screen.slm, options: {monitor: "DUMMY1", shape: [600, 800], '
+        "position: [640, 0]}}",
+    ]
+
+
+def test_without_a_display_it_says_so(
+    screen: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":987")
+    with pytest.raises(DeviceError, match=r"screen: find: .*(display|DISPLAY)"):
+        screen.find()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"shape": [600]}, {"pitch_um": 0}, {"settle_s": -1}, {"shape": [0, 5]}]
+)
+def test_options_that_make_no_sense_are_refused(
+    screen: ModuleType, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match="expected rows and columns"):
+        screen.ScreenSLM(**OPTIONS | wrong, clock=RealClock())
