@@ -263,6 +263,11 @@ def phase_curve(options: Options) -> PhaseCurve:
     -------
     curve
         With its own smooth error.
+
+    Raises
+    ------
+    ValueError
+        The error is so great that the phase would fall somewhere.
     """
     panel = options.panel
     bow, skew = generator(options.device_seed, Stream.CURVE).standard_normal(2)
@@ -270,6 +275,16 @@ def phase_curve(options: Options) -> PhaseCurve:
     bend = bow * u * (1 - u) + skew * u * (1 - u) * (1 - 2 * u)
     scale = panel.lut_error / float(np.sqrt(np.mean(bend**2)))
     span = 1 + panel.lut_overshoot
+    at = np.linspace(0, 1, LEVELS + 1)
+    fall = bow * (2 * at - 1) + skew * (6 * at * (1 - at) - 1)
+    steepest = scale * float(np.max(fall))
+    if steepest >= span:
+        most = panel.lut_error * span / steepest
+        text = (
+            f"panel.lut_error={panel.lut_error:g}, expected less than {most:.3g}: the "
+            f"phase of specimen {options.device_seed} would fall somewhere"
+        )
+        raise ValueError(text)
     return PhaseCurve(
         2 * math.pi * span, float(bow * scale) / span, float(skew * scale) / span
     )

@@ -16,11 +16,11 @@ T = TypeVar("T")
 Kind = Literal["free", "kerr_sat", "kerr", "grin_kerr", "shg", "tm_shg"]
 
 
-def _number(default: T, low: float = 0.0, high: float = math.inf) -> T:
+def _number(default: T, low: float, high: float) -> T:
     return field(default=default, metadata={"low": low, "high": high})
 
 
-def _whole(default: int, low: int = 1, high: int = 2**62) -> int:
+def _whole(default: int, low: int, high: int) -> int:
     return field(default=default, metadata={"low": low, "high": high})
 
 
@@ -102,25 +102,25 @@ class MediumOptions:
 
     kind: Kind = "kerr_sat"
     b: float = _number(3.0, -1e3, 1e3)
-    saturation: float | None = _number(1.0, 1e-6)
-    fresnel: float = _number(0.1)
-    steps: int = _whole(16)
-    loss: float = _number(0.0)
+    saturation: float | None = _number(1.0, 1e-6, 1e9)
+    fresnel: float = _number(0.1, 0.0, 1e3)
+    steps: int = _whole(16, 1, 4096)
+    loss: float = _number(0.0, 0.0, 50.0)
     bleaching: bool = False
-    guide: float = _number(0.0)
+    guide: float = _number(0.0, 0.0, 1e6)
     kappa: float = _number(0.0, -1e3, 1e3)
     mismatch: float = _number(0.0, -1e3, 1e3)
-    conversion: float = _number(0.0)
+    conversion: float = _number(0.0, 0.0, 1e3)
     transmission: Literal["dense", "structured"] = "structured"
     wave: Literal["fundamental", "second"] = "second"
-    edge: float = _number(2.0)
-    screens: int = _whole(4, 0)
-    screen_rad: float = _number(0.1)
-    screen_macropixels: float = _number(1.0, 0.1)
+    edge: float = _number(2.0, 0.0, 1e3)
+    screens: int = _whole(4, 0, 1024)
+    screen_rad: float = _number(0.1, 0.0, 100.0)
+    screen_macropixels: float = _number(1.0, 0.1, 1e3)
     domains: int = _whole(0, 0, 1024)
-    domain_macropixels: float = _number(1.0, 0.1)
+    domain_macropixels: float = _number(1.0, 0.1, 1e3)
     memory_rad: float = _number(0.0, -1e3, 1e3)
-    memory_s: float = _number(10.0, 1e-3)
+    memory_s: float = _number(10.0, 1e-3, 1e9)
 
     def __post_init__(self) -> None:
         for name, kind in _OWN_KNOBS.items():
@@ -164,7 +164,7 @@ class LightOptions:
         camera pixels, rms [G].
     """
 
-    radius: float = _number(0.52, 0.05)
+    radius: float = _number(0.52, 0.05, 1e3)
     power_noise: float = _number(0.003, 0.0, 0.1)
     pointing_px: float = _number(0.05, 0.0, 10.0)
 
@@ -210,10 +210,18 @@ class PanelOptions:
     zero_order: float = _number(0.03, 0.0, 0.9)
     curvature_rad: float = _number(0.0, 0.0, 10.0)
     flicker_rad: float = _number(0.05, 0.0, 1.0)
-    flicker_hz: float = _number(120.0)
-    fast_s: float = _number(1 / 520)
-    slow_s: float = _number(1 / 128)
-    write_s: float = _number(0.002)
+    flicker_hz: float = _number(120.0, 0.0, 1e6)
+    fast_s: float = _number(1 / 520, 0.0, 10.0)
+    slow_s: float = _number(1 / 128, 0.0, 10.0)
+    write_s: float = _number(0.002, 0.0, 10.0)
+
+    def __post_init__(self) -> None:
+        if not self.fast_s <= self.slow_s or (self.fast_s == 0) != (self.slow_s == 0):
+            text = (
+                f"fast_s={self.fast_s:g}, expected more than 0 and at most slow_s="
+                f"{self.slow_s:g}, or 0 for both"
+            )
+            raise ValueError(text)
 
 
 @dataclass(frozen=True)
@@ -256,19 +264,19 @@ class SensorOptions:
     """
 
     shape: tuple[int, int] | None = None
-    photons_per_s: float = _number(2.5e6)
+    photons_per_s: float = _number(2.5e6, 0.0, 1e18)
     quantum_efficiency: float = _number(0.8, 0.01, 1.0)
     prnu: float = _number(0.003, 0.0, 0.2)
     dsnu_e: float = _number(0.2, 0.0, 100.0)
-    dark_e_per_s: float = _number(0.5)
+    dark_e_per_s: float = _number(0.5, 0.0, 1e9)
     hot_pixels: float = _number(0.0, 0.0, 1.0)
-    hot_e_per_s: float = _number(1e5)
+    hot_e_per_s: float = _number(1e5, 0.0, 1e9)
     shot_noise: bool = True
-    read_noise_e: float = _number(0.7)
-    well_e: float = _number(15_000.0, 1.0)
-    gain_dn_per_e: float = _number(4.0, 1e-3)
-    offset_dn: float = _number(100.0)
-    readout_s: float = _number(0.001)
+    read_noise_e: float = _number(0.7, 0.0, 1e4)
+    well_e: float = _number(15_000.0, 1.0, 1e9)
+    gain_dn_per_e: float = _number(4.0, 1e-3, 1e4)
+    offset_dn: float = _number(100.0, 0.0, 60_000.0)
+    readout_s: float = _number(0.001, 0.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -313,19 +321,21 @@ class DriftOptions:
     """
 
     power: float = _number(0.0, 0.0, 0.1)
-    power_s: float = _number(1000.0, 1e-3)
+    power_s: float = _number(1000.0, 1e-3, 1e9)
     pointing_px: float = _number(0.0, 0.0, 10.0)
-    pointing_s: float = _number(1000.0, 1e-3)
+    pointing_s: float = _number(1000.0, 1e-3, 1e9)
     medium: float = _number(0.0, 0.0, 0.1)
-    medium_s: float = _number(3600.0, 1e-3)
+    medium_s: float = _number(3600.0, 1e-3, 1e9)
     element_rad: float = _number(0.0, 0.0, 10.0)
-    element_s: float = _number(750.0, 1e-3)
+    element_s: float = _number(750.0, 1e-3, 1e9)
     speckle: float = _number(0.0, 0.0, 1.0)
-    speckle_s: float = _number(50.0, 0.1)
+    speckle_s: float = _number(50.0, 0.1, 1e9)
 
 
 # Longer than the side of any panel or sensor.
 _LARGEST_PX = 65_536
+# More would not fit into a computer's memory with its medium.
+_MOST_POINTS = 2048**2
 # A dense matrix of more takes more than 16 MB, and there are two.
 _DENSE_POINTS = 1024
 
@@ -359,9 +369,9 @@ class Options:
     """
 
     grid: tuple[int, int] = (64, 64)
-    macropixel_px: int = _whole(4)
-    nominal_mw: float = _number(5.0, 1e-6)
-    device_seed: int = _whole(1, 0)
+    macropixel_px: int = _whole(4, 1, 1024)
+    nominal_mw: float = _number(5.0, 1e-6, 1e6)
+    device_seed: int = _whole(1, 0, 2**63 - 1)
     precision: Literal["complex64", "complex128"] = "complex64"
     view: Literal["far_field", "image"] = "far_field"
     ideal: bool = False
@@ -378,6 +388,9 @@ class Options:
         # in the middle of a batch.
         if any(side < 8 or side % 4 for side in self.grid):
             text = f"grid={list(self.grid)}, expected multiples of 4 from 8"
+            raise ValueError(text)
+        if self.grid[0] * self.grid[1] > _MOST_POINTS:
+            text = f"grid={list(self.grid)}, expected at most {_MOST_POINTS:,} points"
             raise ValueError(text)
         screens, steps = self.medium.screens, self.medium.steps
         scatters = self.medium.kind == "tm_shg"
@@ -553,7 +566,8 @@ def _checked(
         return _shape(got, where)
     if typing.get_origin(hint) is Literal:
         if got not in typing.get_args(hint):
-            raise ValueError(_wrong(where, got, f"one of {typing.get_args(hint)}"))
+            choices = ", ".join(str(choice) for choice in typing.get_args(hint))
+            raise ValueError(_wrong(where, got, f"one of {choices}"))
         return got
     return _scalar(hint, got, where, bounds)
 
@@ -571,7 +585,8 @@ def _scalar(
         raise TypeError(_wrong(where, got, wanted))
     low, high = bounds["low"], bounds["high"]
     if not (low <= got <= high and math.isfinite(got)):
-        raise ValueError(_wrong(where, got, f"{wanted} from {low:g} to {high:g}"))
+        limits = f"{low:,} to {high:,}" if whole else f"{low:g} to {high:g}"
+        raise ValueError(_wrong(where, got, f"{wanted} from {limits}"))
     return got if whole else float(got)
 
 

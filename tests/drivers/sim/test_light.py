@@ -1,4 +1,5 @@
 import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -156,6 +157,26 @@ def test_curve_has_the_error_it_should_and_the_overshoot(device_seed: int) -> No
     assert float(error.square().mean().sqrt()) == pytest.approx(0.02, rel=1e-6)
     assert float(curve(torch.ones(1))) == pytest.approx(span)
     assert bool((curve(u).diff() > 0).all())
+
+
+def test_a_curve_that_would_fall_is_refused_with_the_error_that_would_do() -> None:
+    def curve(lut_error: float, seed: int) -> None:
+        panel = PanelOptions(lut_error=lut_error, lut_overshoot=-0.3)
+        phase_curve(Options(device_seed=seed, panel=panel))
+
+    text = (
+        r"panel\.lut_error=0\.05, expected less than ([0-9.]+): the phase of specimen"
+    )
+    refused = 0
+    for seed in range(20):
+        try:
+            curve(0.05, seed)
+        except ValueError as error:
+            found = re.search(text, str(error))
+            assert found is not None
+            refused += 1
+            curve(float(found[1]) * 0.99, seed)
+    assert refused > 0
 
 
 def test_beam_is_gaussian_and_centred() -> None:
