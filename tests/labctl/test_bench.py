@@ -569,10 +569,10 @@ def test_the_driver_of_the_how_to_page_works_on_a_bench(
     lab: Lab, package: Package, tmp_path: Path
 ) -> None:
     page = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-driver.md"
-    blocks = dict(
-        block.split("\n", 1)
-        for block in page.read_text(encoding="utf-8").split("```")[1::2]
-    )
+    blocks: dict[str, str] = {}
+    for block in page.read_text(encoding="utf-8").split("```")[1::2]:
+        language, text = block.split("\n", 1)
+        blocks.setdefault(language, text)  # the driver comes first
     points = tomllib.loads(blocks["toml"])["project"]["entry-points"]
     package("bolt_meter", blocks["python"], points["labctl.drivers"])
     tree = lab.tree()
