@@ -806,6 +806,8 @@ class _Guard:
         return min(pending.due, self._heard_s + self._patience.silence_s)
 
     def _look(self, now: float) -> None:
+        if self._pending is not None and self._pending.action == "start":
+            return  # a laser that opens is dark, and the latch is there when it is open
         latched = self._latch()
         if latched is not None:
             if self._pending is not None:

@@ -56,6 +56,8 @@ class FileLaser(Laser):
 
     def open(self):
         print("a vendor library prints its banner")
+        if self._fault == "slow to open":
+            threading.Event().wait(0.5)
         if self._fault == "crash":
             import os
             sys.stderr.write("the vendor library lost its mind")
@@ -532,6 +534,18 @@ def test_a_latch_makes_dark_and_holds(light: Path, latched: str) -> None:
     assert state.guards(latched) == {}
     with laser, pytest.raises(LatchedError, match="the door opened"):
         laser.emission(True)
+
+
+def test_a_laser_that_takes_its_time_to_open_opens_under_a_latch(
+    light: Path, latched: str
+) -> None:
+    state.latch(latched, "the door opened.")
+    options = {"light": str(light), "fault": "slow to open"}
+    with GuardedLaser("laser", "acme.laser", options, bench=latched) as laser:
+        assert laser.identity().serial == "4711"
+        with pytest.raises(LatchedError, match="the door opened"):
+            laser.emission(True)
+    assert set(light.read_text().split()) == {"dark"}
 
 
 def _host() -> str:
