@@ -8,7 +8,7 @@ from torch import Tensor
 
 from drivers.sim.geometry import PanelGrid
 from drivers.sim.light import Illumination, LightPath, medium_plan, one_thread
-from drivers.sim.options import MediumOptions, Options, fewest_steps
+from drivers.sim.options import DriftOptions, MediumOptions, Options, fewest_steps
 from labctl.devices import Convergence
 from labctl.optics.convergence import (
     GATE_PASSES,
@@ -139,7 +139,13 @@ def _enough_grid(
             return None
         side = options.macropixel_px * factor
         # A grid that does not even resolve the panel needs no medium behind it.
-        free = replace(options, grid=(rows, columns), macropixel_px=side, medium=_FREE)
+        free = replace(
+            options,
+            grid=(rows, columns),
+            macropixel_px=side,
+            medium=_FREE,
+            drift=DriftOptions(),
+        )
         if _Shares.of(free, LightPath(free), levels, power).entrance > NYQUIST_PASSES:
             continue
         # Of light that is not converged in steps the exit face tells nothing.

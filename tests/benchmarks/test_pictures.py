@@ -84,22 +84,54 @@ def test_every_medium_shows_its_nonlinearity_at_rising_power() -> None:
     assert brightness[-1] / brightness[-2] == pytest.approx(1.5, rel=0.1)
 
 
+def _difference(shown: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Where the light of the highest power is and that of the lowest is not."""
+    low, high = (each.clip(0) / each.clip(0).sum() for each in (shown[0], shown[-1]))
+    moved: NDArray[np.float64] = (high - low) / max(high.max(), low.max())
+    return np.sign(moved) * np.sqrt(np.abs(moved))
+
+
 def _draw(rows: list[list[NDArray[np.float64]]]) -> None:
-    figure = Figure(figsize=(7.4, 1.85 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), len(SHARES))
-    for line, (_, flat, _, label), shown in zip(axes, ROWS, rows, strict=True):
-        line[0].set_ylabel(label, fontsize=7)
-        for axis, picture, share in zip(line, shown, SHARES, strict=True):
+    titles = [f"{share:.0%} of nominal power" for share in SHARES]
+    titles.append(f"{SHARES[-1]:.0%} less {SHARES[0]:.0%}")
+    figure = Figure(figsize=(8.2, 1.53 * len(rows)), facecolor="white")
+    grid = figure.add_gridspec(
+        len(rows),
+        len(titles),
+        left=0.09,
+        right=0.995,
+        top=0.975,
+        bottom=0.005,
+        wspace=0.035,
+        hspace=0.035,
+    )
+    for line, ((_, flat, _, label), shown) in enumerate(zip(ROWS, rows, strict=True)):
+        pictures = [*(np.sqrt(each.clip(0)) for each in shown), _difference(shown)]
+        for column, picture in enumerate(pictures):
+            axis = figure.add_subplot(grid[line, column])
             if flat:  # all that there is to see is in the middle
                 quarter = 3 * len(picture) // 8
                 picture = picture[quarter:-quarter, quarter:-quarter]
+            last = column == len(SHARES)
             # The root of the intensity shows the wings beside the peak.
-            axis.imshow(np.sqrt(picture.clip(0)), cmap="magma", vmin=0)
+            axis.imshow(
+                picture,
+                cmap="RdBu_r" if last else "magma",
+                vmin=-0.7 if last else 0,
+                vmax=0.7 if last else None,
+                interpolation="nearest",
+            )
             axis.set_xticks([])
             axis.set_yticks([])
-            axis.set_title(f"{share:g} of nominal power", fontsize=7)
+            for spine in axis.spines.values():
+                spine.set_visible(last)
+                spine.set_color("0.8")
+            if line == 0:
+                axis.set_title(titles[column], fontsize=8, pad=4)
+            if column == 0:
+                axis.set_ylabel(label.replace(", ", "\n"), fontsize=7.5, labelpad=4)
     drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=80)
+    figure.savefig(drawn, dpi=130)
     few = (
         Image.open(drawn)
         .convert("RGB")

@@ -4,7 +4,7 @@ import torch
 
 from drivers.sim.convergence import measure
 from drivers.sim.light import Illumination, LightPath, medium_plan
-from drivers.sim.options import MediumOptions, Options, PanelOptions
+from drivers.sim.options import DriftOptions, MediumOptions, Options, PanelOptions
 from labctl.devices import Convergence
 
 
@@ -70,6 +70,8 @@ def test_small_blocks_need_a_finer_grid() -> None:
     got = found(blocks(2), macropixel_px=2)
     assert got.nyquist_share > 1e-3
     assert got.enough_grid == (64, 96)
+    drifting = found(blocks(2), macropixel_px=2, drift=DriftOptions(speckle=0.1))
+    assert drifting == got
 
 
 def test_macropixels_between_the_points_of_the_grid_are_not_overlooked() -> None:
