@@ -1,11 +1,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from drivers.sim.clock import VirtualClock
 from drivers.sim.meter import SimMeter
+from labctl.devices import CameraSettings
 from labctl.errors import DeviceTimeoutError
+
+FULL = CameraSettings(0.001, 0.0, (0, 0, 16, 24))
 
 
 def test_shows_the_power_of_the_moment_before_the_first_exposure(
@@ -58,3 +62,15 @@ def test_a_silent_meter_is_waited_for_and_a_frozen_one_repeats_itself(
     assert lit.world.clock.now() == pytest.approx(before + 1)
     lit.world.expose(lit.camera.taken)
     assert meter.reading().time_s > seen[2].time_s
+
+
+def test_readings_scatter_by_what_they_say_about_the_power_that_was(
+    build: Callable[..., Any],
+) -> None:
+    lit = build(meter={"noise": 0.02})
+    ratios = []
+    for _ in range(400):
+        shot = lit.world.expose(FULL)
+        ratios.append(lit.meter.reading().value / shot.power_mw)
+    assert np.mean(ratios) == pytest.approx(1, abs=0.004)
+    assert np.std(ratios) == pytest.approx(0.02, rel=0.12)
