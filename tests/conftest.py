@@ -1,4 +1,4 @@
-"""What every test shares: a state folder of its own, and peers that somebody wrote.
+"""What every test shares: folders, a compiled kernel, peers that somebody wrote.
 
 A peer is a counterpart of a driver that we did not write: a vendor's emulator, a
 protocol simulator, a display server. A test that needs one carries the mark ``peer``
@@ -23,6 +23,8 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 import pytest
+
+from labctl.optics.fused import build
 
 PAGES: Final = Path(__file__).parents[1] / "docs" / "reference"
 Section = Callable[[str, str, str], None]
@@ -81,7 +83,25 @@ def pytest_runtest_makereport(
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABCTL_STATE", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("LABCTL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def compiled() -> build.Built:
+    """Build the kernel of this computer, where there is a compiler.
+
+    Raises
+    ------
+    ValueError
+        There is one, and it fails.
+    """
+    try:
+        return build.built()
+    except ValueError as error:
+        if "no C++ compiler" not in str(error):
+            raise
+        pytest.skip(str(error))
 
 
 class Bridge:

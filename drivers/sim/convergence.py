@@ -143,6 +143,7 @@ def _enough_grid(
             options,
             grid=(rows, columns),
             macropixel_px=side,
+            kernel="torch",
             medium=_FREE,
             drift=DriftOptions(),
         )

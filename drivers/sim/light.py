@@ -14,6 +14,7 @@ from torch import Tensor
 from drivers.sim.noise import Stream, generator
 from drivers.sim.options import Options
 from labctl.optics import harmonic, scatterer
+from labctl.optics.kernel import Chosen, choose
 from labctl.optics.lens import far_field, intensity
 from labctl.optics.medium import SaturableKerr, SecondHarmonic, ThickScatterer
 from labctl.optics.panel import PhaseCurve, blur, modulate
@@ -70,7 +71,7 @@ class LightPath:
     Raises
     ------
     ValueError
-        The curve of the panel would fall somewhere.
+        The curve of the panel would fall somewhere, or the kernel cannot be had.
     """
 
     def __init__(self, options: Options) -> None:
@@ -85,7 +86,8 @@ class LightPath:
         self.zero_order = options.panel.zero_order
         self.curvature_rad = curvature(options, self.real)
         self.beam = gaussian(self.shape, options.light.radius).to(self.dtype)
-        self.plan = medium_plan(options, options.medium.steps, self.dtype)
+        self.chosen = crossing(options, self.dtype)
+        self.plan = self.chosen.crossing
         self._view = options.view
         self._total = float(intensity(self.beam).double().sum())
 
@@ -288,6 +290,31 @@ def phase_curve(options: Options) -> PhaseCurve:
     return PhaseCurve(
         2 * math.pi * span, float(bow * scale) / span, float(skew * scale) / span
     )
+
+
+def crossing(
+    options: Options, dtype: torch.dtype, grain: NDArray[np.float64] | None = None
+) -> Chosen:
+    """Medium of this specimen with the kernel that crosses it.
+
+    Parameters
+    ----------
+    options
+        What is simulated.
+    dtype
+        Precision.
+    grain
+        As for :func:`medium_plan`.
+
+    Returns
+    -------
+    chosen
+        Of which kernel, and why.
+    """
+    made = options.medium
+    remembers = f"medium.memory_rad={made.memory_rad:g}, expected 0"
+    ready = medium_plan(options, made.steps, dtype, grain)
+    return choose(ready, options.kernel, remembers if made.memory_rad != 0 else "")
 
 
 def medium_plan(

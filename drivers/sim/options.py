@@ -358,6 +358,12 @@ class Options:
         Makes this bench another specimen: its screens, curve and sensor [D].
     precision
         Precision of the fields [D].
+    kernel
+        What computes the light: ``torch``; ``fused``, a compiled kernel several
+        times as fast, for Kerr media and free space on grids of powers of two in
+        complex64; ``auto``, that one where it can be had and else torch. Their
+        frames differ in rounding, so a record goes on with the one it began
+        with [D].
     view
         Where the camera looks: behind a lens (``far_field``), or at the exit
         face (``image``, upright and at the panel's scale) [D].
@@ -373,6 +379,7 @@ class Options:
     nominal_mw: float = _number(5.0, 1e-6, 1e6)
     device_seed: int = _whole(1, 0, 2**63 - 1)
     precision: Literal["complex64", "complex128"] = "complex64"
+    kernel: Literal["torch", "fused", "auto"] = "torch"
     view: Literal["far_field", "image"] = "far_field"
     ideal: bool = False
     medium: MediumOptions = MediumOptions()

@@ -31,7 +31,7 @@ from drivers.sim.light import (
     LEVELS,
     Illumination,
     LightPath,
-    medium_plan,
+    crossing,
     one_thread,
     specimen_grain,
 )
@@ -419,9 +419,9 @@ class World(devices.World):
     def _medium(self, part: int) -> Crossing:
         """Return the medium in a part of time."""
         if self._renewal is not None and part != self._part:
-            grain, steps = self._renewal.at(part), self.options.medium.steps
+            grain = self._renewal.at(part)
             with one_thread():
-                self._plan = medium_plan(self.options, steps, self.light.dtype, grain)
+                self._plan = crossing(self.options, self.light.dtype, grain).crossing
             self._part = part
         return self._plan
 
@@ -513,15 +513,28 @@ class World(devices.World):
     def describe(self) -> devices.Settings:
         described: dict[str, str | int | float | bool | list[int] | None] = {
             "medium": self.options.medium.kind,
-            "kernel": "torch",
+            **self._kernel,
             **self._convergence,
         }
         for key, value in dataclasses.asdict(self.options).items():
+            if key == "kernel":  # what was asked for is in the bench file
+                continue
             if isinstance(value, dict):
                 described |= {f"{key}.{k}": _plain(v) for k, v in value.items()}
             else:
                 described[key] = _plain(value)
         return described
+
+    @property
+    def _kernel(self) -> dict[str, str]:
+        """What computes the light, to the bit, and why it is not another."""
+        chosen = self.light.chosen
+        told = {
+            "kernel": chosen.kernel,
+            "kernel_build": chosen.build,
+            "kernel_note": chosen.note,
+        }
+        return {key: text for key, text in told.items() if text}
 
     @override
     def convergence(

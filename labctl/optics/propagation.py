@@ -368,5 +368,7 @@ def propagate(
     field
         Fields at the exit face.
     """
+    if len(field) <= plan.chunk:
+        return plan.through(field)
     starts = range(0, len(field), plan.chunk)
     return torch.cat([plan.through(field[at : at + plan.chunk]) for at in starts])

@@ -550,6 +550,13 @@ class Session:
         self.recorder.event("warning", source, text)
         self.progress.say(f"warning: {source}: {text}")
 
+    def tell_kernel(self) -> None:
+        """Note why torch computes the light of a bench that may take another."""
+        world = self.bench.world
+        note = "" if world is None else world.describe().get("kernel_note", "")
+        if note:
+            self.warn("kernel", f"torch computes the light: {note}")
+
     def tell_convergence(self, entry: ReservoirEntry) -> None:
         """Note how converged a simulated bench is; nothing on a real one.
 
@@ -607,6 +614,7 @@ def opened(
                 progress.say(notice)
                 recorder.event("warning", "bench", notice)
             session = Session(setting, bench, recorder, progress)
+            session.tell_kernel()
             session.tell_convergence(setting.entry)
             yield session
             recorder.set_end_time()

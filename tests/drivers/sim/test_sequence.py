@@ -36,13 +36,19 @@ def joined(parts: list[Played], name: str) -> NDArray[np.float64]:
 # At 4 ms the panel still moves, at 60 ms it stands.
 @pytest.mark.parametrize("settle_s", [0.004, 0.06])
 @pytest.mark.parametrize("sizes", [(40,), (1, 7, 17, 15), (33, 7)])
+@pytest.mark.parametrize("kernel", ["torch", "fused"])
 def test_any_split_gives_the_frames_and_numbers_of_stepping(
     build: Callable[..., Any],
     patterns: Callable[..., Any],
     settle_s: float,
     sizes: tuple[int, ...],
+    request: pytest.FixtureRequest,
+    kernel: str,
 ) -> None:
-    stepped, played = build(), build()
+    if kernel == "fused":
+        request.getfixturevalue("compiled")
+    made = {"kernel": kernel, "grid": [16, 24 if kernel == "torch" else 32]}
+    stepped, played = build(**made), build(**made)
     shown = patterns(stepped, 40)
     for lit in (stepped, played):
         lit.camera.configure(exposure_s=0.001, gain_db=3.0, region=REGION)

@@ -15,6 +15,7 @@ from drivers.sim.slm import SimSLM
 from drivers.sim.world import World
 from labctl.devices import CameraSettings
 from labctl.errors import DeviceError
+from labctl.optics.fused.build import Built
 
 BENCHES = Path(__file__).parents[3] / "calibrations"
 SHIPPED = ["sim", "sim-small", "sim-ideal"]
@@ -314,15 +315,63 @@ def test_description_names_medium_kernel_and_every_imperfection(
     assert float(str(described["power_over_critical"])) > 1
 
 
+def test_description_names_the_compiled_kernel_to_the_bit(
+    compiled: Built, build: Callable[..., Any]
+) -> None:
+    for asked in ("fused", "auto"):
+        described = build(kernel=asked, grid=[16, 32]).world.describe()
+        assert described["kernel"] == "fused"
+        assert described["kernel_build"] == compiled.key
+    described = build(kernel="auto").world.describe()
+    assert described["kernel"] == "torch"
+    assert "powers of two" in str(described["kernel_note"])
+
+
+@pytest.mark.parametrize("drift", [{}, {"speckle": 0.5, "speckle_s": 0.1}])
+def test_both_kernels_take_the_same_picture(
+    compiled: Built,  # noqa: ARG001 - skips where there is none
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+    drift: dict[str, float],
+) -> None:
+    quiet = {"light": {"power_noise": 0.0, "pointing_px": 0.0}, "drift": drift}
+    sensor = {"photons_per_s": 1e9, "shot_noise": False, "read_noise_e": 0.0}
+    seen = []
+    for kernel in ("torch", "fused"):
+        lit = build(sensor=sensor, grid=[16, 32], kernel=kernel, **quiet)
+        played = lit.sequence.play(patterns(lit, 5), settle_s=0.05)
+        seen.append(played.frames.astype(int))
+    assert np.abs(seen[0] - seen[1]).max() <= 1
+    assert seen[0].max() > 1000
+
+
+def test_a_medium_that_remembers_is_torchs(
+    compiled: Built,  # noqa: ARG001 - skips where there is none
+    build: Callable[..., Any],
+) -> None:
+    asked: dict[str, Any] = {"medium": {"memory_rad": 1.0}, "grid": [16, 32]}
+    with pytest.raises(
+        ValueError, match=r"does not do medium\.memory_rad=1, expected 0"
+    ):
+        build(kernel="fused", **asked)
+    assert build(kernel="auto", **asked).world.describe()["kernel"] == "torch"
+
+
+@pytest.mark.parametrize("kernel", ["torch", "fused"])
 def test_two_threads_give_the_frames_of_one(
     threads: None,  # noqa: ARG001 - puts the number of threads back
     build: Callable[..., Any],
     patterns: Callable[..., Any],
+    request: pytest.FixtureRequest,
+    kernel: str,
 ) -> None:
+    if kernel == "fused":
+        request.getfixturevalue("compiled")
     frames = []
     for count in (1, 2):
         torch.set_num_threads(count)
-        lit = build(grid=[64, 48], macropixel_px=4)
+        columns = 48 if kernel == "torch" else 32
+        lit = build(grid=[64, columns], macropixel_px=4, kernel=kernel)
         frames.append(lit.sequence.play(patterns(lit, 5), settle_s=0.05).frames)
         assert torch.get_num_threads() == count
     assert np.array_equal(*frames)

@@ -1,6 +1,7 @@
 """What a run starts from is checked together, and closed together."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from labctl import bench as benches
 from labctl.bench import Bench
 from labctl.errors import CalibrationError, InputError, ProtocolError
+from labctl.optics.kernel import loaded
 from labctl.protocol import TrainProtocol
 from labctl.recording.layout import train_layout
 from labctl.recording.reader import Record
@@ -157,6 +159,25 @@ def test_a_warning_is_told_once_for_each_source(session: Session) -> None:
     with Record.open("s.h5") as record:
         told = [event.text for event in record.events() if event.level == "warning"]
     assert told == ["too bright"]
+
+
+def test_a_run_says_when_torch_stands_in_for_the_compiled_kernel(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    loaded.cache_clear()
+    setting = resolved(small, out=Path("s.h5"))
+    asked = benches.load("sim-small", ["world.options.kernel=auto"])
+    layout = train_layout(shot_spec(setting), metrics=METRICS)
+    with opened(replace(setting, source=asked), layout, Silent()):
+        pass
+    with Record.open("s.h5") as record:
+        (told,) = [event.text for event in record.events() if event.level == "warning"]
+        assert record.instrument["world"]["settings"]["kernel"] == "torch"
+    assert told.startswith("torch computes the light: no C++ compiler")
+    refused = benches.load("sim-small", ["world.options.kernel=fused"])
+    with pytest.raises(InputError, match=r"Install g\+\+ .* set kernel: auto"):
+        benches.construct(refused)
 
 
 def test_the_header_says_what_is_known_before_the_first_shot(session: Session) -> None:

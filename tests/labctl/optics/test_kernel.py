@@ -1,0 +1,90 @@
+"""Which kernel is taken, and when none but torch is."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from labctl.optics import harmonic, kernel
+from labctl.optics.fused import build
+from labctl.optics.fused.build import Built
+from labctl.optics.fused.library import Library
+from labctl.optics.fused.plan import FusedPlan
+from labctl.optics.medium import SaturableKerr, SecondHarmonic
+from labctl.optics.propagation import Plan, plan
+
+SHAPE = (16, 32)
+
+
+@pytest.fixture(autouse=True)
+def _forgetful() -> Iterator[None]:
+    """No test loads the library of the one before."""
+    kernel.loaded.cache_clear()
+    yield
+    kernel.loaded.cache_clear()
+
+
+@pytest.fixture
+def ready() -> Plan:
+    return plan(SaturableKerr(b=3.0, saturation=1.0), SHAPE, 4.0)
+
+
+def test_torch_is_taken_without_a_look_at_compilers(
+    ready: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    chosen = kernel.choose(ready, "torch")
+    assert chosen.crossing is ready
+    assert (chosen.kernel, chosen.build, chosen.note) == ("torch", "", "")
+
+
+@pytest.mark.parametrize("wanted", ["fused", "auto"])
+def test_the_compiled_kernel_is_taken_and_named_to_the_bit(
+    ready: Plan, compiled: Built, wanted: kernel.Kernel
+) -> None:
+    chosen = kernel.choose(ready, wanted)
+    assert isinstance(chosen.crossing, FusedPlan)
+    assert chosen.crossing.chunk == ready.chunk
+    assert (chosen.kernel, chosen.build, chosen.note) == ("fused", compiled.key, "")
+
+
+def test_without_a_compiler_fused_is_refused_and_auto_says_why(
+    ready: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match=r"kernel='fused': no C\+\+ .* kernel: auto"):
+        kernel.choose(ready, "fused")
+    chosen = kernel.choose(ready, "auto")
+    assert chosen.crossing is ready
+    assert chosen.kernel == "torch"
+    assert "no-such-compiler" in chosen.note
+
+
+def test_media_that_it_does_not_know_are_torchs() -> None:
+    pair = harmonic.plan(SecondHarmonic(kappa=1.0), SHAPE, 4.0)
+    with pytest.raises(ValueError, match="crosses Kerr media and free space only"):
+        kernel.choose(pair, "fused")
+    assert kernel.choose(pair, "auto").crossing is pair
+    odd = plan(SaturableKerr(b=3.0), (16, 24), 4.0)
+    assert "powers of two" in kernel.choose(odd, "auto").note
+
+
+def test_a_kernel_that_computes_something_else_is_not_taken(
+    ready: Plan, compiled: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kernel.disagreement(Library(compiled.path)) < 1e-5
+    through = FusedPlan.through
+    monkeypatch.setattr(
+        FusedPlan, "through", lambda plan, field: through(plan, field) * 1.001
+    )
+    with pytest.raises(ValueError, match=r"differs from torch by 1\.0e-03"):
+        kernel.choose(ready, "fused")
+
+
+def test_a_damaged_library_is_named(
+    ready: Plan, compiled: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = compiled.path.with_name("damaged.so")
+    damaged.write_bytes(b"half a library")
+    monkeypatch.setattr(build, "built", lambda: Built(damaged, compiled.key))
+    with pytest.raises(ValueError, match=r"damaged\.so.* Delete it"):
+        kernel.choose(ready, "fused")
