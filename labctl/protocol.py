@@ -1,7 +1,7 @@
 """Schema of protocol files: what to do, on any bench."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import Field, JsonValue, TypeAdapter, model_validator
 
@@ -639,13 +639,103 @@ class ComparisonProtocol(_Document):
         return self
 
 
+LossName = Literal[
+    "sign",
+    "relu",
+    "mse",
+    "log-mse",
+    "cos",
+    "log-cos",
+    "dot",
+    "dot-norm",
+    "gen",
+    "cos+mse",
+    "cos+dot",
+]
+Exponent = Annotated[float, Field(ge=0, le=2)]
+Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+_LOSSES: Final[tuple[LossName, ...]] = get_args(LossName)
+
+
+class LossFields(Schema):
+    """Where the losses lead: gradients in the plane, and descents along them.
+
+    Parameters
+    ----------
+    name
+        ``loss-fields``.
+    losses
+        Which, by their names.
+    a
+        Exponents of ``gen``, one field each.
+    grid
+        Points a side of the fields.
+    reach
+        Half a side of the square that is looked at; targets lie within half of it.
+    starts
+        Descents start from a square of so many points a side.
+    steps, step_size
+        Of plain gradient descent.
+    """
+
+    needs_bench: ClassVar[bool] = False
+    name: Literal["loss-fields"]
+    losses: Annotated[tuple[LossName, ...], Field(min_length=1)] = _LOSSES
+    a: Annotated[tuple[Exponent, ...], Field(min_length=1)] = (0.5, 1.0, 1.5)
+    grid: Annotated[int, Field(ge=3, le=101)] = 21
+    reach: Positive = 2.0
+    starts: Annotated[int, Field(ge=2, le=21)] = 6
+    steps: Steps = 200
+    step_size: Positive = 0.05
+
+
+Study = LossFields
+
+
+class StudyProtocol(_Document):
+    """Repeat an experiment of the document that the project comes from.
+
+    Parameters
+    ----------
+    size
+        ``smoke`` (seconds, says little) or ``full``.
+    seeds
+        How many: ``seed`` and the numbers after it.
+    study
+        Which experiment, with its own settings.
+    """
+
+    kind: Literal["study"]
+    size: Literal["smoke", "full"]
+    seeds: Annotated[int, Field(ge=1, le=1000)]
+    study: Study
+
+    @model_validator(mode="after")
+    def _names_no_bench_in_vain(self) -> Self:
+        if self.study.needs_bench:
+            return self
+        for key in ("bench", "reservoir", "record", "accept_unconverged"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                text = (
+                    f"is not used by study {self.study.name}, which is computed "
+                    "without a device, expected none. Remove it."
+                )
+                raise wrong((key, text))
+        return self
+
+
 Protocol = Annotated[
-    TrainProtocol | EvaluateProtocol | ScanProtocol | ComparisonProtocol,
+    TrainProtocol
+    | EvaluateProtocol
+    | ScanProtocol
+    | ComparisonProtocol
+    | StudyProtocol,
     Field(discriminator="kind"),
 ]
-ADAPTER: TypeAdapter[
-    TrainProtocol | EvaluateProtocol | ScanProtocol | ComparisonProtocol
-] = TypeAdapter(Protocol)
+AnyProtocol = (
+    TrainProtocol | EvaluateProtocol | ScanProtocol | ComparisonProtocol | StudyProtocol
+)
+ADAPTER: TypeAdapter[AnyProtocol] = TypeAdapter(Protocol)
 
 _INTRODUCTION: Final = """
 What may stand in a protocol, made from the schema. Units are in the keys; unknown
@@ -669,6 +759,7 @@ def write_schemas(folder: Path) -> None:
         "kind: evaluate": EvaluateProtocol,
         "kind: scan": ScanProtocol,
         "kind: comparison": ComparisonProtocol,
+        "kind: study": StudyProtocol,
     }
     page = reference_page("Protocol files", _INTRODUCTION, models)
     for name, text in (

@@ -28,7 +28,7 @@ from labctl.run import execute as single
 from labctl.run import prepare as runs
 from labctl.run import resume as unfinished
 from labctl.run.progress import Progress, Silent, Update
-from labctl.run.setting import Forecast, Options, Outcome, Setting, resolve
+from labctl.run.setting import Desk, Forecast, Options, Outcome, Setting, resolve
 
 Row = dict[str, Any]
 
@@ -87,7 +87,9 @@ def choose(protocol: str | None, record: Path | None, options: Options) -> AnyJo
     if protocol is None or record is not None:
         return unfinished.choose(protocol, record, options)
     setting = resolve(protocol, options)
-    if isinstance(setting.protocol, ComparisonProtocol):
+    if not isinstance(setting, Desk) and isinstance(
+        setting.protocol, ComparisonProtocol
+    ):
         return prepare(cast("Setting[ComparisonProtocol]", setting))
     return runs.job_of(setting)
 

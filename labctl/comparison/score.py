@@ -10,15 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-DRAWS = 4000
+from labctl.training.interval import (
+    NOTHING,
+    Interval,
+    bootstrap,
+    draws,
+    percentiles,
+)
+
 LEAST_ROOM = 0.05
 """Where the oracle gains less than this over the readout, no gain is stated."""
 REACHES = -0.01
 """Lower bound of the paired difference from which on a method reaches another."""
-Interval = tuple[float, float]
-NOTHING: Interval = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -206,28 +210,6 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else math.nan
 
 
-def _draws(count: int) -> NDArray[np.int64]:
-    return np.random.default_rng(0).integers(0, count, (DRAWS, count))
-
-
-def bootstrap(values: Sequence[float]) -> Interval:
-    """Return the 95 % interval of a mean; NaN for fewer than two values.
-
-    Parameters
-    ----------
-    values
-        One a seed.
-    """
-    if len(values) < 2:
-        return NOTHING
-    return _percentiles(np.asarray(values)[_draws(len(values))].mean(axis=1))
-
-
-def _percentiles(values: NDArray[np.float64]) -> Interval:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def _difference(
     mine: Mapping[int, float], other: Mapping[int, float]
 ) -> tuple[float, Interval]:
@@ -251,13 +233,13 @@ def _gain(
     gain = float((got - start) / (end - start))
     if len(common) < 2:
         return gain, NOTHING
-    drawn = rows[:, _draws(len(common))].mean(axis=2)
+    drawn = rows[:, draws(len(common))].mean(axis=2)
     room = drawn[2] - drawn[1]
     # Draws without room say nothing; where they are many, nor does the interval.
     some = room >= LEAST_ROOM
     if some.mean() < 0.95:
         return gain, NOTHING
-    return gain, _percentiles((drawn[0][some] - drawn[1][some]) / room[some])
+    return gain, percentiles((drawn[0][some] - drawn[1][some]) / room[some])
 
 
 def _to_target(

@@ -104,7 +104,8 @@ class Header:
     calibrations
         Calibrations that were applied, by kind.
     reservoir
-        The operating point: every field of ``layout.RESERVOIR``.
+        The operating point: every field of ``layout.RESERVOIR``; empty where no
+        device takes part.
     protocol_path
         Where the protocol was read from; empty for text.
     """
@@ -252,6 +253,8 @@ def _own(header: Header, environment: Environment) -> dict[str, Value]:
 
 
 def _reservoir(given: Mapping[str, Value]) -> Iterator[tuple[Scalar, Value]]:
+    if not given:
+        return
     expected = [scalar.path for scalar in layout.RESERVOIR]
     if sorted(given) != sorted(expected):
         text = f"record: reservoir={sorted(given)}, expected {sorted(expected)}."

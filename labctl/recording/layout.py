@@ -16,7 +16,7 @@ VERSION = 1
 RESULT_BYTES = 8192
 STATUSES = ("running", "paused", "complete", "failed", "interrupted", "stopped")
 OPEN_STATUSES = ("running", "paused")
-Kind = Literal["train", "evaluate", "scan", "comparison"]
+Kind = Literal["train", "evaluate", "scan", "comparison", "study"]
 
 # Small columns: one chunk of 1024 rows each, never compressed, because a chunk
 # that is flushed before it is full is written again at every flush.
@@ -242,7 +242,7 @@ GROUPS = (
 )
 SCALARS = (
     Scalar("title", "str", "Title of the protocol"),
-    Scalar("kind", "str", "Kind of the protocol: train, evaluate, scan or comparison"),
+    Scalar("kind", "str", "Kind: train, evaluate, scan, comparison or study"),
     Scalar("start_time", "str", "Start, ISO 8601 with time zone"),
     Scalar("run_uuid", "str", "Random identity of this run"),
     Scalar("program_name", "str", "The program that wrote it; @version its version"),
@@ -787,3 +787,47 @@ def comparison_layout() -> Layout:
         axes=("line",),
     )
     return Layout("comparison", (jobs, summary), default="jobs")
+
+
+def study_layout(columns: Sequence[Column], shots: ShotSpec | None = None) -> Layout:
+    """Return the layout of a study: one row a job, and what is said of each claim.
+
+    Parameters
+    ----------
+    columns
+        What each job of this study leaves, beside its name and its score.
+    shots
+        Sizes of every exposure; None for a study that needs no device.
+
+    Returns
+    -------
+    layout
+        Its tables are ``fits`` (one row a job, as they end) and ``claims`` (at the
+        end), and those of the shots.
+    """
+    fits = Table(
+        "fits",
+        "fits",
+        (
+            Column("fit", "i8", "Job: number of the row", filled=True),
+            Column("job", "S96", "Job"),
+            Column("seed", "i8", "Seed"),
+            Column("score", "f8", "Its headline figure"),
+            *columns,
+        ),
+        "Jobs of the study",
+        signal="score",
+        axes=("fit",),
+    )
+    claims = Table(
+        "claims",
+        "claims",
+        (
+            Column("claim", "S320", "What is claimed"),
+            Column("measured", "S480", "What was measured here"),
+            Column("verdict", "S32", "held, did not hold, or under conditions"),
+        ),
+        "Claims judged",
+    )
+    exposed = () if shots is None else (_shots(shots), _shots_meta(shots))
+    return Layout("study", (*exposed, fits, claims), default="fits")

@@ -160,7 +160,7 @@ class Record:
 
     @property
     def kind(self) -> str:
-        """Kind of the protocol: ``train``, ``evaluate`` or ``scan``."""
+        """Kind of the protocol, such as ``train``."""
         return self.text("kind")
 
     @property
@@ -528,6 +528,7 @@ COUNTERS: Mapping[str, str] = {
         layout.evaluate_layout(layout.ShotSpec(1, 1), n_predictions=1, n_targets=1),
         layout.scan_layout(layout.ShotSpec(1, 1)),
         layout.comparison_layout(),
+        layout.study_layout(()),
     )
     for table in plan.tables
 }

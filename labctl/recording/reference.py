@@ -29,6 +29,7 @@ _RECORD_TEXTS = {
     "evaluate": "Kind `evaluate`: a trained model, measured again",
     "scan": "Kind `scan`: a setting swept",
     "comparison": "Kind `comparison`: many trainings, each with a record of its own",
+    "study": "Kind `study`: an experiment, job by job",
 }
 
 
@@ -60,6 +61,7 @@ def _plans() -> tuple[Layout, ...]:
         layout.evaluate_layout(_SIZES, n_predictions=6, n_targets=7),
         layout.scan_layout(_SIZES),
         layout.comparison_layout(),
+        layout.study_layout(()),
     )
 
 
@@ -135,6 +137,10 @@ def _table(table: Table) -> str:
         about += " the signal then, over `shot` and `output`."
     if table.name == "training":
         about += " Further metrics of a protocol stand beside these."
+    if table.name == "fits":
+        about += " Columns of the study itself stand beside these, see"
+        about += " [studies.md](studies.md). A study on a bench has `shots` and"
+        about += " `shots_meta` too; one without has no `reservoir` fields."
     rows = [_column(column) for column in table.columns]
     rows += [_axis(axis) for axis in table.fixed]
     grid = _grid(("column", "type", "unit", "what it is"), rows)

@@ -4,7 +4,6 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +14,8 @@ from labctl.errors import RecordError
 from labctl.recording.reader import Record
 from labctl.report import figure
 from labctl.report.figure import Drawing, Picture
+from labctl.report.section import Page, Section, Table
+from labctl.report.study import course
 
 _SHOWN_EVENTS = 200
 _SCORES: dict[str, dict[str, str]] = {
@@ -29,86 +30,10 @@ _SCORES: dict[str, dict[str, str]] = {
     },
     "scan": {},
     "comparison": {},
+    "study": {},
 }
 _NO_SCORES: dict[str, str] = {}
 _CURVES = ("step", "loss", "accuracy", "cosine", "cosine_error", "shots")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under column heads.
-
-    Parameters
-    ----------
-    heads
-        One a column.
-    rows
-        As many cells each.
-    note
-        What a reader must know of it; empty when nothing.
-    """
-
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """One heading of the page and what stands under it.
-
-    Parameters
-    ----------
-    name
-        Anchor in the page.
-    title
-        The heading.
-    sentences
-        Text, one paragraph each.
-    table
-        A table, if there is one.
-    drawings
-        Figures, in order.
-    listings
-        Caption and text of what is shown as it is.
-    """
-
-    name: str
-    title: str
-    sentences: tuple[str, ...] = ()
-    table: Table | None = None
-    drawings: tuple[Drawing, ...] = ()
-    listings: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing stands under the heading."""
-        return not (self.sentences or self.table or self.drawings or self.listings)
-
-
-@dataclass(frozen=True)
-class Page:
-    """Everything that a page says.
-
-    Parameters
-    ----------
-    title
-        What was run.
-    status
-        How it ended.
-    simulated
-        Whether the light was simulated.
-    notice
-        What a reader must know first; empty when nothing.
-    sections
-        In order, none empty.
-    """
-
-    title: str
-    status: str
-    simulated: bool
-    notice: str
-    sections: tuple[Section, ...]
 
 
 def read(record: Record) -> Page:
@@ -240,7 +165,7 @@ def _result(record: Record) -> Section:
     sentences = tuple(
         text
         for text in (headline(record.kind, result), _gain(result))
-        if text and (found or record.kind not in {"scan", "comparison"})
+        if text and (found or record.kind in {"train", "evaluate"})
     )
     return Section("result", "Result", sentences, table, tuple(drawings))
 
@@ -252,7 +177,7 @@ def _what(record: Record) -> Section:
     resolved = record.resolved
     rows = [
         ("protocol", f"{record.kind}: {record.title}" if record.title else record.kind),
-        ("bench", record.bench_name + (" (simulated light)" * record.simulated)),
+        ("bench", _bench(record)),
         ("start", _when(record.start_time)),
         ("end", _when(record.end_time) if record.end_time else "not ended"),
         ("seeds", _shown(record.seeds)),
@@ -265,7 +190,13 @@ def _what(record: Record) -> Section:
     return Section("what", "What was run, and on what", table=_pairs(rows))
 
 
-_NAMED = ("data", "budget", "source", "sweep", "values", "patterns")
+def _bench(record: Record) -> str:
+    if not record.bench_name:
+        return "none: computed, no device took part"
+    return record.bench_name + (" (simulated light)" * record.simulated)
+
+
+_NAMED = ("size", "study", "data", "budget", "source", "sweep", "values", "patterns")
 
 
 def _model(resolved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -337,6 +268,9 @@ def _course(record: Record) -> Iterator[Section]:
         "scan": _scan,
         "comparison": _comparison,
     }
+    if record.kind == "study":
+        yield from course.sections(record)
+        return
     yield kinds.get(record.kind, _nothing)(record)
 
 
@@ -643,6 +577,8 @@ def _calibrations(record: Record) -> Section:
         )
         for kind, fields in record.calibrations.items()
     ]
+    if not rows and not record.bench_name:
+        return Section("calibrations", "Calibrations")
     if not rows:
         return Section("calibrations", "Calibrations", ("None was applied.",))
     heads = ("kind", "source", "made", "age at the start", "merit", "values")
@@ -698,15 +634,16 @@ def _repeat(record: Record) -> Section:
     environment = record.environment
     called = shlex.join(str(word) for word in environment.get("argv", []))
     seed = record.resolved.get("seed", 0)
-    bench = shlex.quote(record.bench_name)
-    command = f"labctl run protocol.yaml --bench {bench} --seed {seed}"
+    bench = f" --bench {shlex.quote(record.bench_name)}" if record.bench_name else ""
+    command = f"labctl run protocol.yaml{bench} --seed {seed}"
     kept = ("python", "platform", "hostname", "git_commit", "git_dirty", "threads")
     rows = [(key, _shown(environment[key])) for key in kept if key in environment]
     packages = environment.get("packages", {})
     named = [name for name in ("labctl", "torch", "numpy", "h5py") if name in packages]
     rows += [(name, str(packages[name])) for name in named]
     rows.append(("protocol sha256", record.text("protocol/sha256")))
-    rows.append(("bench sha256", record.text("bench/sha256")))
+    if record.bench_name:
+        rows.append(("bench sha256", record.text("bench/sha256")))
     listings = [
         ("Command, with the protocol below saved as protocol.yaml", command),
         ("As it was called", called),

@@ -11,6 +11,7 @@ from labctl.errors import InputError
 from labctl.recording.reader import Record
 from labctl.report import content, figure
 from labctl.report.figure import Drawing, Theme
+from labctl.report.section import Page
 
 
 def write(
@@ -20,7 +21,8 @@ def write(
 ) -> Path:
     """Write the page of a record.
 
-    The page needs no network and no script; every text of the record is escaped.
+    The page needs no network, and no script but that of its interactive figures,
+    which the page's policy names by hash; every text of the record is escaped.
 
     Parameters
     ----------
@@ -61,32 +63,44 @@ def write(
     return target
 
 
-def _write_png(page: content.Page, folder: Path) -> None:
+def _write_png(page: Page, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for drawing in _drawings(page):
         path = folder / f"{drawing.name}.png"
         path.write_bytes(figure.render(drawing, "light", "png"))
 
 
-def _drawings(page: content.Page) -> list[Drawing]:
+def _drawings(page: Page) -> list[Drawing]:
     return [drawing for section in page.sections for drawing in section.drawings]
 
 
-def _html(page: content.Page, file: str) -> str:
+def _html(page: Page, file: str) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("labctl.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
     style = environment.get_template("page.css").render()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    names = sorted({part.explorer.name for part in page.sections if part.explorer})
+    scripts = [environment.get_template(f"{name}.js").render() for name in names]
     images = {
         drawing.name: {"light": _uri(drawing, "light"), "dark": _uri(drawing, "dark")}
         for drawing in _drawings(page)
     }
     return environment.get_template("page.html").render(
-        page=page, images=images, file=file, style_hash=f"sha256-{digest}"
+        page=page,
+        images=images,
+        file=file,
+        style_hash=_hash(style),
+        scripts=names,
+        script_hashes=[_hash(script) for script in scripts],
     )
+
+
+def _hash(text: str) -> str:
+    """Name a text as a content security policy does."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _uri(drawing: Drawing, theme: Theme) -> str:

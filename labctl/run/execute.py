@@ -1,10 +1,11 @@
 """From a checked job to a record."""
 
-from labctl.run import evaluate, scan, train
+from labctl.run import evaluate, scan, study, train
 from labctl.run.evaluate import EvaluateJob
 from labctl.run.prepare import Job
 from labctl.run.progress import Progress
 from labctl.run.setting import Outcome
+from labctl.run.study import StudyJob
 from labctl.run.train import TrainJob
 
 
@@ -32,4 +33,6 @@ def execute(job: Job, progress: Progress) -> Outcome:
         return train.execute(job, progress)
     if isinstance(job, EvaluateJob):
         return evaluate.execute(job, progress)
+    if isinstance(job, StudyJob):
+        return study.execute(job, progress)
     return scan.execute(job, progress)

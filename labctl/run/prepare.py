@@ -4,18 +4,20 @@ from typing import cast
 
 from labctl.errors import ProtocolError
 from labctl.protocol import (
+    AnyProtocol,
     ComparisonProtocol,
     EvaluateProtocol,
     ScanProtocol,
     TrainProtocol,
 )
-from labctl.run import evaluate, scan, train
+from labctl.run import evaluate, scan, study, train
 from labctl.run.evaluate import EvaluateJob
 from labctl.run.scan import ScanJob
-from labctl.run.setting import AnyProtocol, Options, Setting, resolve
+from labctl.run.setting import Desk, Options, Setting, resolve
+from labctl.run.study import StudyJob
 from labctl.run.train import TrainJob
 
-Job = TrainJob | EvaluateJob | ScanJob
+Job = TrainJob | EvaluateJob | ScanJob | StudyJob
 
 __all__ = ["Job", "Options", "job_of", "prepare"]
 
@@ -43,7 +45,7 @@ def prepare(name: str, options: Options) -> Job:
     return job_of(resolve(name, options))
 
 
-def job_of(setting: Setting[AnyProtocol]) -> Job:
+def job_of(setting: Setting[AnyProtocol] | Desk) -> Job:
     """Check a run of any kind, and forecast its cost.
 
     Parameters
@@ -63,6 +65,8 @@ def job_of(setting: Setting[AnyProtocol]) -> Job:
     InputError
         Something is refused.
     """
+    if isinstance(setting, Desk):
+        return study.prepare(setting)
     # A type checker cannot carry the class of one field over to its owner.
     if isinstance(setting.protocol, TrainProtocol):
         return train.prepare(cast("Setting[TrainProtocol]", setting))

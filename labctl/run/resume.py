@@ -15,13 +15,13 @@ from labctl import bench as benches
 from labctl import document
 from labctl.bench import BenchSource
 from labctl.errors import InputError
-from labctl.protocol import ADAPTER
+from labctl.protocol import ADAPTER, AnyProtocol, StudyProtocol
 from labctl.recording.reader import Record
 from labctl.recording.writer import take
 from labctl.run import checkpoint, prepare
 from labctl.run.prepare import Job, job_of
 from labctl.run.setting import (
-    AnyProtocol,
+    Desk,
     Options,
     Setting,
     Unfinished,
@@ -96,6 +96,8 @@ def unfinished(path: Path, *, bench: str | None = None) -> Job:
                 "is nothing to go on with; look at it with labctl report."
             )
             raise InputError(text)
+        if record.kind == "study" and not record.bench_name:
+            return job_of(_desk(record, bench))
         if not record.simulated:
             text = (
                 f"{path}: simulated=0, expected a run on a simulated bench: real light "
@@ -105,6 +107,29 @@ def unfinished(path: Path, *, bench: str | None = None) -> Job:
         source = _bench(record, bench)
         _check_software(record)
         return job_of(_setting(record, source))
+
+
+def _desk(record: Record, bench: str | None) -> Desk:
+    """Go on with a study that has no bench: what stands is not done again.
+
+    Raises
+    ------
+    InputError
+        A bench is named, or the software is not that it began with.
+    """
+    if bench is not None:
+        text = f"{record.path}: --bench with a study that has none. Leave it out."
+        raise InputError(text)
+    _check_software(record)
+    where = f"{record.path}: protocol"
+    found = document.parse(json.dumps(record.resolved), StudyProtocol, where=where)
+    given = Path(record.protocol_path) if record.protocol_path else None
+    return Desk(
+        replace(found, text=record.protocol_text, path=given),
+        record.path,
+        Options(out=record.path),
+        unfinished=True,
+    )
 
 
 def _bench(record: Record, name: str | None) -> BenchSource:

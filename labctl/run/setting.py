@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -30,13 +30,7 @@ from labctl.errors import (
     InputError,
     ProtocolError,
 )
-from labctl.protocol import (
-    ADAPTER,
-    ComparisonProtocol,
-    EvaluateProtocol,
-    ScanProtocol,
-    TrainProtocol,
-)
+from labctl.protocol import ADAPTER, AnyProtocol, StudyProtocol
 from labctl.recording import disk
 from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
 from labctl.recording.layout import Layout, ShotSpec
@@ -45,7 +39,6 @@ from labctl.reservoir import Blocks, Ledger, PhaseScale, Reservoir, Shots
 from labctl.run import convergence
 from labctl.run.progress import Progress
 
-AnyProtocol = TrainProtocol | EvaluateProtocol | ScanProtocol | ComparisonProtocol
 P = TypeVar("P", bound=AnyProtocol)
 RECORDS = Path("records")
 
@@ -146,6 +139,38 @@ class Setting(Generic[P]):
         return str(self.document.path)
 
 
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """A study that needs no bench, checked; nothing is open yet.
+
+    Parameters
+    ----------
+    document
+        The protocol with its text and positions.
+    out
+        Where the record goes.
+    options
+        What the command line added.
+    unfinished
+        Whether ``out`` is an interrupted run to go on with.
+    """
+
+    document: Document[StudyProtocol]
+    out: Path
+    options: Options
+    unfinished: bool = False
+
+    @property
+    def protocol(self) -> StudyProtocol:
+        """The protocol."""
+        return self.document.value
+
+    @property
+    def headline(self) -> str:
+        """First line that a person reads."""
+        return f"study: {self.protocol.study.name}, computed without a device"
+
+
 @dataclass(frozen=True)
 class Forecast:
     """What a run will cost.
@@ -177,6 +202,9 @@ class Forecast:
 
     def text(self) -> str:
         """Shots, time and bytes in a few lines."""
+        if not self.shots:
+            lines = ["shots: none", f"bytes: {self.nbytes / 2**20:.1f} MiB"]
+            return "\n".join([*lines, self.note] if self.note else lines)
         made = ", ".join(f"{name} {n}" for name, n in self.shots.items() if n)
         clock = (
             "virtual time, not of yours"
@@ -235,8 +263,10 @@ class Outcome:
         }
 
 
-def resolve(name: str, options: Options) -> Setting[AnyProtocol]:
+def resolve(name: str, options: Options) -> Setting[AnyProtocol] | Desk:
     """Read a protocol and its bench and check them against each other.
+
+    A study that needs no bench gets none.
 
     Parameters
     ----------
@@ -260,6 +290,10 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol]:
     if options.seed is not None:
         overrides = (*overrides, f"seed={options.seed}")
     protocol = document.read(path, ADAPTER, overrides=overrides)
+    value = protocol.value
+    if isinstance(value, StudyProtocol) and not value.study.needs_bench:
+        # A type checker cannot carry the class of one field over to its owner.
+        return _desk(cast("Document[StudyProtocol]", protocol), path, options)
     chosen, reason = benches.choose(protocol.value.bench, options.bench)
     source = benches.load(chosen)
     entry = operating_point(protocol, source)
@@ -273,6 +307,27 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol]:
     # A twin brings its own calibrations.
     if not bench.notice and source.file.fallback is None:
         check_calibrations(source, bench)
+    out = _target(path, options)
+    simulated = source.file.simulated or options.simulate
+    headline = (
+        f"bench: {source.file.name} ({reason}), "
+        f"{'SIMULATED' if simulated else 'real devices'}"
+    )
+    return Setting(protocol, source, entry, out, options, overrides, headline)
+
+
+def _desk(given: Document[StudyProtocol], path: Path, options: Options) -> Desk:
+    if options.bench is not None or options.simulate:
+        text = (
+            f"{path}: --bench or --simulate with study {given.value.study.name}, "
+            "expected neither: it is computed without a device. Leave them out."
+        )
+        raise InputError(text)
+    return Desk(given, _target(path, options), options)
+
+
+def _target(path: Path, options: Options) -> Path:
+    """Choose where the record goes, and check that it can go there."""
     out = options.out
     if out is None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -280,12 +335,7 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol]:
     if options.out is not None or RECORDS.exists():
         disk.check_target(out, overwrite=options.overwrite)
     _check_writable(out)
-    simulated = source.file.simulated or options.simulate
-    headline = (
-        f"bench: {source.file.name} ({reason}), "
-        f"{'SIMULATED' if simulated else 'real devices'}"
-    )
-    return Setting(protocol, source, entry, out, options, overrides, headline)
+    return out
 
 
 def _check_writable(out: Path) -> None:

@@ -10,14 +10,15 @@ from labctl.recording.layout import comparison_layout
 from labctl.recording.reader import Record
 from labctl.recording.writer import Recorder
 from labctl.report import content, figure
+from labctl.report.section import Page, Section
 
 
-def read(path: Path) -> content.Page:
+def read(path: Path) -> Page:
     with Record.open(path) as record:
         return content.read(record)
 
 
-def section(page: content.Page, name: str) -> content.Section:
+def section(page: Page, name: str) -> Section:
     return next(part for part in page.sections if part.name == name)
 
 

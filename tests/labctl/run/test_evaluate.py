@@ -6,6 +6,7 @@ import pytest
 
 from labctl.errors import InputError, ProtocolError
 from labctl.recording.reader import Record
+from labctl.run.evaluate import EvaluateJob
 from labctl.run.execute import execute
 from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
@@ -50,9 +51,11 @@ def test_the_bench_is_used_as_in_training_unless_the_protocol_says_otherwise(
     execute(prepare(str(small), Options(overrides=overrides, out=out)), Silent())
     path = small.with_name("again.yaml")
     path.write_text(EVALUATE.format(source=out), encoding="utf-8")
-    assert prepare(str(path), Options()).setting.entry.exposure_s == 0.002
     own = Options(overrides=("reservoir.exposure_s=0.001",))
-    assert prepare(str(path), own).setting.entry.exposure_s == 0.001
+    for options, expected_s in ((Options(), 0.002), (own, 0.001)):
+        job = prepare(str(path), options)
+        assert isinstance(job, EvaluateJob)
+        assert job.setting.entry.exposure_s == expected_s
 
 
 def test_refuses_a_bench_used_otherwise_than_in_training(protocol: Path) -> None:

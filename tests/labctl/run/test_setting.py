@@ -12,14 +12,13 @@ from labctl import bench as benches
 from labctl.bench import Bench
 from labctl.errors import CalibrationError, InputError, ProtocolError
 from labctl.optics.kernel import loaded
-from labctl.protocol import TrainProtocol
+from labctl.protocol import AnyProtocol, TrainProtocol
 from labctl.recording.layout import train_layout
 from labctl.recording.reader import Record
 from labctl.recording.writer import Recorder
 from labctl.reservoir import Ledger
 from labctl.run.progress import Silent
 from labctl.run.setting import (
-    AnyProtocol,
     Forecast,
     Options,
     Outcome,
@@ -36,7 +35,9 @@ METRICS = ("score_validation",)
 
 
 def resolved(small: Path, **options: object) -> Setting[AnyProtocol]:
-    return resolve(str(small), Options(**options))  # type: ignore[arg-type] # a test's names
+    found = resolve(str(small), Options(**options))  # type: ignore[arg-type] # a test's names
+    assert isinstance(found, Setting)
+    return found
 
 
 def test_options_go_over_the_protocol_and_the_seed_over_all(small: Path) -> None:

@@ -1,0 +1,22 @@
+"""A section knows whether anything stands under its heading."""
+
+import pytest
+
+from labctl.report.section import Explorer, Section, Table
+
+
+def test_a_heading_alone_is_empty() -> None:
+    assert Section("a", "A").is_empty
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        Section("a", "A", ("text",)),
+        Section("a", "A", table=Table(("head",), ())),
+        Section("a", "A", listings=(("caption", "text"),)),
+        Section("a", "A", explorer=Explorer("loss-fields", "{}")),
+    ],
+)
+def test_anything_under_a_heading_counts(section: Section) -> None:
+    assert not section.is_empty
