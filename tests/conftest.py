@@ -7,6 +7,7 @@ the peer is absent the test skips and says how to get it; with
 ``LABCTL_REQUIRE_PEERS=1``, as in ``.ci/run``, absence is a failure.
 """
 
+import gc
 import importlib
 import os
 import re
@@ -14,6 +15,7 @@ import select
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import tty
 from collections.abc import Callable, Generator, Iterator
@@ -23,6 +25,7 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 import pytest
+from filelock import FileLock
 
 from labctl.optics.fused import build
 
@@ -284,3 +287,25 @@ def desktop(x_server: Desktop, monkeypatch: pytest.MonkeyPatch) -> Desktop:
     x_server.reset()
     monkeypatch.setenv("DISPLAY", x_server.display)
     return x_server
+
+
+@pytest.fixture
+def gige(need_module: Callable[..., ModuleType]) -> Iterator[Callable[..., object]]:
+    """Start a GigE Vision camera that others simulated; it takes options of its own."""
+    hint = "apt-get install gir1.2-aravis-0.8, then make peers"
+    library = need_module("drivers.camera.aravis", hint)
+    made: list[Any] = []
+    # Its port is fixed by the standard: one at a time on this computer.
+    lock = FileLock(Path(tempfile.gettempdir()) / "labctl-gige.lock")
+    with lock.acquire(timeout=300):
+
+        def start(**options: object) -> object:
+            named = {"interface_name": "127.0.0.1", "serial_number": "S1"}
+            camera = library.Aravis.GvFakeCamera(**named | options)
+            assert camera.is_running()
+            made.append(camera)
+            return camera
+
+        yield start
+        made.clear()
+        gc.collect()  # its thread ends with its last reference

@@ -44,6 +44,8 @@ class Place:
         Imports a peer, or skips.
     display
         Starts a display with two monitors.
+    gige
+        Gives what starts a GigE Vision camera.
     """
 
     folder: Path
@@ -51,6 +53,7 @@ class Place:
     bridge: Callable[[str], Any]
     need_module: Callable[[str], Any]
     display: Callable[[], object]
+    gige: Callable[[], Callable[[], object]]
     made: dict[str, Any] = field(default_factory=dict)
 
     def driver(self, key: str, **options: object) -> Any:  # noqa: ANN401 - any role
@@ -132,6 +135,36 @@ def basler_camera(place: Place) -> Camera:
     return camera
 
 
+def aravis_camera(place: Place) -> Camera:
+    place.gige()()
+    camera: Camera = place.driver(
+        "aravis.camera",
+        shape=[2048, 2048],
+        pixel_um=5.5,
+        clock=RealClock(),
+        pixel_format="Mono8",
+        camera="127.0.0.1",
+    )
+    return camera
+
+
+def micromanager_camera(place: Place) -> Camera:
+    place.need_module("pymmcore")
+    adapters = place.need_module("mm_test_adapters")
+    camera: Camera = place.driver(
+        "micromanager.camera",
+        shape=[512, 512],
+        pixel_um=6.5,
+        bits=12,
+        adapter="DemoCamera",
+        device="DCam",
+        folder=str(adapters.device_adapter_path()),
+        properties={"PixelType": "16bit", "BitDepth": "12"},
+        clock=RealClock(),
+    )
+    return camera
+
+
 # The Cobolt mock once more, by a map of commands as a bench file has it.
 MAP = {
     "vendor": "Cobolt",
@@ -170,6 +203,8 @@ ROWS: dict[str, Callable[[Place], Any]] = {
         "scpi.laser", "CoboltLaserMock", wavelength_nm=561, commands=MAP, timeout_s=2.0
     ),
     "basler.camera": basler_camera,
+    "aravis.camera": aravis_camera,
+    "micromanager.camera": micromanager_camera,
     "screen.slm": screen_slm,
 }
 # No counterpart of these is to be had: byte scripts from the manual's syntax, in the
@@ -187,9 +222,7 @@ UNPROVED = {
     "text.shutter",
 }
 # What must be there for a row; the others need nothing.
-PEERS = {"cobolt.laser", "sapphire.laser", "scpi.laser", "basler.camera"} | {
-    "screen.slm"
-}
+PEERS = {key for key in ROWS if not key.startswith("sim.")}
 DEVICES = ("slm", "laser", "camera", "meter", "shutter")
 
 
@@ -223,8 +256,12 @@ def place(
     def display() -> object:
         return request.getfixturevalue("desktop")
 
+    def gige() -> Callable[[], object]:
+        start: Callable[[], object] = request.getfixturevalue("gige")
+        return start
+
     with ExitStack() as stack:
-        yield Place(tmp_path, stack, bridge, need_module, display)
+        yield Place(tmp_path, stack, bridge, need_module, display, gige)
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ pytestmark = pytest.mark.peer
 @pytest.fixture
 def basler(need_module: Callable[[str], ModuleType]) -> ModuleType:
     need_module("pypylon.pylon")
-    return need_module("drivers.basler")
+    return need_module("drivers.camera.basler")
 
 
 @pytest.fixture
 def camera(basler: ModuleType) -> Iterator[Any]:
-    made = basler.BaslerCamera(
+    made = basler.basler(
         shape=[4096, 4096], pixel_um=3.45, clock=RealClock(), pixel_format="Mono8"
     )
     with made:
@@ -41,7 +41,7 @@ def test_what_it_took_is_told_and_not_what_was_asked_for(camera: Any) -> None:  
 
 def test_a_failed_buffer_is_no_frame(camera: Any) -> None:  # noqa: ANN401
     armed(camera)
-    vendor = camera._camera
+    vendor = camera._sensor._camera
     camera.trigger()
     assert camera.frame(2.0).data.shape == (60, 90)
     vendor.ForceFailedBufferCount.Value = 1
@@ -57,7 +57,7 @@ def test_a_failed_buffer_is_no_frame(camera: Any) -> None:  # noqa: ANN401
 def test_a_camera_that_was_unplugged_delivers_no_more(camera: Any) -> None:  # noqa: ANN401
     armed(camera)
     camera.trigger()
-    vendor = camera._camera
+    vendor = camera._sensor._camera
     vendor.FirePnPCallback.Execute()
     while not vendor.IsCameraDeviceRemoved():
         pass  # the vendor's own thread says so
@@ -96,7 +96,7 @@ def test_a_hundred_triggers_give_a_hundred_frames_in_order(camera: Any) -> None:
 def test_another_sensor_or_another_camera_is_refused(basler: ModuleType) -> None:
     def opened(**options: Any) -> None:  # noqa: ANN401 - any option
         made = {"shape": [4096, 4096], "pixel_um": 3.45, "clock": RealClock()}
-        with basler.BaslerCamera(**made | options):
+        with basler.basler(**made | options):
             pass
 
     with pytest.raises(DeviceError, match=r"shape=\[4096, 4096\], expected \[3000"):

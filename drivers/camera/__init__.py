@@ -1,0 +1,1 @@
+"""Cameras: one life cycle, one sensor a library."""

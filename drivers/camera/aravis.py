@@ -1,0 +1,286 @@
+"""GigE Vision and USB3 Vision cameras of any maker, through aravis.
+
+Its checks of ranges are off until they are asked for; a frame with a packet lost is
+handed out like any other, and refused here; its counter has 16 bits and skips 0.
+"""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, final
+
+import numpy as np
+from typing_extensions import override
+
+from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera
+from labctl.devices import CameraSettings, Clock, Found, Identity
+from labctl.errors import DeviceError
+
+gi: Final[Any] = importlib.import_module("gi")
+try:
+    gi.require_version("Aravis", "0.8")
+except ValueError as absent:  # the bindings are there, the library is not
+    raise ImportError(str(absent)) from absent
+Aravis: Final[Any] = importlib.import_module("gi.repository.Aravis")
+GLib: Final[Any] = importlib.import_module("gi.repository.GLib")
+
+BITS: Final = {"Mono8": 8, "Mono10": 10, "Mono12": 12, "Mono16": 16}
+BUFFERS: Final = 4
+
+
+@contextmanager
+def vendor_errors(where: str, action: str) -> Iterator[None]:
+    """Turn aravis' errors into ours.
+
+    Parameters
+    ----------
+    where
+        Name of the camera.
+    action
+        What it was asked to do.
+
+    Raises
+    ------
+    DeviceError
+        Always, of an error of its.
+    """
+    try:
+        yield
+    except GLib.Error as err:
+        text = f"{err.message}. Look at cable, power and network address."
+        raise DeviceError(where, action, text) from err
+
+
+@final
+class AravisSensor(Sensor):
+    """A camera that aravis knows.
+
+    Parameters
+    ----------
+    name
+        Name in the bench file.
+    camera
+        Network address, or name as ``labctl devices`` prints it; empty for the only
+        one there is.
+    pixel_format
+        One of :data:`BITS`.
+    """
+
+    modulus = 65_535  # 16 bits: 65,535 is followed by 1
+
+    def __init__(self, name: str, camera: str, pixel_format: str) -> None:
+        self._name, self._wanted, self._format = name, camera, pixel_format
+        self._camera: Any = None
+        self._stream: Any = None
+        self._has_gain = False
+
+    @override
+    def open(self) -> tuple[int, int]:
+        with vendor_errors(self._name, "open"):
+            self._camera = Aravis.Camera.new(self._wanted or None)
+            device = self._camera.get_device()
+            device.set_range_check_policy(Aravis.RangeCheckPolicy.ENABLE)
+            camera = self._camera
+            if camera.is_exposure_auto_available():
+                camera.set_exposure_time_auto(Aravis.Auto.OFF)
+            if camera.is_gain_auto_available():
+                camera.set_gain_auto(Aravis.Auto.OFF)
+            self._has_gain = bool(camera.is_gain_available())
+            camera.set_pixel_format_from_string(self._format)
+            camera.set_trigger("Software")
+            columns, rows = camera.get_sensor_size()
+            return int(rows), int(columns)
+
+    @override
+    def close(self) -> None:
+        camera, self._camera = self._camera, None
+        stream, self._stream = self._stream, None
+        if camera is not None and stream is not None:
+            with vendor_errors(self._name, "close"):
+                camera.stop_acquisition()
+
+    @override
+    def identity(self) -> Identity:
+        with vendor_errors(self._name, "identity"):
+            camera = self._camera
+            return Identity(
+                camera.get_vendor_name() or "",
+                camera.get_model_name() or "",
+                camera.get_device_serial_number() or "",
+                "",
+            )
+
+    @property
+    @override
+    def exposure_limits_s(self) -> tuple[float, float]:
+        with vendor_errors(self._name, "exposure limits"):
+            low, high = self._camera.get_exposure_time_bounds()
+        return 1e-6 * low, 1e-6 * high
+
+    @property
+    @override
+    def gain_limits_db(self) -> tuple[float, float]:
+        if not self._has_gain:
+            return 0.0, 0.0
+        with vendor_errors(self._name, "gain limits"):
+            low, high = self._camera.get_gain_bounds()
+        return float(low), float(high)
+
+    @property
+    @override
+    def steps(self) -> tuple[int, int, int, int]:
+        camera = self._camera
+        with vendor_errors(self._name, "region"):
+            return (
+                int(camera.get_y_offset_increment()),
+                int(camera.get_x_offset_increment()),
+                int(camera.get_height_increment()),
+                int(camera.get_width_increment()),
+            )
+
+    @override
+    def apply(
+        self, exposure_s: float, gain_db: float, region: tuple[int, int, int, int]
+    ) -> CameraSettings:
+        camera = self._camera
+        row, column, height, width = region
+        with vendor_errors(self._name, "configure"):
+            camera.set_region(column, row, width, height)
+            camera.set_exposure_time(1e6 * exposure_s)
+            if self._has_gain:
+                camera.set_gain(gain_db)
+            left, top, wide, high = camera.get_region()
+            return CameraSettings(
+                1e-6 * float(camera.get_exposure_time()),
+                float(camera.get_gain()) if self._has_gain else 0.0,
+                (int(top), int(left), int(high), int(wide)),
+            )
+
+    @override
+    def start(self, frames: int) -> None:
+        with vendor_errors(self._name, "arm"):
+            # A new stream: what an old one still holds is never handed out.
+            self._stream = self._camera.create_stream(None, None)
+            payload = self._camera.get_payload()
+            for _ in range(BUFFERS):
+                self._stream.push_buffer(Aravis.Buffer.new_allocate(payload))
+            self._camera.start_acquisition()
+
+    @override
+    def stop(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with vendor_errors(self._name, "disarm"):
+                self._camera.stop_acquisition()
+
+    @override
+    def fire(self) -> None:
+        with vendor_errors(self._name, "trigger"):
+            self._camera.software_trigger()
+
+    @override
+    def fetch(self, timeout_s: float) -> Buffer | None:
+        buffer = self._stream.timeout_pop_buffer(max(1, int(1e6 * timeout_s)))
+        if buffer is None:
+            self._ask_after()
+            return None
+        try:
+            status = buffer.get_status()
+            good = status == Aravis.BufferStatus.SUCCESS
+            return Buffer(
+                number=int(buffer.get_frame_id()),
+                data=self._pixels(buffer) if good else None,
+                problem=f"{status.value_nick}, expected a whole frame",
+                device_time_s=1e-9 * float(buffer.get_timestamp()),
+            )
+        finally:
+            self._stream.push_buffer(buffer)
+
+    def _ask_after(self) -> None:
+        """Ask a silent camera something: only that tells a slow one from a dead one."""
+        with vendor_errors(self._name, "frame"):
+            self._camera.get_exposure_time()
+
+    def _pixels(self, buffer: Any) -> Any:  # noqa: ANN401 - aravis has no types
+        rows, columns = buffer.get_image_height(), buffer.get_image_width()
+        kind = np.uint8 if BITS[self._format] == 8 else np.uint16
+        data = np.frombuffer(buffer.get_data(), dtype=kind, count=rows * columns)
+        return data.reshape(rows, columns).copy()
+
+    @override
+    def is_removed(self) -> bool:
+        return False  # it tells by an error, of whatever is asked next
+
+
+def aravis(
+    *,
+    shape: Sequence[int],
+    pixel_um: float,
+    clock: Clock,
+    name: str = "camera",
+    pixel_format: str = "Mono12",
+    camera: str = "",
+) -> TriggeredCamera:
+    """Make a GigE Vision or USB3 Vision camera.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of its sensor; compared with what it says.
+    pixel_um
+        Distance between pixels.
+    clock
+        Time of the frames.
+    name
+        Name in the bench file.
+    pixel_format
+        One of :data:`BITS`.
+    camera
+        Network address, or name as ``labctl devices`` prints it; empty for the only
+        one there is.
+
+    Returns
+    -------
+    camera
+        Not open.
+
+    Raises
+    ------
+    ValueError
+        An option is impossible.
+    """
+    if pixel_format not in BITS:
+        text = (
+            f"{name}: pixel_format={pixel_format!r}, expected one of {', '.join(BITS)}"
+        )
+        raise ValueError(text)
+    return TriggeredCamera(
+        name,
+        AravisSensor(name, camera, pixel_format),
+        clock=clock,
+        shape=shape,
+        pixel_um=pixel_um,
+        bits=BITS[pixel_format],
+    )
+
+
+def find() -> list[Found]:
+    """List the cameras that aravis sees; opens none of them.
+
+    Returns
+    -------
+    found
+        With what a bench file needs, but for shape and pixel_um.
+    """
+    Aravis.update_device_list()
+    return [
+        Found(
+            what=f"{Aravis.get_device_vendor(at)} {Aravis.get_device_model(at)} "
+            f"({Aravis.get_device_id(at)})",
+            role="camera",
+            driver="aravis.camera",
+            options={"camera": Aravis.get_device_id(at)},
+            serial=Aravis.get_device_serial_nbr(at) or "",
+        )
+        for at in range(Aravis.get_n_devices())
+    ]

@@ -1,0 +1,311 @@
+"""Basler cameras, through pylon.
+
+The camera itself queues frames, so every grab strategy can hand out stale ones: each
+frame answers a trigger of its own.
+"""
+
+import importlib
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, final
+
+from typing_extensions import override
+
+from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera
+from labctl.devices import CameraSettings, Clock, Found, Identity
+from labctl.errors import DeviceError, DeviceTimeoutError, FrameError
+
+# By name: whether the library is installed makes no difference to a type checker.
+pylon: Final[Any] = importlib.import_module("pypylon.pylon")
+genicam: Final[Any] = importlib.import_module("pypylon.genicam")
+
+READY_S: Final = 0.5  # until the next trigger is accepted
+BITS: Final = {"Mono8": 8, "Mono10": 10, "Mono12": 12, "Mono16": 16}
+
+
+@contextmanager
+def vendor_errors(where: str, action: str) -> Iterator[None]:
+    """Turn pylon's errors into ours, the most specific first.
+
+    Parameters
+    ----------
+    where
+        Name of the camera.
+    action
+        What it was asked to do.
+
+    Raises
+    ------
+    DeviceTimeoutError
+        It took too long.
+    DeviceError
+        Anything else.
+    """
+    try:
+        yield
+    except genicam.TimeoutException as err:
+        raise DeviceTimeoutError(where, action, f"{err}. Look at its cable.") from err
+    except genicam.GenericException as err:
+        raise DeviceError(where, action, f"{err}. Look at its cable.") from err
+
+
+@final
+class BaslerSensor(Sensor):
+    """A camera that pylon knows.
+
+    Parameters
+    ----------
+    name
+        Name in the bench file.
+    pixel_format
+        One of :data:`BITS`.
+    wanted
+        Serial number of the one to open; empty for the only one there is.
+    """
+
+    modulus = None  # gaps are judged by its counter, which does not start again
+
+    def __init__(self, name: str, pixel_format: str, wanted: str) -> None:
+        self._name, self._format, self._wanted = name, pixel_format, wanted
+        self._camera: Any = None
+
+    @override
+    def open(self) -> tuple[int, int]:
+        with vendor_errors(self._name, "open"):
+            device = self._found()
+            factory = pylon.TlFactory.GetInstance()
+            self._camera = pylon.InstantCamera(factory.CreateDevice(device))
+            self._camera.Open()
+            self._prepare(self._camera)
+            return int(self._camera.Height.Max), int(self._camera.Width.Max)
+
+    def _found(self) -> Any:  # noqa: ANN401 - pylon has no types
+        """Choose the camera.
+
+        Raises
+        ------
+        DeviceError
+            None or several are there.
+        """
+        there = pylon.TlFactory.GetInstance().EnumerateDevices()
+        hits = [d for d in there if self._wanted in {"", d.GetSerialNumber()}]
+        if len(hits) != 1:
+            serials = ", ".join(d.GetSerialNumber() for d in there) or "none"
+            text = (
+                f"camera={self._wanted or 'any'}: {len(hits)} of those plugged in "
+                f"({serials}), expected one. Name its serial number in the options, or "
+                "look at plug, power and network address."
+            )
+            raise DeviceError(self._name, "open", text)
+        return hits[0]
+
+    def _prepare(self, camera: Any) -> None:  # noqa: ANN401 - pylon has no types
+        """Switch off everything automatic, and take software triggers."""
+        for offset in (camera.OffsetX, camera.OffsetY):
+            offset.Value = offset.Min
+        camera.PixelFormat.Value = self._format
+        for node in ("ExposureAuto", "GainAuto"):
+            self._switch(camera, node, "Off")
+        self._switch(camera, "GammaEnable", False)
+        camera.AcquisitionMode.Value = "Continuous"
+        camera.TriggerSelector.Value = "FrameStart"
+        camera.TriggerSource.Value = "Software"
+        camera.TriggerMode.Value = "On"
+        camera.MaxNumBuffer.Value = 4
+
+    def _switch(self, camera: Any, node: str, wanted: str | bool) -> None:  # noqa: ANN401
+        """Set something where the camera has it, and read it back.
+
+        Raises
+        ------
+        DeviceError
+            It did not take it.
+        """
+        at = getattr(camera, node)
+        if not genicam.IsWritable(at):
+            return
+        at.Value = wanted
+        if at.Value != wanted:
+            text = f"{node}={at.Value} read back, expected {wanted}."
+            raise DeviceError(self._name, "open", text)
+
+    @override
+    def close(self) -> None:
+        camera, self._camera = self._camera, None
+        if camera is not None:
+            with vendor_errors(self._name, "close"):
+                camera.StopGrabbing()
+                camera.Close()
+                camera.DestroyDevice()
+
+    @override
+    def identity(self) -> Identity:
+        with vendor_errors(self._name, "identity"):
+            info = self._camera.GetDeviceInfo()
+            return Identity(
+                info.GetVendorName(),
+                info.GetModelName(),
+                info.GetSerialNumber(),
+                str(self._camera.DeviceFirmwareVersion.Value),
+            )
+
+    @property
+    @override
+    def exposure_limits_s(self) -> tuple[float, float]:
+        node = self._camera.ExposureTime
+        return 1e-6 * node.Min, 1e-6 * node.Max
+
+    @property
+    @override
+    def gain_limits_db(self) -> tuple[float, float]:
+        node = self._camera.Gain
+        return float(node.Min), float(node.Max)
+
+    @property
+    @override
+    def steps(self) -> tuple[int, int, int, int]:
+        camera = self._camera
+        nodes = (camera.OffsetY, camera.OffsetX, camera.Height, camera.Width)
+        row, column, height, width = (int(node.Inc) for node in nodes)
+        return row, column, height, width
+
+    @override
+    def apply(
+        self, exposure_s: float, gain_db: float, region: tuple[int, int, int, int]
+    ) -> CameraSettings:
+        camera = self._camera
+        row, column, height, width = region
+        with vendor_errors(self._name, "configure"):
+            camera.OffsetX.Value = camera.OffsetY.Value = 0  # else no room
+            camera.Width.Value, camera.Height.Value = width, height
+            camera.OffsetX.Value, camera.OffsetY.Value = column, row
+            camera.ExposureTime.Value = 1e6 * exposure_s
+            camera.Gain.Value = gain_db
+            return CameraSettings(
+                1e-6 * float(camera.ExposureTime.Value),
+                float(camera.Gain.Value),
+                (
+                    int(camera.OffsetY.Value),
+                    int(camera.OffsetX.Value),
+                    int(camera.Height.Value),
+                    int(camera.Width.Value),
+                ),
+            )
+
+    @override
+    def start(self, frames: int) -> None:
+        with vendor_errors(self._name, "arm"):
+            self._camera.StartGrabbing(pylon.GrabStrategy_OneByOne)
+
+    @override
+    def stop(self) -> None:
+        with vendor_errors(self._name, "disarm"):
+            self._camera.StopGrabbing()
+
+    @override
+    def fire(self) -> None:
+        with vendor_errors(self._name, "trigger"):
+            # A trigger that comes too early is lost without a word.
+            ready = self._camera.WaitForFrameTriggerReady(
+                int(1000 * READY_S), pylon.TimeoutHandling_Return
+            )
+            if not ready:
+                text = f"not ready within {READY_S} s. Look at its cable."
+                raise FrameError(self._name, "trigger_refused", text)
+            self._camera.ExecuteSoftwareTrigger()
+
+    @override
+    def fetch(self, timeout_s: float) -> Buffer | None:
+        with vendor_errors(self._name, "frame"):
+            result = self._camera.RetrieveResult(
+                max(1, math.ceil(1000 * timeout_s)), pylon.TimeoutHandling_Return
+            )
+            if result is None or not result.IsValid():
+                return None
+            with result:
+                good = result.GrabSucceeded()
+                return Buffer(
+                    number=int(result.BlockID),
+                    data=result.Array.copy() if good else None,
+                    problem=str(result.ErrorDescription or "a failed buffer"),
+                    device_time_s=1e-9 * float(result.TimeStamp),
+                )
+
+    @override
+    def is_removed(self) -> bool:
+        # It still says that it is open, and even delivers.
+        return bool(self._camera.IsCameraDeviceRemoved())
+
+
+def basler(
+    *,
+    shape: Sequence[int],
+    pixel_um: float,
+    clock: Clock,
+    name: str = "camera",
+    pixel_format: str = "Mono12",
+    camera: str = "",
+) -> TriggeredCamera:
+    """Make a camera that pylon knows, over USB or Ethernet.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of its sensor; compared with what it says.
+    pixel_um
+        Distance between pixels.
+    clock
+        Time of the frames.
+    name
+        Name in the bench file.
+    pixel_format
+        One of :data:`BITS`.
+    camera
+        Serial number of the one to open; empty for the only one there is.
+
+    Returns
+    -------
+    camera
+        Not open.
+
+    Raises
+    ------
+    ValueError
+        An option is impossible.
+    """
+    if pixel_format not in BITS:
+        text = (
+            f"{name}: pixel_format={pixel_format!r}, expected one of {', '.join(BITS)}"
+        )
+        raise ValueError(text)
+    return TriggeredCamera(
+        name,
+        BaslerSensor(name, pixel_format, camera),
+        clock=clock,
+        shape=shape,
+        pixel_um=pixel_um,
+        bits=BITS[pixel_format],
+    )
+
+
+def find() -> list[Found]:
+    """List the cameras that pylon sees; opens none of them.
+
+    Returns
+    -------
+    found
+        With what a bench file needs, but for shape and pixel_um.
+    """
+    with vendor_errors("basler", "find"):
+        there = pylon.TlFactory.GetInstance().EnumerateDevices()
+    return [
+        Found(
+            what=f"{d.GetVendorName()} {d.GetModelName()} ({d.GetSerialNumber()})",
+            role="camera",
+            driver="basler.camera",
+            options={"camera": d.GetSerialNumber()},
+            serial=d.GetSerialNumber(),
+        )
+        for d in there
+    ]

@@ -1,0 +1,428 @@
+"""The life cycle that every camera shares: one trigger a frame, nothing stale."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from labctl.devices import Camera, CameraSettings, Clock, Frame, Identity, Settings
+from labctl.errors import DeviceError, FrameError, OutOfRangeError
+
+GAIN_DB: Final = 0.1  # how far a gain may be from the one asked for
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """What came from a camera.
+
+    Parameters
+    ----------
+    number
+        Its own counter.
+    data
+        Counts, ``(row, column)``; None where the buffer failed.
+    problem
+        Why it failed.
+    device_time_s
+        On the camera's own clock.
+    """
+
+    number: int
+    data: NDArray[Any] | None
+    problem: str = ""
+    device_time_s: float = 0.0
+
+
+class Sensor(Protocol):
+    """What a camera's library can do; knows no policy. Its errors are ours."""
+
+    #: Where its counter starts again; None if it never does.
+    modulus: int | None
+
+    @abstractmethod
+    def open(self) -> tuple[int, int]:
+        """Take the camera, switch off what is automatic; return rows and columns."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop and let go; may be called twice, and after an open that failed."""
+
+    @abstractmethod
+    def identity(self) -> Identity:
+        """Read who it is."""
+
+    @property
+    @abstractmethod
+    def exposure_limits_s(self) -> tuple[float, float]:
+        """Least and greatest exposure time."""
+
+    @property
+    @abstractmethod
+    def gain_limits_db(self) -> tuple[float, float]:
+        """Least and greatest gain."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> tuple[int, int, int, int]:
+        """Steps of row, column, height and width of a region."""
+
+    @abstractmethod
+    def apply(
+        self, exposure_s: float, gain_db: float, region: tuple[int, int, int, int]
+    ) -> CameraSettings:
+        """Send settings within the limits, and read them back."""
+
+    @abstractmethod
+    def start(self, frames: int) -> None:
+        """Get ready for triggers; no old frame is left."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop; may be called when not started."""
+
+    @abstractmethod
+    def fire(self) -> None:
+        """Trigger, once it takes one.
+
+        Raises
+        ------
+        FrameError
+            ``trigger_refused``: it does not get ready.
+        """
+
+    @abstractmethod
+    def fetch(self, timeout_s: float) -> Buffer | None:
+        """Return the oldest buffer; None where none comes."""
+
+    @abstractmethod
+    def is_removed(self) -> bool:
+        """Whether it was unplugged."""
+
+
+@final
+class TriggeredCamera(Camera):
+    """A camera that is triggered by software, one exposure in flight.
+
+    Parameters
+    ----------
+    name
+        Name in the bench file.
+    sensor
+        What its library can do.
+    clock
+        Time of the frames.
+    shape
+        Rows and columns of its sensor; compared with what it says.
+    pixel_um
+        Distance between pixels.
+    bits
+        Bits a pixel, right-justified.
+
+    Raises
+    ------
+    ValueError
+        An option is impossible.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sensor: Sensor,
+        *,
+        clock: Clock,
+        shape: Sequence[int],
+        pixel_um: float,
+        bits: int,
+    ) -> None:
+        if len(shape) != 2 or min(shape) < 1 or not pixel_um > 0 or not 1 <= bits <= 16:
+            text = (
+                f"{name}: shape={list(shape)}, pixel_um={pixel_um}, bits={bits}, "
+                "expected rows and columns, more than 0, 1 to 16"
+            )
+            raise ValueError(text)
+        self._name, self._sensor, self._clock = name, sensor, clock
+        self._shape, self._pixel_um = (int(shape[0]), int(shape[1])), float(pixel_um)
+        self._bits = bits
+        self._taken = CameraSettings(0.0, 0.0, (0, 0, *self._shape))
+        self._open = self._armed = False
+        self._left = self._frames = 0
+        self._last: int | None = None
+        self._started_s: list[float] = []
+
+    @property
+    @override
+    def name(self) -> str:
+        return self._name
+
+    @property
+    @override
+    def shape(self) -> tuple[int, int]:
+        return self._shape
+
+    @property
+    @override
+    def bit_depth(self) -> int:
+        return self._bits
+
+    @property
+    @override
+    def pixel_um(self) -> float:
+        return self._pixel_um
+
+    @property
+    @override
+    def exposure_limits_s(self) -> tuple[float, float]:
+        return self._opened("exposure limits").exposure_limits_s
+
+    @property
+    @override
+    def gain_limits_db(self) -> tuple[float, float]:
+        return self._opened("gain limits").gain_limits_db
+
+    @property
+    @override
+    def saturation_dn(self) -> int:
+        return (1 << self._bits) - 1
+
+    @property
+    @override
+    def frame_id_modulus(self) -> int | None:
+        return self._sensor.modulus
+
+    @override
+    def open(self) -> None:
+        if self._open:
+            raise DeviceError(self._name, "open", "already open. Close it first.")
+        try:
+            shape = self._sensor.open()
+            self._check_shape(shape)
+            low_s, high_s = self._sensor.exposure_limits_s
+            exposure_s = min(max(0.001, low_s), high_s)
+            low_db, _ = self._sensor.gain_limits_db
+            full = (0, 0, *shape)
+            self._taken = self._sensor.apply(exposure_s, max(0.0, low_db), full)
+            self._open = True
+        except BaseException:
+            self._sensor.close()
+            raise
+
+    def _check_shape(self, shape: tuple[int, int]) -> None:
+        if shape != self._shape:
+            text = (
+                f"shape={list(shape)}, expected {list(self._shape)} (bench file). "
+                "Correct the options of the camera."
+            )
+            raise DeviceError(self._name, "open", text)
+
+    @override
+    def close(self) -> None:
+        self._open = self._armed = False
+        self._sensor.close()
+
+    def _opened(self, action: str) -> Sensor:
+        """Return the sensor.
+
+        Raises
+        ------
+        DeviceError
+            It is not open: libraries answer all the same.
+        FrameError
+            It was unplugged: some libraries deliver all the same.
+        """
+        if not self._open:
+            raise DeviceError(self._name, action, "not open. Open it first.")
+        if self._sensor.is_removed():
+            text = "no longer there. Look at plug and power."
+            raise FrameError(self._name, "removed", text)
+        return self._sensor
+
+    @override
+    def identity(self) -> Identity:
+        return self._opened("identity").identity()
+
+    @override
+    def settings(self) -> Settings:
+        self._opened("settings")
+        return {
+            "shape": list(self._shape),
+            "bit_depth": self._bits,
+            "pixel_um": self._pixel_um,
+            "exposure_s": self._taken.exposure_s,
+            "gain_db": self._taken.gain_db,
+            "region": list(self._taken.region),
+        }
+
+    @override
+    def configure(
+        self,
+        *,
+        exposure_s: float,
+        gain_db: float = 0.0,
+        region: tuple[int, int, int, int] | None = None,
+    ) -> CameraSettings:
+        sensor = self._opened("configure")
+        if self._armed:
+            raise DeviceError(self._name, "configure", "armed. Disarm it first.")
+        self._check("exposure_s", exposure_s, sensor.exposure_limits_s)
+        self._check("gain_db", gain_db, sensor.gain_limits_db)
+        wanted = (0, 0, *self._shape) if region is None else region
+        self._check_region(wanted, sensor.steps)
+        taken = sensor.apply(exposure_s, gain_db, wanted)
+        near = math.isclose(taken.exposure_s, exposure_s, rel_tol=0.01, abs_tol=2e-6)
+        if not near or abs(taken.gain_db - gain_db) > GAIN_DB or taken.region != wanted:
+            text = (
+                f"read back {taken}, expected exposure_s={exposure_s:g}, "
+                f"gain_db={gain_db:g}, region={wanted}."
+            )
+            raise DeviceError(self._name, "configure", text)
+        self._taken = taken
+        return taken
+
+    def _check(self, quantity: str, got: float, limits: tuple[float, float]) -> None:
+        low, high = limits
+        if not low <= got <= high:
+            raise OutOfRangeError(self._name, quantity, got, low=low, high=high)
+
+    def _check_region(
+        self, region: tuple[int, int, int, int], steps: tuple[int, int, int, int]
+    ) -> None:
+        """Refuse a region that is not on the sensor, or not in its steps.
+
+        Raises
+        ------
+        OutOfRangeError
+            Nothing was sent.
+        """
+        row, column, height, width = region
+        inside = (
+            min(row, column) >= 0
+            and min(height, width) > 0
+            and row + height <= self._shape[0]
+            and column + width <= self._shape[1]
+        )
+        if not inside or any(
+            value % step for value, step in zip(region, steps, strict=True)
+        ):
+            raise OutOfRangeError(
+                self._name,
+                "region",
+                region,
+                low=(0, 0, steps[2], steps[3]),
+                high=(0, 0, *self._shape),
+                source=f"device, in steps of {list(steps)}",
+            )
+
+    @override
+    def arm(self, frames: int) -> None:
+        sensor = self._opened("arm")
+        if frames < 1:
+            raise OutOfRangeError(self._name, "frames", frames, low=1, high="any")
+        self.disarm()
+        sensor.start(frames)
+        self._armed, self._left, self._frames = True, frames, 0
+        self._last, self._started_s = None, []
+
+    @override
+    def trigger(self) -> None:
+        sensor = self._opened("trigger")
+        if not self._armed or self._left == 0:
+            text = "no trigger left since arm. Arm it for more frames."
+            raise FrameError(self._name, "trigger_refused", text)
+        self._left -= 1
+        self._started_s.append(self._clock.now())
+        sensor.fire()
+
+    @override
+    def frame(self, timeout_s: float) -> Frame:
+        sensor = self._opened("frame")
+        if not self._armed:
+            raise FrameError(self._name, "timeout", "not armed. Arm it first.")
+        buffer = sensor.fetch(timeout_s)
+        self._opened("frame")  # a removed camera may still deliver, or fall silent
+        if buffer is None:
+            text = f"no frame within {timeout_s} s"
+            raise FrameError(self._name, "timeout", text)
+        host_s = self._clock.now()
+        before, self._last = self._last, buffer.number
+        self._frames += 1
+        if buffer.data is None:
+            raise FrameError(self._name, "incomplete", buffer.problem)
+        self._check_order(before, buffer.number)
+        start_s = self._begun(host_s)
+        return Frame(
+            data=self._counts(buffer.data),
+            frame_id=buffer.number,
+            trigger=self._frames,
+            device_time_s=buffer.device_time_s,
+            host_time_s=host_s,
+            exposure_start_s=start_s,
+            exposure_end_s=start_s + self._taken.exposure_s,
+        )
+
+    def _check_order(self, before: int | None, number: int) -> None:
+        """Refuse a frame that is not the next one.
+
+        Raises
+        ------
+        FrameError
+            ``gap`` or ``stale``.
+        """
+        if before is not None:
+            modulus = self._sensor.modulus
+            steps = number - before
+            if (steps if modulus is None else steps % modulus) != 1:
+                text = f"frame {number} after {before}, expected the next one"
+                raise FrameError(self._name, "gap", text)
+        if self._frames > len(self._started_s):
+            text = f"{self._frames} frames for {len(self._started_s)} triggers"
+            raise FrameError(self._name, "stale", text)
+
+    def _begun(self, host_s: float) -> float:
+        """Return when the exposure began: not before its trigger was sent.
+
+        Raises
+        ------
+        FrameError
+            ``stale``: the exposure cannot have ended yet.
+        """
+        start_s = self._started_s[self._frames - 1]
+        if host_s - start_s < self._taken.exposure_s:
+            text = (
+                f"here {host_s - start_s:.6f} s after its trigger, expected at least "
+                f"the exposure of {self._taken.exposure_s:g} s"
+            )
+            raise FrameError(self._name, "stale", text)
+        return start_s
+
+    def _counts(self, data: NDArray[Any]) -> NDArray[np.uint16]:
+        """Return an owned copy of counts that are what they should be.
+
+        Raises
+        ------
+        FrameError
+            ``wrong_shape``.
+        DeviceError
+            They are not right-justified.
+        """
+        if data.shape != self._taken.region[2:]:
+            text = f"{data.shape}, expected {self._taken.region[2:]}"
+            raise FrameError(self._name, "wrong_shape", text)
+        counts = np.array(data, dtype=np.uint16, order="C")
+        if counts.max() > self.saturation_dn:
+            text = (
+                f"a count of {counts.max()}, expected at most {self.saturation_dn}: "
+                "it is left-justified. Choose another pixel_format."
+            )
+            raise DeviceError(self._name, "frame", text)
+        return counts
+
+    @override
+    def disarm(self) -> None:
+        self._armed = False
+        if self._open:
+            self._sensor.stop()

@@ -1,0 +1,106 @@
+"""Proved on the GigE Vision camera that aravis simulates, with real packets."""
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from labctl.bench import RealClock
+from labctl.devices import Camera
+from labctl.errors import DeviceError, FrameError
+
+pytestmark = pytest.mark.peer
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def library(need_module: Callable[..., ModuleType]) -> ModuleType:
+    return need_module("drivers.camera.aravis")
+
+
+def made(library: ModuleType, **options: object) -> Camera:
+    named: dict[str, Any] = {
+        "shape": [2048, 2048],
+        "pixel_um": 5.5,
+        "clock": RealClock(),
+        "pixel_format": "Mono8",
+        "camera": "127.0.0.1",
+    }
+    camera: Camera = library.aravis(**named | options)
+    return camera
+
+
+@pytest.fixture
+def camera(library: ModuleType, gige: Start) -> Iterator[Camera]:
+    gige()
+    with made(library) as opened:
+        yield opened
+
+
+def shots(camera: Camera, count: int, **settings: Any) -> list[Any]:  # noqa: ANN401
+    camera.configure(region=(2, 4, 120, 160), **settings)
+    camera.arm(count)
+    frames = []
+    for _ in range(count):
+        camera.trigger()
+        frames.append(camera.frame(5.0))
+    camera.disarm()
+    return frames
+
+
+def test_exposure_and_gain_change_the_frame(camera: Camera) -> None:
+    dim, bright = (
+        np.mean(shots(camera, 1, exposure_s=exposure_s)[0].data)
+        for exposure_s in (0.002, 0.006)
+    )
+    assert bright > 2 * dim
+    louder = np.mean(shots(camera, 1, exposure_s=0.002, gain_db=6.0)[0].data)
+    assert louder > dim
+
+
+@pytest.mark.slow
+def test_no_frame_is_lost_where_the_counter_wraps(camera: Camera) -> None:
+    # It starts near 65,400, so that 65,535 is followed by 1 within these.
+    frames = shots(camera, 150, exposure_s=0.001)
+    ids = [frame.frame_id for frame in frames]
+    assert ids[0] > 65_385
+    assert ids[-1] < 100
+    assert [frame.trigger for frame in frames] == list(range(1, 151))
+
+
+def test_a_lost_packet_is_an_incomplete_frame(library: ModuleType, gige: Start) -> None:
+    gige(gvsp_lost_ratio=0.5)
+    with made(library) as camera:
+        camera.configure(exposure_s=0.001, region=(0, 0, 512, 512))
+        camera.arm(1)
+        camera.trigger()
+        with pytest.raises(FrameError) as caught:
+            camera.frame(5.0)
+    assert caught.value.kind in {"incomplete", "timeout"}
+
+
+def test_what_is_out_of_range_is_refused_by_the_library_too(
+    library: ModuleType, camera: Camera
+) -> None:
+    inner = camera._sensor._camera  # type: ignore[attr-defined]  # the driver's own
+    with pytest.raises(DeviceError), library.vendor_errors("camera", "configure"):
+        inner.set_region(0, 0, 99_999, 16)
+
+
+def test_who_is_not_there_is_told(library: ModuleType, gige: Start) -> None:
+    gige()
+    with pytest.raises(DeviceError, match="camera: open: "):
+        made(library, camera="127.0.0.9").open()
+    with pytest.raises(DeviceError, match=r"shape=\[2048, 2048\], expected \[1000"):
+        made(library, shape=[1000, 2048]).open()
+    with pytest.raises(ValueError, match="pixel_format='Mono9'"):
+        made(library, pixel_format="Mono9")
+
+
+def test_what_is_plugged_in_is_found(library: ModuleType, gige: Start) -> None:
+    gige()
+    (found,) = library.find()
+    assert (found.driver, found.serial) == ("aravis.camera", "S1")
+    assert "Aravis-Fake-S1" in found.lines()

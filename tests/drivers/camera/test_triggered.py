@@ -1,0 +1,234 @@
+"""No frame is taken for the answer to a trigger that it does not answer."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from typing_extensions import override
+
+from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera
+from labctl.devices import CameraSettings, Clock, Identity
+from labctl.errors import DeviceError, FrameError, OutOfRangeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FULL = (0, 0, 6, 10)
+
+
+class Time(Clock):
+    passed_s = 0.0
+
+    @override
+    def now(self) -> float:
+        return self.passed_s
+
+    @override
+    def sleep(self, seconds: float) -> None:
+        self.passed_s += seconds
+
+
+class Chip(Sensor):
+    """A sensor whose buffers are laid out beforehand."""
+
+    modulus: int | None = 65_535
+
+    def __init__(self, clock: Time) -> None:
+        self.clock, self.buffers = clock, list[Buffer]()
+        self.taken = CameraSettings(0.001, 0.0, FULL)
+        self.gone = False
+        self.off = 0.0
+        self.size = (6, 10)
+        self.closed = 0
+
+    @override
+    def open(self) -> tuple[int, int]:
+        return self.size
+
+    @override
+    def close(self) -> None:
+        self.closed += 1
+
+    @override
+    def identity(self) -> Identity:
+        return Identity("v", "m", "s", "f")
+
+    @property
+    @override
+    def exposure_limits_s(self) -> tuple[float, float]:
+        return (1e-5, 1.0)
+
+    @property
+    @override
+    def gain_limits_db(self) -> tuple[float, float]:
+        return (0.0, 12.0)
+
+    @property
+    @override
+    def steps(self) -> tuple[int, int, int, int]:
+        return (1, 2, 1, 2)
+
+    @override
+    def apply(
+        self, exposure_s: float, gain_db: float, region: tuple[int, int, int, int]
+    ) -> CameraSettings:
+        return CameraSettings(exposure_s * (1 + self.off), gain_db, region)
+
+    @override
+    def start(self, frames: int) -> None:
+        pass
+
+    @override
+    def stop(self) -> None:
+        pass
+
+    @override
+    def fire(self) -> None:
+        pass
+
+    @override
+    def fetch(self, timeout_s: float) -> Buffer | None:
+        self.clock.sleep(0.01)
+        return self.buffers.pop(0) if self.buffers else None
+
+    @override
+    def is_removed(self) -> bool:
+        return self.gone
+
+
+def whole(number: int, shape: tuple[int, int] = (6, 10), value: int = 7) -> Buffer:
+    data: NDArray[Any] = np.full(shape, value, dtype=np.uint16)
+    return Buffer(number, data)
+
+
+@pytest.fixture
+def chip() -> Chip:
+    return Chip(Time())
+
+
+@pytest.fixture
+def camera(chip: Chip) -> TriggeredCamera:
+    made = TriggeredCamera(
+        "camera", chip, clock=chip.clock, shape=(6, 10), pixel_um=3.5, bits=12
+    )
+    made.open()
+    made.configure(exposure_s=0.005)
+    made.arm(10)
+    return made
+
+
+def refused(camera: TriggeredCamera) -> str:
+    with pytest.raises(FrameError) as caught:
+        camera.frame(1.0)
+    return caught.value.kind
+
+
+def test_a_frame_is_owned_and_timed_from_its_trigger(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    chip.buffers = [whole(1)]
+    chip.clock.sleep(3)
+    camera.trigger()
+    frame = camera.frame(1.0)
+    assert (frame.exposure_start_s, frame.exposure_end_s) == (3.0, 3.005)
+    assert frame.host_time_s == pytest.approx(3.01)
+    assert frame.data.dtype == np.uint16
+
+
+def test_a_counter_that_wraps_is_no_gap_and_one_that_jumps_is(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    chip.buffers = [whole(65_534), whole(65_535), whole(1), whole(3)]
+    for trigger in (1, 2, 3):
+        camera.trigger()
+        assert camera.frame(1.0).trigger == trigger
+    camera.trigger()
+    assert refused(camera) == "gap"
+
+
+def test_a_counter_that_stands_still_is_a_gap(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    chip.buffers = [whole(5), whole(5)]
+    camera.trigger()
+    camera.frame(1.0)
+    camera.trigger()
+    assert refused(camera) == "gap"
+
+
+def test_more_frames_than_triggers_are_stale(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    chip.buffers = [whole(1), whole(2)]
+    camera.trigger()
+    camera.frame(1.0)
+    assert refused(camera) == "stale"
+
+
+def test_a_frame_that_is_too_early_is_stale(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    camera.disarm()
+    camera.configure(exposure_s=0.02)
+    camera.arm(1)
+    chip.buffers = [whole(1)]
+    camera.trigger()
+    assert refused(camera) == "stale"
+
+
+def test_failed_misshapen_and_missing_buffers_have_their_class(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    chip.buffers = [Buffer(1, None, "missing packets"), whole(2, (0, 10))]
+    camera.trigger()
+    assert refused(camera) == "incomplete"
+    camera.trigger()
+    assert refused(camera) == "wrong_shape"
+    assert refused(camera) == "timeout"
+    chip.gone = True
+    assert refused(camera) == "removed"
+
+
+def test_counts_that_are_left_justified_are_noticed(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    chip.buffers = [whole(1, value=4096)]
+    camera.trigger()
+    with pytest.raises(DeviceError, match=r"4096, expected at most 4095"):
+        camera.frame(1.0)
+
+
+def test_what_it_did_not_take_is_an_error(camera: TriggeredCamera, chip: Chip) -> None:
+    camera.disarm()
+    chip.off = 0.02
+    with pytest.raises(DeviceError, match=r"expected exposure_s=0\.005"):
+        camera.configure(exposure_s=0.005)
+
+
+def test_a_region_off_the_grid_of_the_sensor_is_refused(
+    camera: TriggeredCamera,
+) -> None:
+    camera.disarm()
+    for region in ((0, 1, 2, 2), (0, 0, 2, 3), (5, 0, 2, 2)):
+        with pytest.raises(OutOfRangeError, match=r"in steps of \[1, 2, 1, 2\]"):
+            camera.configure(exposure_s=0.005, region=region)
+    assert camera.configure(exposure_s=0.005, region=(1, 2, 3, 4)).region[2:] == (3, 4)
+
+
+def test_another_sensor_is_refused_and_let_go(chip: Chip) -> None:
+    chip.size = (6, 12)
+    made = TriggeredCamera(
+        "camera", chip, clock=chip.clock, shape=(6, 10), pixel_um=3.5, bits=12
+    )
+    with pytest.raises(DeviceError, match=r"shape=\[6, 12\], expected \[6, 10\]"):
+        made.open()
+    assert chip.closed == 1
+
+
+@pytest.mark.parametrize("wrong", [{"shape": (6,)}, {"pixel_um": 0}, {"bits": 17}])
+def test_options_that_make_no_sense_are_refused(
+    chip: Chip, wrong: dict[str, Any]
+) -> None:
+    options: dict[str, Any] = {"shape": (6, 10), "pixel_um": 3.5, "bits": 12} | wrong
+    with pytest.raises(ValueError, match="expected rows and columns"):
+        TriggeredCamera("camera", chip, clock=chip.clock, **options)
