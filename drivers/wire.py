@@ -771,5 +771,5 @@ def find() -> list[Found]:
     finally:
         manager.close()
     # Serial ports are listed above, with what they say of themselves.
-    names = [name for name in listed if not name.startswith("ASRL")]
+    names = [name for name in listed if "ASRL" not in name]
     return [*found, *(Found(what=f"VISA resource {name}") for name in names)]

@@ -127,6 +127,20 @@ def screen_slm(place: Place) -> SLM:
     return slm
 
 
+def slmsuite_slm(place: Place) -> SLM:
+    place.need_module("slmsuite.hardware.slms.simulated")
+    slm: SLM = place.driver(
+        "slmsuite.slm",
+        panel="simulated.SimulatedSLM",
+        arguments={"resolution": [32, 24]},
+        shape=[24, 32],
+        pitch_um=8,
+        settle_s=0.1,
+        clock=RealClock(),
+    )
+    return slm
+
+
 def basler_camera(place: Place) -> Camera:
     place.need_module("pypylon.pylon")
     camera: Camera = place.driver(
@@ -206,6 +220,7 @@ ROWS: dict[str, Callable[[Place], Any]] = {
     "aravis.camera": aravis_camera,
     "micromanager.camera": micromanager_camera,
     "screen.slm": screen_slm,
+    "slmsuite.slm": slmsuite_slm,
 }
 # No counterpart of these is to be had: byte scripts from the manual's syntax, in the
 # test of each driver, are all that they were proved against.

@@ -523,7 +523,7 @@ def test_ports_and_resources_are_listed_and_none_is_opened(
         def list_resources(self, query: str) -> tuple[str, ...]:
             assert query == "?*"
             warnings.warn("one network only", UserWarning, stacklevel=1)
-            return ("ASRL/dev/ttyS0::INSTR", "USB0::0x1313::0x804F::M1::INSTR")
+            return ("PRLGX-ASRL::/dev/ttyS0::INTFC", "USB0::0x1313::0x804F::M1::INSTR")
 
         def close(self) -> None:
             pass
