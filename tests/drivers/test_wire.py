@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import pyvisa
 import serial
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from serial.tools.list_ports_common import ListPortInfo
 from typing_extensions import override
@@ -229,6 +229,7 @@ def test_a_message_shows_what_went_over_the_wire() -> None:
 Pieces = st.lists(st.binary(max_size=6), max_size=4)
 
 
+@settings(deadline=None)  # real time says nothing here
 @given(before=Pieces, noise=Pieces)
 def test_whatever_comes_a_value_is_only_what_the_pattern_says(
     before: list[bytes], noise: list[bytes]
@@ -244,6 +245,7 @@ def test_whatever_comes_a_value_is_only_what_the_pattern_says(
         assert match[1].encode() in b"".join(noise)
 
 
+@settings(deadline=None)  # real time says nothing here
 @given(value=st.floats(allow_nan=False, allow_infinity=False), cut=st.integers(1, 30))
 def test_a_number_survives_being_cut_into_pieces(value: float, cut: int) -> None:
     text = f"{value!r}\r\n".encode()

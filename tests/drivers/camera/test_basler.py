@@ -74,7 +74,7 @@ def test_a_camera_that_was_unplugged_delivers_no_more(camera: Any) -> None:  # n
 
 def test_a_frame_before_its_exposure_can_have_ended_is_stale(camera: Any) -> None:  # noqa: ANN401
     # The emulator ignores the exposure: on a real camera such a frame is an old one.
-    camera.configure(exposure_s=0.9, region=(0, 0, 60, 90))
+    camera.configure(exposure_s=9.0, region=(0, 0, 60, 90))
     camera.arm(1)
     camera.trigger()
     with pytest.raises(FrameError) as caught:

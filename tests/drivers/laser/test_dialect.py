@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.laser.dialect import (
@@ -46,6 +46,7 @@ def test_a_demand_is_in_the_unit_of_the_head(template: str, command: str) -> Non
     assert demand(template, 12.5) == command
 
 
+@settings(deadline=None)  # real time says nothing here
 @given(power_mw=st.floats(0, 1e5))
 def test_a_demand_never_has_an_exponent_and_says_the_power(power_mw: float) -> None:
     said = demand("p {w:.6}", power_mw)

@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.laser.superk import HOST, crc16, pack, superk, unpack
@@ -26,6 +26,7 @@ def test_a_telegram_as_the_manual_writes_it() -> None:
     assert pack(body) == bytes((0x0D, *body, check >> 8, check & 255, 0x0A))
 
 
+@settings(deadline=None)  # real time says nothing here
 @given(body=Bodies)
 def test_what_was_packed_is_unpacked_and_has_no_end_inside(body: bytes) -> None:
     telegram = pack(body)
@@ -33,6 +34,7 @@ def test_what_was_packed_is_unpacked_and_has_no_end_inside(body: bytes) -> None:
     assert unpack(telegram) == body
 
 
+@settings(deadline=None)  # real time says nothing here
 @given(body=Bodies, at=st.integers(1, 30), flip=st.integers(1, 255))
 def test_a_damaged_byte_is_noticed(body: bytes, at: int, flip: int) -> None:
     telegram = bytearray(pack(body))
@@ -41,6 +43,7 @@ def test_a_damaged_byte_is_noticed(body: bytes, at: int, flip: int) -> None:
         assert unpack(bytes(telegram)) != body
 
 
+@settings(deadline=None)  # real time says nothing here
 @given(noise=st.binary(max_size=30))
 def test_noise_is_no_telegram(noise: bytes) -> None:
     with pytest.raises(ValueError, match=r"ends|escape|checksum"):
