@@ -26,6 +26,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, final
@@ -39,8 +40,11 @@ from labctl.bounded import BoundedSequence
 from labctl.calibration import (
     BenchFile,
     CalibrationRecord,
+    CameraResponse,
     DriverEntry,
+    InForce,
     PhaseCurve,
+    Settle,
 )
 from labctl.devices import CameraSettings, Clock, Device, Identity, Settings
 from labctl.errors import (
@@ -111,6 +115,21 @@ class BenchSource:
             A record is missing, stale or damaged.
         """
         return calibration.load_records(self.path, self.sha256)
+
+    def in_force(self) -> dict[str, InForce]:
+        """Read the calibration records in force, also those that hold no more.
+
+        Returns
+        -------
+        records
+            By kind, each with why it does not hold.
+
+        Raises
+        ------
+        CalibrationError
+            A record is missing or damaged.
+        """
+        return calibration.in_force(self.path, self.sha256)
 
 
 def choose(protocol_bench: str | None, option: str | None) -> tuple[str, str]:
@@ -248,6 +267,12 @@ class Bench:
         File through which the simulated laser lights the simulated world.
     calibrations
         Records in force, by kind.
+    doubts
+        Why a calibration is missing or does not hold, by kind, on a bench that was
+        opened all the same.
+    is_lenient
+        Whether calibrations that do not hold are used, and missing ones replaced by
+        nominal numbers.
     takeover
         Sentence about a process that had this bench and died; empty if none did.
     """
@@ -266,6 +291,8 @@ class Bench:
     world: devices.World | None = None
     beam: Path | None = None
     calibrations: dict[str, CalibrationRecord] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
+    is_lenient: bool = False
     takeover: str = field(default="", init=False)
     _oracle: devices.Oracle | None = None
     _power_mw: float = field(default=0.0, init=False)
@@ -762,15 +789,41 @@ class Bench:
                 raise DeviceError(self.laser.name, "open", text)
 
     def _compare_records(self) -> None:
-        found = {role: who.serial for role, who in self.identities().items()}
         for kind, record in self.calibrations.items():
-            for role, serial in record.serials.items():
-                if found.get(role) != serial:
-                    text = (
-                        f"calibration {kind}: {role} serial={found.get(role, 'none')}, "
-                        f"expected {serial}. Measure again on this bench."
-                    )
-                    raise CalibrationError(text)
+            mismatch = self.mismatch(record)
+            if mismatch and self.is_lenient:
+                self.doubts.setdefault(kind, f"{mismatch}.")
+            elif mismatch:
+                text = (
+                    f"calibration {kind}: {mismatch}. Measure again on this bench: "
+                    "labctl calibrate."
+                )
+                raise CalibrationError(text)
+        for values in _nominal(self) if self.is_lenient else ():
+            if values.kind not in self.calibrations:
+                self.doubts[values.kind] = "none is in force."
+                self.calibrations[values.kind] = _declared(self, values)
+
+    def mismatch(self, record: CalibrationRecord) -> str:
+        """Say where a calibration is of another device than this bench has.
+
+        Parameters
+        ----------
+        record
+            The calibration.
+
+        Returns
+        -------
+        mismatch
+            What differs; empty if nothing does.
+        """
+        serials = {role: who.serial for role, who in self.identities().items()}
+        return record.mismatch(serials, self.laser.wavelength_nm, self.geometry)
+
+    @property
+    def geometry(self) -> dict[str, tuple[int, int]]:
+        """Height and width of panel and sensor, by role."""
+        return {"slm": self.slm.shape, "camera": self.camera.shape}
 
     def _blocked(self) -> list[BaseException]:
         # A stop does both, whatever the bench file calls dark; the shutter first,
@@ -826,6 +879,7 @@ def open(
     seed: int = 0,
     simulate: bool = False,
     patience: Patience | None = None,
+    allow_uncalibrated: bool = False,
 ) -> Bench:
     """Open every device of a bench, the laser first and dark.
 
@@ -840,6 +894,9 @@ def open(
     patience
         How long to wait for a call of a device, and the guard for the run; None
         for the defaults and what the bench file asks for.
+    allow_uncalibrated
+        Use calibrations that do not hold, and nominal numbers for those that are
+        missing; :attr:`Bench.doubts` says which.
 
     Returns
     -------
@@ -860,7 +917,15 @@ def open(
         bench.open()
         return bench
     bench = _assembled(order)
-    bench.calibrations = source.records()
+    if allow_uncalibrated:
+        bench.is_lenient = True
+        found = source.in_force()
+        bench.calibrations = {kind: each.record for kind, each in found.items()}
+        bench.doubts = {
+            kind: " ".join(each.faults) for kind, each in found.items() if each.faults
+        }
+    else:
+        bench.calibrations = source.records()
     try:
         bench.open()
     except DeviceError as err:
@@ -981,6 +1046,32 @@ def _twin(order: _Order, because: str) -> _Order:
         f"{notice} {unlike}" if unlike else notice,
         order.seed,
         order.patience,
+    )
+
+
+def _declared(bench: Bench, values: calibration.Values) -> CalibrationRecord:
+    return CalibrationRecord(
+        schema_version=1,
+        origin="given",
+        created=datetime.now(UTC),
+        bench_sha256=bench.source.sha256,
+        values=values,
+    )
+
+
+def _nominal(bench: Bench) -> tuple[calibration.Values, ...]:
+    # What stands in for what was never measured: one turn over all levels, the
+    # panel's worst case, and outputs that stay counts.
+    return (
+        PhaseCurve(kind="slm-phase", span_rad=2 * math.pi),
+        Settle(kind="settle", settle_s=bench.slm.settle_s),
+        CameraResponse(
+            kind="camera",
+            offset_dn=0.0,
+            dark_dn_per_s=0.0,
+            gain_dn_per_e=1.0,
+            read_noise_e=0.0,
+        ),
     )
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
@@ -29,6 +31,8 @@ Sha256 = Annotated[
 ]
 View = Literal["far_field", "image", "through_medium"]
 Dark = Literal["emission_off", "shutter_closed"]
+# A grating spectrometer's line of a laser moves by less.
+NEAR_NM: Final = 0.5
 # A 16-bit panel has curves of half a megabyte.
 LARGEST_ARRAY_BYTES: Final = 64 << 20
 
@@ -315,6 +319,28 @@ class Twin(Schema):
     meter: dict[str, JsonValue] | None = None
 
 
+class CalibrateEntry(Schema):
+    """What ``labctl calibrate`` may assume of a bench, and what it must reach.
+
+    Parameters
+    ----------
+    settle_s
+        Wait after a write before settle is calibrated; none is twice what the panel
+        says.
+    views
+        Views that a person can move the camera to, and how.
+    limits
+        Limits of figures of merit that replace the built-in ones, by kind and name.
+    valid_days
+        How long a calibration holds, by kind, where not as built in.
+    """
+
+    settle_s: Positive | None = None
+    views: dict[View, str] = Field(default_factory=dict)
+    limits: dict[str, dict[str, float]] = Field(default_factory=dict)
+    valid_days: dict[str, Positive] = Field(default_factory=dict)
+
+
 class BenchFile(Schema):
     """A bench: which devices, within which limits, used how.
 
@@ -338,6 +364,8 @@ class BenchFile(Schema):
         The operating point and the outputs.
     view
         Where the camera looks.
+    calibrate
+        What calibrations may assume and must reach.
     dark
         What dark means on this bench.
     discrete
@@ -362,6 +390,7 @@ class BenchFile(Schema):
     limits: Limits
     reservoir: ReservoirEntry
     view: View = "far_field"
+    calibrate: CalibrateEntry = CalibrateEntry()
     dark: Dark = "emission_off"
     discrete: bool = False
     optics: OpticsEntry | None = None
@@ -591,6 +620,10 @@ class CameraResponse(Schema):
         Counts an electron at 0 dB.
     read_noise_e
         Noise of a pixel at no light.
+    saturation_dn
+        Count at which the brightest pixels stop to grow, where it was reached.
+    hot_px
+        Row and column of the pixels that are bright in the dark.
     """
 
     kind: Literal["camera"]
@@ -598,46 +631,165 @@ class CameraResponse(Schema):
     dark_dn_per_s: NotNegative
     gain_dn_per_e: Positive
     read_noise_e: NotNegative
+    saturation_dn: Positive | None = None
+    hot_px: list[tuple[Place, Place]] = Field(default_factory=list)
+
+    def electrons(
+        self, frames: NDArray[np.uint16], exposure_s: float
+    ) -> NDArray[np.float64]:
+        """Turn counts at 0 dB into electrons above the dark.
+
+        Parameters
+        ----------
+        frames
+            Counts, ``(..., row, column)`` of the whole sensor.
+        exposure_s
+            Exposure time.
+
+        Returns
+        -------
+        electrons
+            Of the same shape; 0 where a pixel is hot.
+        """
+        dark_dn = self.offset_dn + self.dark_dn_per_s * exposure_s
+        electrons = (frames.astype(np.float64) - dark_dn) / self.gain_dn_per_e
+        for row, column in self.hot_px:
+            electrons[..., row, column] = 0.0
+        return electrons
 
 
 Values = Annotated[PhaseCurve | Settle | CameraResponse, Field(discriminator="kind")]
 
 
-class CalibrationRecord(Schema):
-    """What was measured, or given, about a bench; never changed afterwards.
+class RecordFile(Schema):
+    """The HDF5 record that holds the raw frames of a calibration.
+
+    Parameters
+    ----------
+    file
+        Where it was written.
+    sha256
+        Hash of the file.
+    """
+
+    file: str
+    sha256: Sha256
+
+
+class Made(Schema):
+    """How a calibration came about.
 
     Parameters
     ----------
     schema_version
         Version of this format.
-    origin
-        ``given`` (declared by whoever made the bench; valid as long as the
-        bench file is the same) or ``measured``.
     created
         UTC date and time.
-    valid_days
-        How long it holds; none is without limit.
     bench_sha256
         Hash of the bench file it belongs to.
     serials
         Serial numbers by role that it was made with.
     wavelength_nm
         Wavelength that it was made at; none where that does not matter.
+    geometry
+        Height and width of panel and sensor, by role.
+    parents
+        Hash of the record of each calibration that it was made with, by kind.
+    conditions
+        Numbers under which it was made, such as power and exposure.
+    software
+        Versions that made it.
+    record
+        The HDF5 record with the raw frames.
     figure_of_merit
-        Named figures that judge it.
+        Named figures that judge it; ``NAME_error`` is the standard error of NAME.
+    limits
+        What those figures had to keep.
+    """
+
+    schema_version: Literal[1]
+    created: AwareDatetime
+    bench_sha256: Sha256
+    serials: dict[str, str] = Field(default_factory=dict)
+    wavelength_nm: Positive | None = None
+    geometry: dict[str, tuple[Pixels, Pixels]] = Field(default_factory=dict)
+    parents: dict[str, Sha256] = Field(default_factory=dict)
+    conditions: dict[str, float] = Field(default_factory=dict)
+    software: dict[str, str] = Field(default_factory=dict)
+    record: RecordFile | None = None
+    figure_of_merit: dict[str, float] = Field(default_factory=dict)
+    limits: dict[str, float] = Field(default_factory=dict)
+
+
+class FailedCalibration(Made):
+    """A calibration that was not good enough: kept, never in force.
+
+    Parameters
+    ----------
+    failed
+        Its kind.
+    why
+        What was wrong, and what to do.
+    """
+
+    failed: str
+    why: str
+
+
+class CalibrationRecord(Made):
+    """What was measured, or given, about a bench; never changed afterwards.
+
+    Parameters
+    ----------
+    origin
+        ``given`` (declared by whoever made the bench; valid as long as the
+        bench file is the same) or ``measured``.
+    valid_days
+        How long it holds; none is without limit.
+    quantities
+        What was measured, each with its standard error.
     values
         The calibration itself, by kind.
     """
 
-    schema_version: Literal[1]
     origin: Literal["given", "measured"]
-    created: AwareDatetime
     valid_days: Positive | None = None
-    bench_sha256: Sha256
-    serials: dict[str, str] = Field(default_factory=dict)
-    wavelength_nm: Positive | None = None
-    figure_of_merit: dict[str, float] = Field(default_factory=dict)
+    quantities: dict[str, tuple[float, NotNegative]] = Field(default_factory=dict)
     values: Values
+
+    def mismatch(
+        self,
+        serials: Mapping[str, str],
+        wavelength_nm: float,
+        geometry: Mapping[str, tuple[int, int]],
+    ) -> str:
+        """Compare with the devices of a bench.
+
+        Parameters
+        ----------
+        serials
+            Serial number that each device reports, by role.
+        wavelength_nm
+            Of the laser.
+        geometry
+            Height and width of panel and sensor, by role.
+
+        Returns
+        -------
+        mismatch
+            What differs, in a sentence; empty if nothing does.
+        """
+        for role, serial in self.serials.items():
+            if serials.get(role) != serial:
+                got = serials.get(role, "none")
+                return f"{role} serial={got}, expected {serial}"
+        wanted_nm = self.wavelength_nm
+        if wanted_nm is not None and abs(wavelength_nm - wanted_nm) > NEAR_NM:
+            return f"wavelength_nm={wavelength_nm:g}, expected {wanted_nm:g}"
+        for role, shape in self.geometry.items():
+            if role in geometry and tuple(geometry[role]) != shape:
+                return f"{role} shape={list(geometry[role])}, expected {list(shape)}"
+        return ""
 
 
 class Current(Schema):
@@ -663,10 +815,93 @@ class Current(Schema):
     ]
 
 
+@dataclass(frozen=True)
+class InForce:
+    """A calibration record that ``current.yaml`` names.
+
+    Parameters
+    ----------
+    record
+        What it says.
+    name
+        Its file, beside the bench file.
+    sha256
+        Hash of that file.
+    faults
+        Why it does not hold, a sentence each; empty when it does.
+    """
+
+    record: CalibrationRecord
+    name: str
+    sha256: str
+    faults: tuple[str, ...] = ()
+
+
+def in_force(
+    bench_path: Path, bench_sha256: str, *, now: datetime | None = None
+) -> dict[str, InForce]:
+    """Read the calibration records that are in force, and say which still hold.
+
+    Parameters
+    ----------
+    bench_path
+        The bench file; ``current.yaml`` and the records lie beside it. Without
+        ``current.yaml`` none is in force.
+    bench_sha256
+        Hash of the bench file: records of origin ``given`` hold for it alone.
+    now
+        Date and time to judge them by; None for the computer's clock.
+
+    Returns
+    -------
+    records
+        By kind, such as ``slm-phase``.
+
+    Raises
+    ------
+    CalibrationError
+        A record or array is missing or damaged, or two are of one kind.
+    """
+    current = bench_path.parent / "current.yaml"
+    if not current.is_file():
+        return {}
+    now = now or datetime.now(UTC)
+    found: dict[str, InForce] = {}
+    for name in _read(current, Current).records:
+        raw = _bytes(bench_path.parent, name)  # there, and nowhere else
+        record = _read(bench_path.parent / name, CalibrationRecord)
+        kind = record.values.kind
+        if kind in found:
+            text = (
+                f"{current}: two records of kind {kind}, expected one. Remove {name}."
+            )
+            raise CalibrationError(text)
+        if (
+            isinstance(record.values, PhaseCurve)
+            and record.values.phase_rad is not None
+        ):
+            record.values.phase_rad.load(bench_path.parent)
+        fault = _staleness(record, bench_sha256, now)
+        digest = hashlib.sha256(raw).hexdigest()
+        found[kind] = InForce(record, name, digest, (fault,) if fault else ())
+    return {
+        kind: replace(each, faults=(*each.faults, *_changed_parents(each, found)))
+        for kind, each in found.items()
+    }
+
+
+def _changed_parents(each: InForce, found: Mapping[str, InForce]) -> Iterator[str]:
+    for parent, digest in each.record.parents.items():
+        if parent not in found:
+            yield f"parent {parent}=none, expected the one it was measured with."
+        elif found[parent].sha256 != digest:
+            yield f"parent {parent} was measured again since."
+
+
 def load_records(
     bench_path: Path, bench_sha256: str, *, now: datetime | None = None
 ) -> dict[str, CalibrationRecord]:
-    """Read the calibration records that are in force on a bench.
+    """Read the calibration records that are in force on a bench, and hold.
 
     Parameters
     ----------
@@ -689,56 +924,35 @@ def load_records(
         A record or array is missing, damaged, stale, or of another bench file; or
         two are of one kind.
     """
-    current = bench_path.parent / "current.yaml"
-    if not current.is_file():
-        return {}
-    now = now or datetime.now(UTC)
-    records: dict[str, CalibrationRecord] = {}
-    for name in _read(current, Current).records:
-        _bytes(bench_path.parent, name)  # there, and nowhere else
-        record = _read(bench_path.parent / name, CalibrationRecord)
-        where = f"calibration {bench_path.parent / name}"
-        _check_validity(where, record, bench_sha256, now)
-        kind = record.values.kind
-        if kind in records:
+    found = in_force(bench_path, bench_sha256, now=now)
+    for each in found.values():
+        for fault in each.faults:
             text = (
-                f"{current}: two records of kind {kind}, expected one. Remove {name}."
+                f"calibration {bench_path.parent / each.name}: {fault} Measure again: "
+                "labctl calibrate."
             )
             raise CalibrationError(text)
-        if (
-            isinstance(record.values, PhaseCurve)
-            and record.values.phase_rad is not None
-        ):
-            record.values.phase_rad.load(bench_path.parent)
-        records[kind] = record
-    return records
+    return {kind: each.record for kind, each in found.items()}
 
 
-def _check_validity(
-    where: str, record: CalibrationRecord, bench_sha256: str, now: datetime
-) -> None:
+def _staleness(record: CalibrationRecord, bench_sha256: str, now: datetime) -> str:
     if record.origin == "given" and record.bench_sha256 != bench_sha256:
-        text = (
-            f"{where}: bench_sha256={record.bench_sha256[:12]}…, expected "
+        return (
+            f"bench_sha256={record.bench_sha256[:12]}…, expected "
             f"{bench_sha256[:12]}…: it was given for another bench file. Restore the "
-            "bench file, or measure: labctl calibrate."
+            "bench file, or:"
         )
-        raise CalibrationError(text)
     age = now - record.created
     # Clocks of two computers may differ a little.
     if age < timedelta(minutes=-10):
-        text = (
-            f"{where}: created={record.created:%Y-%m-%d %H:%M} UTC, expected the past. "
-            "Set the computer's clock, or measure again."
+        return (
+            f"created={record.created:%Y-%m-%d %H:%M} UTC, expected the past. Set the "
+            "computer's clock, or:"
         )
-        raise CalibrationError(text)
     if record.valid_days is not None and age > timedelta(days=record.valid_days):
         days = age.total_seconds() / 86400
-        text = (
-            f"{where}: age={days:.1f} days, expected at most {record.valid_days:g}. "
-            "Measure again: labctl calibrate."
-        )
-        raise CalibrationError(text)
+        return f"age={days:.1f} days, expected at most {record.valid_days:g}."
+    return ""
 
 
 def _read(path: Path, model: type[T]) -> T:
@@ -795,6 +1009,7 @@ def write_schemas(folder: Path) -> None:
     models = {
         "bench.yaml": BenchFile,
         "A calibration record": CalibrationRecord,
+        "A calibration that failed": FailedCalibration,
         "current.yaml": Current,
     }
     page = reference_page("Bench files", _INTRODUCTION, models)

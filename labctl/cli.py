@@ -192,6 +192,36 @@ def run(  # noqa: PLR0913 - one parameter an option
 
 
 @app.command()
+def calibrate(
+    kinds: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KIND]...", help="Kinds; none for all that are due."),
+    ] = None,
+    *,
+    bench: BenchOption = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Measure again, say what moved, install nothing."),
+    ] = False,
+    json_wanted: JsonOption = False,
+) -> None:
+    """Measure a bench, judge the measurement, keep the record."""
+    with _answering(json_wanted) as answer:
+        from labctl.calibrate import execute as room  # noqa: PLC0415 - help is quick
+        from labctl.run.progress import shown_on  # noqa: PLC0415
+
+        options = room.Options(kinds=tuple(kinds or ()), bench=bench, check=check)
+        job = room.prepare(options)
+        typer.echo(job.headline)
+        ask = typer.confirm if sys.stdin.isatty() else None
+        with shown_on(sys.stdout) as progress:
+            outcome = room.execute(job, progress, ask)
+        answer.content.update(outcome.as_json())
+        typer.echo(outcome.summary)
+        outcome.raise_failures()
+
+
+@app.command()
 def validate(
     files: Annotated[list[str], typer.Argument(help="Protocol and bench files.")],
     *,

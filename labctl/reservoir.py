@@ -25,7 +25,7 @@ from torch import Tensor
 
 from labctl.bench import Bench
 from labctl.calibration import CameraResponse, ReservoirEntry, Settle
-from labctl.devices import Frame, Levels, Played, Sequence, Written
+from labctl.devices import CameraSettings, Frame, Levels, Played, Sequence, Written
 from labctl.errors import (
     BudgetError,
     CalibrationError,
@@ -44,6 +44,7 @@ from labctl.identity import (
 )
 from labctl.training.blackbox import Response
 
+T = TypeVar("T")
 CalibrationValues = TypeVar("CalibrationValues", Settle, CameraResponse)
 Phases = NDArray[np.float64]
 TURN = 2 * math.pi
@@ -262,13 +263,30 @@ class _Row:
 
 
 @dataclass(frozen=True, eq=False)
-class _Batch:
-    """Exposures in the order in which they were made."""
+class Batch:
+    """Exposures in the order in which they were made.
 
-    levels: Levels
+    Parameters
+    ----------
+    pattern
+        Which of the patterns that were asked for each row shows, ``(row,)``.
+    played
+        Frames, identities and times; a frame that did not come is dark.
+    attempt
+        How often the pattern had been exposed before, ``(row,)``.
+    quality
+        ``ok``, or the class of the rejection, ``(row,)``.
+    """
+
+    pattern: NDArray[np.int64]
     played: Played
     attempt: NDArray[np.int64]
     quality: NDArray[np.str_]
+
+    @property
+    def accepted(self) -> NDArray[np.int64]:
+        """Rows of the frames that answer their patterns, in order."""
+        return np.flatnonzero(self.quality == "ok")
 
 
 # Outputs of the accepted exposures, and their rows, in the order of the patterns.
@@ -444,167 +462,116 @@ class Decoder:
         )
 
 
-class Reservoir:
-    """A bench as a function from macropixel phases to outputs.
+class Exposer:
+    """Shows panels and takes their frames, judged, and exposed again where safe.
 
-    It is what a :class:`labctl.training.blackbox.DeviceLayer` is given. Making
-    one configures the camera; the light goes on before the first pattern.
+    What a reservoir and a calibration have in common: patterns of gray levels in,
+    the frames that answer them out, every exposure on the ledger. The light is up
+    to whoever asks.
 
     Parameters
     ----------
     bench
-        An open bench.
-    entry
-        Operating point; None takes the bench file's.
+        An open bench whose camera is configured.
     ledger
-        Where exposures are booked; None makes one without a budget.
-    sink
-        Receives every batch of shots, before its outputs are used.
-
-    Raises
-    ------
-    CalibrationError
-        A calibration that is needed is not in force.
-    InputError
-        The operating point does not fit the bench.
+        Where exposures are booked.
+    taken
+        What the camera took when it was configured.
+    settle_s
+        Time between a complete write and the start of its exposure.
     """
 
     def __init__(
-        self,
-        bench: Bench,
-        entry: ReservoirEntry | None = None,
-        *,
-        ledger: Ledger | None = None,
-        sink: Sink | None = None,
+        self, bench: Bench, ledger: Ledger, taken: CameraSettings, settle_s: float
     ) -> None:
-        self.bench = bench
-        self.entry = entry = bench.file.reservoir if entry is None else entry
-        self.ledger = Ledger(None) if ledger is None else ledger
-        self._sink = sink
-        self.shots = 0
+        self.bench, self.ledger, self._settle_s = bench, ledger, settle_s
+        self.frame_shape = (taken.region[2], taken.region[3])
+        self._timeout_s = taken.exposure_s + FRAME_SHARE * bench.file.heartbeat_s
         # Exposures that were booked and are still to be made.
         self._owed = 0
-        self.scale = PhaseScale(bench.phase_curve_rad())
-        self.blocks = Blocks(bench.slm.shape, entry.macropixels)
-        self._settle_s = calibration(bench, Settle).settle_s
-        taken = bench.configure_camera(
-            exposure_s=entry.exposure_s, gain_db=entry.gain_db, region=entry.region
-        )
-        self.decoder = Decoder(
-            entry, calibration(bench, CameraResponse), taken.exposure_s
-        )
-        self._frame_shape = (taken.region[2], taken.region[3])
-        self._is_lit = False
 
-    @property
-    def layout(self) -> tuple[int, int]:
-        """Rows and columns of macropixels."""
-        return self.entry.macropixels
-
-    @property
-    def pixels(self) -> int:
-        """Number of macropixels: inputs of the function."""
-        return self.layout[0] * self.layout[1]
-
-    @property
-    def outputs(self) -> int:
-        """Number of bins: outputs of the function."""
-        return self.entry.bins[0] * self.entry.bins[1]
-
-    def __call__(
-        self, phase: Tensor, *, category: str, layer: int = 0, step: int = -1
-    ) -> Response:
-        """Expose a batch of phases.
+    @contextmanager
+    def booked(self, category: str, shots: int) -> Iterator[None]:
+        """Book exposures, and take back what was not made of them.
 
         Parameters
         ----------
-        phase
-            ``[batch, macropixel]``, in rad.
         category
-            What the shots are for.
-        layer
-            Which device layer asks.
-        step
-            Training step; -1 outside of training.
-
-        Returns
-        -------
-        response
-            Outputs, phases really shown, and shot numbers; in phase's dtype.
+            What they are for.
+        shots
+            How many.
 
         Raises
         ------
-        ValueError
-            The phases do not fit the macropixels.
         BudgetError
-            The ledger would be overspent; nothing was exposed.
-        DeviceError
-            A device failed, or a frame was not the one expected.
+            The ledger would be overspent.
         """
-        levels = self.scale.levels(phase.detach().cpu().double().numpy())
-        if levels.ndim != 2 or levels.shape[1] != self.pixels:
-            text = (
-                f"reservoir: phase shape={list(levels.shape)}, expected "
-                f"[batch, {self.pixels}]"
-            )
-            raise ValueError(text)
-        self._book(category, len(levels))
-        purpose = _Purpose(category, step, layer)
+        self._book(category, shots)
         try:
-            parts = [
-                self._expose(levels[start : start + LONGEST_BATCH], purpose)
-                for start in range(0, len(levels), LONGEST_BATCH)
-            ]
+            yield
         finally:
             self.ledger.release(category, self._owed)
             self._owed = 0
-        outputs = [np.zeros((0, self.outputs)), *(y for y, _ in parts)]
-        rows = [np.zeros(0, dtype=np.int64), *(numbers for _, numbers in parts)]
-        return Response(
-            y=torch.from_numpy(np.concatenate(outputs)).to(phase),
-            shown=torch.from_numpy(self.scale.shown(levels)).to(phase),
-            shot=torch.from_numpy(np.concatenate(rows)),
-        )
 
     def _book(self, category: str, shots: int) -> None:
         self.ledger.book(category, shots)
         self._owed += shots
 
-    def _expose(self, levels: Levels, purpose: _Purpose) -> _Accepted:
-        if not self._is_lit:  # not before: whatever is prepared needs no light
-            self.bench.light(self.entry.power_mw)
-            self._is_lit = True
+    def expose(
+        self, panel: Levels, category: str, hand_over: Callable[[Batch], T]
+    ) -> T:
+        """Expose one batch of patterns that was booked.
+
+        Parameters
+        ----------
+        panel
+            ``(pattern, row, column)``, at most :data:`LONGEST_BATCH` patterns.
+        category
+            What they are for.
+        hand_over
+            Receives every exposure, the rejected ones as well, before an error is
+            raised for one of them; called again where a batch had to be repeated.
+
+        Returns
+        -------
+        accepted
+            What ``hand_over`` made of the batch whose every pattern has its frame.
+
+        Raises
+        ------
+        DeviceError
+            A device failed, or a frame was not the one expected.
+        """
         self.bench.beat()
-        panel = self.blocks.expand(levels)
         if self.bench.sequence is None:
-            return self._step(levels, panel, purpose, 0)
-        accepted = self._play(self.bench.sequence, levels, panel, purpose)
+            return self._step(panel, category, hand_over, 0)
+        batch, refused = self._play(self.bench.sequence, panel)
+        accepted = hand_over(batch)
+        if refused is None:
+            return accepted
+        self.ledger.refund(len(batch.quality))
+        if refused.kind not in REPEATABLE:
+            raise refused
+        self._book(category, len(batch.quality))
         # Played whole it is refused whole; one by one only what fails again is
         # exposed again.
-        return accepted or self._step(levels, panel, purpose, 1)
+        return self._step(panel, category, hand_over, 1)
 
     def _play(
-        self, sequence: Sequence, levels: Levels, panel: Levels, purpose: _Purpose
-    ) -> _Accepted | None:
+        self, sequence: Sequence, panel: Levels
+    ) -> tuple[Batch, FrameError | None]:
         refused: FrameError | None
         try:
             played = sequence.play(panel, settle_s=self._settle_s)
         except FrameError as error:
-            made = len(levels) if error.exposed is None else error.exposed
+            made = len(panel) if error.exposed is None else error.exposed
             played, refused = self._played([_Row(at) for at in range(made)]), error
         else:
-            made, refused = len(levels), self._refused(played, panel)
+            made, refused = len(panel), self._refused(played, panel)
         self._owed -= made
         quality = np.full(made, "ok" if refused is None else refused.kind)
-        batch = _Batch(levels[:made], played, np.zeros(made, dtype=np.int64), quality)
-        accepted = self._hand_over(batch, purpose)
-        if refused is None:
-            return accepted
-        self.ledger.refund(made)
-        if refused.kind not in REPEATABLE:
-            raise refused
-        self._book(purpose.category, made)
-        return None
+        every = np.arange(made)
+        return Batch(every, played, np.zeros_like(every), quality), refused
 
     def _refused(self, played: Played, panel: Levels) -> FrameError | None:
         """Judge a batch: one frame that is not the answer refuses it whole."""
@@ -620,7 +587,7 @@ class Reservoir:
                 trigger=row + 1,
                 ready_s=float(ready_s[row]),
                 gone_s=float(gone_s[row]),
-                shape=self._frame_shape,
+                shape=self.frame_shape,
             )
             answer = Answer(
                 checksum=int(played.checksum[row]),
@@ -639,11 +606,16 @@ class Reservoir:
         return None
 
     def _step(
-        self, levels: Levels, panel: Levels, purpose: _Purpose, attempt: int
-    ) -> _Accepted:
+        self,
+        panel: Levels,
+        category: str,
+        hand_over: Callable[[Batch], T],
+        attempt: int,
+    ) -> T:
         rows: list[_Row] = []
-        timeout_s = self.entry.exposure_s + FRAME_SHARE * self.bench.file.heartbeat_s
-        stepper = _Stepper(self.bench, self._settle_s, self._frame_shape, timeout_s)
+        stepper = _Stepper(
+            self.bench, self._settle_s, self.frame_shape, self._timeout_s
+        )
         try:
             stepper.arm(len(panel))
             for index, pattern in enumerate(panel):
@@ -651,15 +623,15 @@ class Reservoir:
                     rows.append(stepper.expose(pattern, _Row(index, number)))
                     if rows[-1].quality == "ok":
                         break
-                    self._repeat(rows[-1], purpose.category)
+                    self._repeat(rows[-1], category)
                     stepper.arm(len(panel) - index)
         except DeviceError:
-            self._hand_over(self._batch(levels, rows), purpose)
+            hand_over(self._batch(rows))
             raise
         finally:
             self._owed -= stepper.exposed
             self.bench.camera.disarm()
-        return self._hand_over(self._batch(levels, rows), purpose)
+        return hand_over(self._batch(rows))
 
     def _repeat(self, row: _Row, category: str) -> None:
         """Give a rejected exposure back, and book another.
@@ -675,9 +647,9 @@ class Reservoir:
             raise FrameError(self.bench.camera.name, row.quality, text)
         self._book(category, 1)
 
-    def _batch(self, levels: Levels, rows: list[_Row]) -> _Batch:
-        return _Batch(
-            levels=levels[[row.pattern for row in rows]],
+    def _batch(self, rows: list[_Row]) -> Batch:
+        return Batch(
+            pattern=np.array([row.pattern for row in rows], dtype=np.int64),
             played=self._played(rows),
             attempt=np.array([row.attempt for row in rows], dtype=np.int64),
             quality=np.array([row.quality for row in rows], dtype=np.str_),
@@ -685,7 +657,7 @@ class Reservoir:
 
     def _played(self, rows: list[_Row]) -> Played:
         """Columns of rows; where no frame of the right shape came, none."""
-        frames = np.zeros((len(rows), *self._frame_shape), dtype=np.uint16)
+        frames = np.zeros((len(rows), *self.frame_shape), dtype=np.uint16)
         for data, row in zip(frames, rows, strict=True):
             if row.frame.data.shape == data.shape:
                 data[:] = row.frame.data
@@ -714,78 +686,6 @@ class Reservoir:
                 else times([row.power_mw for row in rows])
             ),
         )
-
-    def _hand_over(self, batch: _Batch, purpose: _Purpose) -> _Accepted:
-        """Decode what was accepted, and give every row to the sink."""
-        played, good = batch.played, np.flatnonzero(batch.quality == "ok")
-        power_mw = self._power(played, good)
-        frames = (
-            played.frames[good] if len(good) < len(played.frames) else played.frames
-        )
-        accepted = self.decoder.outputs(frames, power_mw[good])
-        outputs = np.full((len(batch.quality), self.outputs), math.nan)
-        outputs[good] = accepted
-        saturated = (played.frames >= self.bench.camera.saturation_dn).sum(axis=(1, 2))
-        shots = Shots(
-            first=self.shots,
-            levels=batch.levels,
-            outputs=outputs,
-            power_mw=power_mw,
-            saturated_px=saturated.astype(np.int64),
-            played=played,
-            attempt=batch.attempt,
-            quality=batch.quality,
-            category=purpose.category,
-            step=purpose.step,
-            layer=purpose.layer,
-        )
-        self.shots += len(batch.quality)
-        if self._sink is not None and len(batch.quality):
-            self._sink(shots)
-        return accepted, shots.first + good
-
-    def _power(self, played: Played, good: NDArray[np.int64]) -> NDArray[np.float64]:
-        power_mw = played.power_mw
-        if power_mw is None:
-            power_mw = np.full(len(played.frames), self.bench.laser.power_mw())
-        least = LEAST_POWER_FRACTION * self.entry.power_mw
-        lowest = float(power_mw[good].min()) if good.size else math.inf
-        if not lowest > least:
-            text = (
-                f"power_mw={lowest:.4g} measured, expected about "
-                f"{self.entry.power_mw:g}. Look for a blocked beam, a tripped laser "
-                "or a dark meter."
-            )
-            raise DeviceError(self.bench.laser.name, "measure", text)
-        return power_mw
-
-    def gradient_source(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """Ask the bench for its true gradient, for reference lines only.
-
-        Returns
-        -------
-        source
-            From phases shown ``[batch, macropixel]`` and a gradient on the
-            outputs ``[batch, output]`` to the gradient on those phases.
-
-        Raises
-        ------
-        InputError
-            This bench has no oracle: its light is not simulated.
-        """
-        oracle = self.bench.oracle()
-
-        def source(shown: Tensor, cotangent: Tensor) -> Tensor:
-            self.bench.beat()
-            levels = self.scale.levels(shown.detach().cpu().double().numpy())
-            on_frame = self.decoder.spread(cotangent.detach().cpu().double().numpy())
-            on_panel = oracle.gradient(
-                self.blocks.expand(levels), on_frame, power_mw=self.entry.power_mw
-            )
-            on_level = self.blocks.gather(on_panel)
-            return torch.from_numpy(on_level / self.scale.slope_rad[levels]).to(shown)
-
-        return source
 
 
 class _Stepper:
@@ -880,6 +780,205 @@ class _Stepper:
             if verdict.quality != "duplicate":
                 break
         return replace(row, quality=verdict.quality, detail=verdict.detail)
+
+
+class Reservoir:
+    """A bench as a function from macropixel phases to outputs.
+
+    It is what a :class:`labctl.training.blackbox.DeviceLayer` is given. Making
+    one configures the camera; the light goes on before the first pattern.
+
+    Parameters
+    ----------
+    bench
+        An open bench.
+    entry
+        Operating point; None takes the bench file's.
+    ledger
+        Where exposures are booked; None makes one without a budget.
+    sink
+        Receives every batch of shots, before its outputs are used.
+
+    Raises
+    ------
+    CalibrationError
+        A calibration that is needed is not in force.
+    InputError
+        The operating point does not fit the bench.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        entry: ReservoirEntry | None = None,
+        *,
+        ledger: Ledger | None = None,
+        sink: Sink | None = None,
+    ) -> None:
+        self.bench = bench
+        self.entry = entry = bench.file.reservoir if entry is None else entry
+        self.ledger = Ledger(None) if ledger is None else ledger
+        self._sink = sink
+        self.shots = 0
+        self.scale = PhaseScale(bench.phase_curve_rad())
+        self.blocks = Blocks(bench.slm.shape, entry.macropixels)
+        settle_s = calibration(bench, Settle).settle_s
+        taken = bench.configure_camera(
+            exposure_s=entry.exposure_s, gain_db=entry.gain_db, region=entry.region
+        )
+        self.decoder = Decoder(
+            entry, calibration(bench, CameraResponse), taken.exposure_s
+        )
+        self._exposer = Exposer(bench, self.ledger, taken, settle_s)
+        self._is_lit = False
+
+    @property
+    def layout(self) -> tuple[int, int]:
+        """Rows and columns of macropixels."""
+        return self.entry.macropixels
+
+    @property
+    def pixels(self) -> int:
+        """Number of macropixels: inputs of the function."""
+        return self.layout[0] * self.layout[1]
+
+    @property
+    def outputs(self) -> int:
+        """Number of bins: outputs of the function."""
+        return self.entry.bins[0] * self.entry.bins[1]
+
+    def __call__(
+        self, phase: Tensor, *, category: str, layer: int = 0, step: int = -1
+    ) -> Response:
+        """Expose a batch of phases.
+
+        Parameters
+        ----------
+        phase
+            ``[batch, macropixel]``, in rad.
+        category
+            What the shots are for.
+        layer
+            Which device layer asks.
+        step
+            Training step; -1 outside of training.
+
+        Returns
+        -------
+        response
+            Outputs, phases really shown, and shot numbers; in phase's dtype.
+
+        Raises
+        ------
+        ValueError
+            The phases do not fit the macropixels.
+        BudgetError
+            The ledger would be overspent; nothing was exposed.
+        DeviceError
+            A device failed, or a frame was not the one expected.
+        """
+        levels = self.scale.levels(phase.detach().cpu().double().numpy())
+        if levels.ndim != 2 or levels.shape[1] != self.pixels:
+            text = (
+                f"reservoir: phase shape={list(levels.shape)}, expected "
+                f"[batch, {self.pixels}]"
+            )
+            raise ValueError(text)
+        purpose = _Purpose(category, step, layer)
+        with self._exposer.booked(category, len(levels)):
+            parts = [
+                self._expose(levels[start : start + LONGEST_BATCH], purpose)
+                for start in range(0, len(levels), LONGEST_BATCH)
+            ]
+        outputs = [np.zeros((0, self.outputs)), *(y for y, _ in parts)]
+        rows = [np.zeros(0, dtype=np.int64), *(numbers for _, numbers in parts)]
+        return Response(
+            y=torch.from_numpy(np.concatenate(outputs)).to(phase),
+            shown=torch.from_numpy(self.scale.shown(levels)).to(phase),
+            shot=torch.from_numpy(np.concatenate(rows)),
+        )
+
+    def _expose(self, levels: Levels, purpose: _Purpose) -> _Accepted:
+        if not self._is_lit:  # not before: whatever is prepared needs no light
+            self.bench.light(self.entry.power_mw)
+            self._is_lit = True
+        return self._exposer.expose(
+            self.blocks.expand(levels),
+            purpose.category,
+            lambda batch: self._hand_over(levels, batch, purpose),
+        )
+
+    def _hand_over(self, levels: Levels, batch: Batch, purpose: _Purpose) -> _Accepted:
+        """Decode what was accepted, and give every row to the sink."""
+        played, good = batch.played, batch.accepted
+        power_mw = self._power(played, good)
+        frames = (
+            played.frames[good] if len(good) < len(played.frames) else played.frames
+        )
+        accepted = self.decoder.outputs(frames, power_mw[good])
+        outputs = np.full((len(batch.quality), self.outputs), math.nan)
+        outputs[good] = accepted
+        saturated = (played.frames >= self.bench.camera.saturation_dn).sum(axis=(1, 2))
+        shots = Shots(
+            first=self.shots,
+            levels=levels[batch.pattern],
+            outputs=outputs,
+            power_mw=power_mw,
+            saturated_px=saturated.astype(np.int64),
+            played=played,
+            attempt=batch.attempt,
+            quality=batch.quality,
+            category=purpose.category,
+            step=purpose.step,
+            layer=purpose.layer,
+        )
+        self.shots += len(batch.quality)
+        if self._sink is not None and len(batch.quality):
+            self._sink(shots)
+        return accepted, shots.first + good
+
+    def _power(self, played: Played, good: NDArray[np.int64]) -> NDArray[np.float64]:
+        power_mw = played.power_mw
+        if power_mw is None:
+            power_mw = np.full(len(played.frames), self.bench.laser.power_mw())
+        least = LEAST_POWER_FRACTION * self.entry.power_mw
+        lowest = float(power_mw[good].min()) if good.size else math.inf
+        if not lowest > least:
+            text = (
+                f"power_mw={lowest:.4g} measured, expected about "
+                f"{self.entry.power_mw:g}. Look for a blocked beam, a tripped laser "
+                "or a dark meter."
+            )
+            raise DeviceError(self.bench.laser.name, "measure", text)
+        return power_mw
+
+    def gradient_source(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Ask the bench for its true gradient, for reference lines only.
+
+        Returns
+        -------
+        source
+            From phases shown ``[batch, macropixel]`` and a gradient on the
+            outputs ``[batch, output]`` to the gradient on those phases.
+
+        Raises
+        ------
+        InputError
+            This bench has no oracle: its light is not simulated.
+        """
+        oracle = self.bench.oracle()
+
+        def source(shown: Tensor, cotangent: Tensor) -> Tensor:
+            self.bench.beat()
+            levels = self.scale.levels(shown.detach().cpu().double().numpy())
+            on_frame = self.decoder.spread(cotangent.detach().cpu().double().numpy())
+            on_panel = oracle.gradient(
+                self.blocks.expand(levels), on_frame, power_mw=self.entry.power_mw
+            )
+            on_level = self.blocks.gather(on_panel)
+            return torch.from_numpy(on_level / self.scale.slope_rad[levels]).to(shown)
+
+        return source
 
 
 def calibration(bench: Bench, kind: type[CalibrationValues]) -> CalibrationValues:

@@ -283,6 +283,28 @@ def benches() -> dict[str, Path]:
     }
 
 
+def is_shipped(path: Path) -> bool:
+    """Whether a file is package data, found anywhere but in the current directory.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    shipped
+        Nobody writes beside it.
+    """
+    there = path.resolve()
+    package = Path(__file__).resolve().parents[1]
+    if there.is_relative_to(package / "shipped"):
+        return True
+    checkout = package.parent
+    is_here = there.is_relative_to(Path.cwd())
+    return there.is_relative_to(checkout / "calibrations") and not is_here
+
+
 @functools.lru_cache(maxsize=16)
 def _adapter(model: type[T]) -> TypeAdapter[T]:
     return TypeAdapter(model)

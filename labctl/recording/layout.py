@@ -16,7 +16,7 @@ VERSION = 1
 RESULT_BYTES = 8192
 STATUSES = ("running", "paused", "complete", "failed", "interrupted", "stopped")
 OPEN_STATUSES = ("running", "paused")
-Kind = Literal["train", "evaluate", "scan", "comparison", "study"]
+Kind = Literal["train", "evaluate", "scan", "comparison", "study", "calibrate"]
 
 # Small columns: one chunk of 1024 rows each, never compressed, because a chunk
 # that is flushed before it is full is written again at every flush.
@@ -242,7 +242,11 @@ GROUPS = (
 )
 SCALARS = (
     Scalar("title", "str", "Title of the protocol"),
-    Scalar("kind", "str", "Kind: train, evaluate, scan, comparison or study"),
+    Scalar(
+        "kind",
+        "str",
+        "Kind: train, evaluate, scan, comparison, study or calibrate",
+    ),
     Scalar("start_time", "str", "Start, ISO 8601 with time zone"),
     Scalar("run_uuid", "str", "Random identity of this run"),
     Scalar("program_name", "str", "The program that wrote it; @version its version"),
@@ -724,6 +728,101 @@ def scan_layout(shots: ShotSpec) -> Layout:
         fixed=(_output_axis(shots),),
     )
     return Layout("scan", (_shots(shots), _shots_meta(shots), points), default="points")
+
+
+def calibrate_layout(
+    panel: tuple[int, int], frame: tuple[int, int], level_dtype: Literal["u1", "u2"]
+) -> Layout:
+    """Return the layout of a calibration: raw frames, and what was fitted to them.
+
+    Parameters
+    ----------
+    panel
+        Height and width of the panel.
+    frame
+        Height and width of the frames.
+    level_dtype
+        Type of a gray level.
+
+    Returns
+    -------
+    layout
+        Its tables are ``shots`` and ``shots_meta``, ``patterns`` (one row a pattern,
+        however often it was shown) and ``fits`` (one row a point of a figure).
+    """
+    shots = Table(
+        "shots",
+        "shots",
+        (
+            Column("shot", "i8", "Shot: number of the row", filled=True),
+            Column(
+                "frames",
+                "u2",
+                "Frame",
+                "counts",
+                frame,
+                ("y", "x"),
+                image=True,
+                compression="gzip",
+            ),
+        ),
+        "Frame of every shot",
+        signal="frames",
+        axes=("shot", "y", "x"),
+        fixed=(
+            Axis("y", 0, frame[0], "Row of the sensor", "pixel"),
+            Axis("x", 0, frame[1], "Column of the sensor", "pixel"),
+        ),
+    )
+    own = (
+        Column("pattern", "i8", "Pattern that was shown: row of patterns"),
+        Column("stage", "S32", "Stage of the procedure"),
+        Column("exposure_s", "f8", "Exposure time", "s"),
+        Column("settle_s", "f8", "Time between the write and the exposure", "s"),
+        Column("setpoint_mw", "f8", "Power that was demanded; 0 in the dark", "mW"),
+        Column("time_s", "f8", "Write of the pattern, on the bench clock", "s"),
+    )
+    kept = [c for c in _shots_meta(ShotSpec(1, 1)).columns if c.name not in _NO_FIT]
+    patterns = Table(
+        "patterns",
+        "patterns",
+        (
+            Column("pattern", "i8", "Pattern: number of the row", filled=True),
+            Column(
+                "levels",
+                level_dtype,
+                "Gray level of each pixel of the panel",
+                "",
+                panel,
+                ("row", "column"),
+                image=True,
+                compression="gzip",
+            ),
+        ),
+        "Patterns that were shown",
+    )
+    fits = Table(
+        "fits",
+        "fits",
+        (
+            Column("point", "i8", "Number of the row", filled=True),
+            Column("figure", "S32", "Figure that it belongs to"),
+            Column("series", "S64", "Curve in the figure"),
+            Column("x", "f8", "Place on the horizontal axis"),
+            Column("y", "f8", "Place on the vertical axis"),
+            Column("error", "f8", "Standard error of y; no number where not known"),
+            Column("u", "f8", "Length of an arrow along x; no number for no arrow"),
+            Column("v", "f8", "Length of an arrow along y"),
+        ),
+        "Figures: measured points and fitted curves",
+        signal="y",
+        axes=("point",),
+    )
+    meta = Table("shots_meta", "shots", (*own, *kept), "How every shot was exposed")
+    return Layout("calibrate", (shots, meta, patterns, fits), default="shots")
+
+
+_NO_FIT = ("levels", "step", "layer")
 
 
 def comparison_layout() -> Layout:

@@ -160,7 +160,7 @@ class Record:
 
     @property
     def kind(self) -> str:
-        """Kind of the protocol, such as ``train``."""
+        """Kind of the run, such as ``train`` or ``calibrate``."""
         return self.text("kind")
 
     @property
@@ -529,6 +529,7 @@ COUNTERS: Mapping[str, str] = {
         layout.scan_layout(layout.ShotSpec(1, 1)),
         layout.comparison_layout(),
         layout.study_layout(()),
+        layout.calibrate_layout((1, 1), (1, 1), "u1"),
     )
     for table in plan.tables
 }

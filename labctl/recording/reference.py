@@ -30,6 +30,7 @@ _RECORD_TEXTS = {
     "scan": "Kind `scan`: a setting swept",
     "comparison": "Kind `comparison`: many trainings, each with a record of its own",
     "study": "Kind `study`: an experiment, job by job",
+    "calibrate": "Kind `calibrate`: a calibration, with its raw frames",
 }
 
 
@@ -62,13 +63,17 @@ def _plans() -> tuple[Layout, ...]:
         layout.scan_layout(_SIZES),
         layout.comparison_layout(),
         layout.study_layout(()),
+        layout.calibrate_layout((6, 7), (4, 5), "u1"),
     )
 
 
 def _kind(plan: Layout) -> Iterator[str]:
     yield f"## {_RECORD_TEXTS[plan.kind]}\n"
     yield f"Viewers open `{plan.default}` first.\n"
-    yield from (_table(table) for table in plan.tables if table.counter != "shots")
+    own = [table for table in plan.tables if table.counter != "shots"]
+    if plan.kind == "calibrate":
+        own = list(plan.tables)
+    yield from (_table(table) for table in own)
     yield from _rows(plan.rows[-1:])
 
 
@@ -132,7 +137,7 @@ def _table(table: Table) -> str:
         about += f" Signal `{table.signal}` over {axes}."
     if table.auxiliary:
         about += f" Auxiliary: {', '.join(f'`{name}`' for name in table.auxiliary)}."
-    if table.name == "shots":
+    if table.name == "shots" and "outputs" in (c.name for c in table.columns):
         about += " With `record.frames: binned` there are no frames: `outputs` is"
         about += " the signal then, over `shot` and `output`."
     if table.name == "training":

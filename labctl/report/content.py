@@ -31,6 +31,7 @@ _SCORES: dict[str, dict[str, str]] = {
     "scan": {},
     "comparison": {},
     "study": {},
+    "calibrate": {},
 }
 _NO_SCORES: dict[str, str] = {}
 _CURVES = ("step", "loss", "accuracy", "cosine", "cosine_error", "shots")
@@ -50,7 +51,7 @@ def read(record: Record) -> Page:
         Figures are not drawn yet, and need the record no more.
     """
     sections = (
-        _result(record),
+        _calibration(record) if record.kind == "calibrate" else _result(record),
         _what(record),
         *_course(record),
         _device(record),
@@ -465,8 +466,51 @@ def _listed(names: Sequence[str]) -> str:
 # ---- the device -------------------------------------------------------------
 
 
+def _calibration(record: Record) -> Section:
+    """Verdict, figures of merit and figures of a calibration."""
+    result = record.result
+    title = f"Calibration {record.resolved.get('calibration', '')}"
+    if not result:
+        sentence = f"There is no result: the status of this record is {record.status}."
+        return Section("result", title, (sentence,))
+    verdict = "It passed." if result["passed"] else f"It failed: {result['why']}"
+    sentences = (verdict, *(str(text) for text in result.get("remarks", ())))
+    rows = [
+        (f"merit {name}", f"{_measured(value, error)}, limit {_shown(limit)}")
+        for name, (value, error, limit) in result.get("merits", {}).items()
+    ]
+    rows += [
+        (name, _measured(value, error))
+        for name, (value, error) in result.get("quantities", {}).items()
+    ]
+    rows += [(name, _shown(v)) for name, v in result.get("conditions", {}).items()]
+    fits = record.table("fits")
+    drawings = tuple(_fitted(fits, named) for named in result.get("figures", ()))
+    table = Table(("figure", "value"), tuple(rows))
+    return Section("result", title, sentences, table, drawings)
+
+
+def _measured(value: float | None, error: float | None) -> str:
+    return _shown(value) if error is None else f"{_shown(value)} ± {error:.2g}"
+
+
+def _fitted(fits: Mapping[str, NDArray[Any]], named: Mapping[str, Any]) -> Drawing:
+    mine = fits["figure"] == named["name"]
+    series = []
+    for name in dict.fromkeys(fits["series"][mine].tolist()):
+        rows = mine & (fits["series"] == name)
+        columns = {key: fits[key][rows] for key in ("x", "y", "error", "u", "v")}
+        series.append(figure.Points(name, **columns, is_line=name in named["lines"]))
+    return figure.fitted(
+        (named["name"], named["title"], named["caption"]),
+        (named["x"], named["y"]),
+        series,
+        named["scale"],
+    )
+
+
 def _device(record: Record) -> Section:
-    if "shots" not in record.tables:
+    if "shots" not in record.tables or record.kind == "calibrate":
         return Section("device", "The device")
     drawings: list[Drawing] = []
     sentences: list[str] = []
@@ -633,9 +677,12 @@ def _events(record: Record) -> Section:
 def _repeat(record: Record) -> Section:
     environment = record.environment
     called = shlex.join(str(word) for word in environment.get("argv", []))
-    seed = record.resolved.get("seed", 0)
+    resolved = record.resolved
+    seed = resolved.get("seed", 0)
     bench = f" --bench {shlex.quote(record.bench_name)}" if record.bench_name else ""
     command = f"labctl run protocol.yaml{bench} --seed {seed}"
+    if record.kind == "calibrate":
+        command = f"labctl calibrate {resolved.get('calibration')}{bench}"
     kept = ("python", "platform", "hostname", "git_commit", "git_dirty", "threads")
     rows = [(key, _shown(environment[key])) for key in kept if key in environment]
     packages = environment.get("packages", {})
@@ -645,10 +692,15 @@ def _repeat(record: Record) -> Section:
     if record.bench_name:
         rows.append(("bench sha256", record.text("bench/sha256")))
     listings = [
-        ("Command, with the protocol below saved as protocol.yaml", command),
+        (
+            "Command, with the protocol below saved as protocol.yaml"
+            if record.protocol_text
+            else "Command",
+            command,
+        ),
         ("As it was called", called),
         ("Protocol, as it was given", record.protocol_text),
-        ("Protocol, with every default and override", _indented(record.resolved)),
+        ("Protocol, with every default and override", _indented(resolved)),
         ("Bench file", record.bench_text),
     ]
     return Section(

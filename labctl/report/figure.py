@@ -512,3 +512,92 @@ def confusion(counts: NDArray[np.int64]) -> Drawing:
         (5.4, 4.4),
         draw,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Measured points, a fitted curve, or arrows.
+
+    Parameters
+    ----------
+    name
+        In the legend.
+    x, y
+        Places, ``(point,)``.
+    error
+        Standard error of y; no number where not known.
+    u, v
+        Arrow from each point; no number for none.
+    is_line
+        Draw a line through them.
+    """
+
+    name: str
+    x: NDArray[Any]
+    y: NDArray[Any]
+    error: NDArray[Any]
+    u: NDArray[Any]
+    v: NDArray[Any]
+    is_line: bool = False
+
+
+def fitted(
+    named: tuple[str, str, str],
+    labels: tuple[str, str],
+    series: Sequence[Points],
+    scale: Literal["linear", "loglog", "logy"] = "linear",
+) -> Drawing:
+    """Draw what was measured and what was fitted to it.
+
+    Parameters
+    ----------
+    named
+        Name, title and caption of the drawing.
+    labels
+        Of the horizontal and the vertical axis.
+    series
+        What is drawn.
+    scale
+        Of the axes.
+
+    Returns
+    -------
+    drawing
+        Not drawn yet.
+    """
+    name, title, caption = named
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        for number, each in enumerate(series):
+            _draw_points(axis, each, f"C{number}")
+        axis.set(xlabel=labels[0], ylabel=labels[1])
+        if scale != "linear":
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+        if scale == "loglog":
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter("{x:g}")
+        if len(series) > 1:
+            axis.legend()
+
+    told = "; ".join(f"{each.name} {_course(each.y)}" for each in series)
+    alt = f"{labels[1]} over {labels[0]}: {told}."
+    return Drawing(name, title, caption, alt, (7.2, 3.4), draw)
+
+
+def _draw_points(axis: Axes, each: Points, colour: str) -> None:
+    if each.is_line:
+        axis.plot(each.x, each.y, color=colour, linewidth=1.2, label=each.name)
+        return
+    if np.isfinite(each.u).all() and each.u.size:
+        axis.quiver(
+            each.x, each.y, each.u, each.v, color=colour, angles="xy", label=each.name
+        )
+        axis.plot(each.x, each.y, ".", color=colour)
+        axis.set_aspect("equal", adjustable="datalim")
+        return
+    error = each.error if np.isfinite(each.error).any() else None
+    axis.errorbar(
+        each.x, each.y, error, fmt="o", markersize=3, color=colour, label=each.name
+    )

@@ -6,7 +6,6 @@
     Setting --opened--> Session: bench open, record open, shots flowing into it
 """
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,11 +16,12 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from labctl import bench as benches
 from labctl import document
 from labctl.bench import Bench, BenchSource
-from labctl.calibration import PhaseCurve, ReservoirEntry
+from labctl.calibration import ArrayFile, PhaseCurve, ReservoirEntry
 from labctl.document import Document
 from labctl.errors import (
     CalibrationError,
@@ -719,7 +719,6 @@ def header(setting: Setting[P], bench: Bench) -> Header:
         The open bench.
     """
     entry, protocol = setting.entry, setting.protocol
-    source, digest = _calibration_source(setting.source.path, bench)
     path = setting.document.path
     return Header(
         title=protocol.title or setting.out.stem,
@@ -738,30 +737,48 @@ def header(setting: Setting[P], bench: Bench) -> Header:
         notice=bench.notice,
         seeds={"run": protocol.seed},
         instrument=instrument(bench, entry),
-        calibrations={
-            kind: CalibrationEntry(
-                values={
-                    name: value
-                    for name, value in record.values.model_dump(mode="json").items()
-                    if isinstance(value, float | int)
-                },
-                source=source,
-                source_sha256=digest,
-                created=record.created.isoformat(),
-                figure_of_merit=record.figure_of_merit,
-            )
-            for kind, record in bench.calibrations.items()
-        },
+        calibrations=applied(bench),
         reservoir=entry.model_dump(),
     )
 
 
-def _calibration_source(path: Path, bench: Bench) -> tuple[str, str]:
-    current = path.with_name("current.yaml")
-    if bench.notice or not current.is_file():
-        return "given by the simulated twin", ""
-    digest = hashlib.sha256(current.read_bytes()).hexdigest()
-    return f"{path.parent.name}/{current.name}", digest
+def applied(bench: Bench) -> dict[str, CalibrationEntry]:
+    """Every calibration in force, with its values and arrays, for the record.
+
+    Parameters
+    ----------
+    bench
+        The open bench.
+    """
+    found = {} if bench.notice else bench.source.in_force()
+    entries = {}
+    for kind, record in bench.calibrations.items():
+        each = found.get(kind)
+        if each is not None and each.record != record:
+            each = None
+        folder = bench.source.path.parent
+        entries[kind] = CalibrationEntry(
+            values={
+                name: _recorded(value, folder)
+                for name, value in record.values
+                if name != "kind"
+            },
+            source=_NOWHERE if each is None else f"{folder.name}/{each.name}",
+            source_sha256="" if each is None else each.sha256,
+            created=record.created.isoformat(),
+            figure_of_merit=record.figure_of_merit,
+        )
+    return entries
+
+
+# A twin brings its own calibrations, a bench without them nominal numbers.
+_NOWHERE = "no file: nominal numbers"
+
+
+def _recorded(value: object, folder: Path) -> float | NDArray[np.float64] | None:
+    if isinstance(value, ArrayFile):
+        return value.load(folder)
+    return float(value) if isinstance(value, float | int) else None
 
 
 def instrument(bench: Bench, entry: ReservoirEntry) -> dict[str, DeviceEntry]:

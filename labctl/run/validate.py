@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from labctl import bench, document
-from labctl.calibration import BenchFile, CalibrationRecord, Current
+from labctl.calibration import BenchFile, CalibrationRecord, Current, FailedCalibration
 from labctl.errors import CalibrationError, Fault, InputError, ProtocolError
 from labctl.protocol import ADAPTER
 
@@ -113,6 +113,7 @@ def _find(name: str) -> Path:
 
 _KINDS: dict[str, tuple[str, TypeAdapter[Any] | type[Any]]] = {
     "devices": ("bench file", BenchFile),
+    "failed": ("calibration that failed", FailedCalibration),
     "bench_sha256": ("calibration record", CalibrationRecord),
     "records": ("list of calibration records", Current),
 }

@@ -1,0 +1,465 @@
+"""An open bench and an open record: what a procedure shows and sees."""
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.bench import Bench
+from labctl.calibration import CalibrationRecord, CameraResponse, Settle
+from labctl.devices import CameraSettings, Levels
+from labctl.errors import OutcomeError
+from labctl.recording.writer import Recorder
+from labctl.reservoir import LONGEST_BATCH, Batch, Exposer, Ledger
+from labctl.run.progress import Progress, Update
+
+CATEGORY = "calibrate"
+V = TypeVar("V", bound=object)
+# A frame is bright enough when its peak is so many times the noise of the dark.
+LEAST_SIGNAL = 8.0
+TRIES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Exposed:
+    """Frames that were accepted, and how they came about.
+
+    Parameters
+    ----------
+    frames
+        Counts, ``(pattern, row, column)``.
+    power_mw
+        Metered during each exposure; the head's own reading without a meter.
+    start_s
+        Start of each exposure on the bench clock.
+    exposure_s
+        Exposure time that the camera took.
+    """
+
+    frames: NDArray[np.uint16]
+    power_mw: NDArray[np.float64]
+    start_s: NDArray[np.float64]
+    exposure_s: float
+
+
+class Stand:
+    """Shows patterns and takes frames for a procedure; everything is recorded.
+
+    Parameters
+    ----------
+    bench
+        The open bench.
+    recorder
+        The open record, of kind ``calibrate``.
+    ledger
+        Where exposures are booked.
+    progress
+        Whoever listens.
+    name
+        Kind of the calibration, for messages.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        recorder: Recorder,
+        ledger: Ledger,
+        progress: Progress,
+        name: str,
+    ) -> None:
+        self.bench, self.ledger, self.name = bench, ledger, name
+        self._recorder, self._progress = recorder, progress
+        self._patterns: dict[bytes, int] = {}
+        self._power_mw = 0.0
+        self._stage = ""
+        self._taken = self.configure(bench.file.reservoir.exposure_s)
+
+    # ---- what is known of the bench ---------------------------------------------
+
+    @property
+    def panel(self) -> tuple[int, int]:
+        """Height and width of the panel."""
+        return self.bench.slm.shape
+
+    @property
+    def levels(self) -> int:
+        """Number of gray levels."""
+        return 1 << self.bench.slm.bit_depth
+
+    @property
+    def nominal_mw(self) -> float:
+        """Power of the bench's operating point."""
+        return self.bench.file.reservoir.power_mw
+
+    @property
+    def power_mw(self) -> float:
+        """Power that is on the panel now, as demanded; 0 in the dark."""
+        return self._power_mw
+
+    @property
+    def longest_s(self) -> float:
+        """Longest exposure that bench file and camera allow."""
+        return min(
+            self.bench.file.limits.exposure_s, self.bench.camera.exposure_limits_s[1]
+        )
+
+    @property
+    def shortest_s(self) -> float:
+        """Shortest exposure of the camera."""
+        return self.bench.camera.exposure_limits_s[0]
+
+    @property
+    def response(self) -> CameraResponse:
+        """The camera's calibration."""
+        return self.calibrated(CameraResponse)
+
+    def calibrated(self, kind: type[V]) -> V:
+        """Values of a calibration that this one needs.
+
+        Parameters
+        ----------
+        kind
+            Which values.
+
+        Returns
+        -------
+        values
+            As the record in force holds them.
+
+        Raises
+        ------
+        OutcomeError
+            None is in force.
+        """
+        for record in self.bench.calibrations.values():
+            if isinstance(record.values, kind):
+                return record.values
+        text = f"{self.name}: no {kind.__name__} in force. Calibrate it first."
+        raise OutcomeError(text)
+
+    @property
+    def settle_s(self) -> float:
+        """Wait after a write that leaves nothing of the pattern before."""
+        stated = self.bench.file.calibrate.settle_s
+        rough = 2 * self.bench.slm.settle_s if stated is None else stated
+        record: CalibrationRecord | None = self.bench.calibrations.get("settle")
+        if record is not None and isinstance(record.values, Settle):
+            return max(rough, record.values.settle_s)
+        return rough
+
+    # ---- what a procedure does ----------------------------------------------------
+
+    def stage(self, name: str, done: int = 0, total: int = 1) -> None:
+        """Say what follows: in the record, and to whoever watches.
+
+        Parameters
+        ----------
+        name
+            Stage of the procedure, at most 32 bytes.
+        done, total
+            How far it is.
+        """
+        self._stage = name
+        spent = self.ledger.counts[CATEGORY]
+        update = Update(f"{self.name}: {name}", done, total, spent, None, {})
+        self._progress.update(update)
+
+    def configure(self, exposure_s: float, gain_db: float = 0.0) -> CameraSettings:
+        """Set the camera up, the whole sensor.
+
+        Parameters
+        ----------
+        exposure_s
+            Exposure time.
+        gain_db
+            Gain.
+
+        Returns
+        -------
+        taken
+            What it really took.
+        """
+        self._taken = self.bench.configure_camera(
+            exposure_s=exposure_s, gain_db=gain_db
+        )
+        return self._taken
+
+    def light(self, power_mw: float) -> None:
+        """Bring light of a power onto the panel."""
+        self.bench.light(power_mw)
+        self._power_mw = power_mw
+
+    def dark(self) -> None:
+        """Take the light off the panel."""
+        self.bench.dark()
+        self._power_mw = 0.0
+
+    def flat(self, level: int = 0) -> Levels:
+        """Return a pattern of one level, ``(1, row, column)``."""
+        dtype = np.uint8 if self.bench.slm.bit_depth <= 8 else np.uint16
+        return np.full((1, *self.panel), level, dtype=dtype)
+
+    def as_levels(self, values: NDArray[np.generic]) -> Levels:
+        """Turn whole numbers into levels of the panel's type."""
+        dtype = np.uint8 if self.bench.slm.bit_depth <= 8 else np.uint16
+        levels: Levels = np.ascontiguousarray(values, dtype=dtype)
+        return levels
+
+    def expose(self, panel: Levels, settle_s: float | None = None) -> Exposed:
+        """Show patterns and take the frame of each.
+
+        Parameters
+        ----------
+        panel
+            ``(pattern, row, column)``.
+        settle_s
+            Time between write and exposure; None waits long enough.
+
+        Returns
+        -------
+        exposed
+            One accepted frame a pattern, in order.
+
+        Raises
+        ------
+        DeviceError
+            A device failed, or a frame could not be had.
+        """
+        wait_s = self.settle_s if settle_s is None else settle_s
+        exposer = Exposer(self.bench, self.ledger, self._taken, wait_s)
+        numbers, size = self._numbers(panel), self._batch(wait_s)
+        parts = []
+        with exposer.booked(CATEGORY, len(panel)):
+            for start in range(0, len(panel), size):
+                rows = slice(start, start + size)
+
+                def hand_over(batch: Batch, rows: slice = rows) -> Exposed:
+                    return self._hand_over(batch, numbers[rows], wait_s)
+
+                parts.append(exposer.expose(panel[rows], CATEGORY, hand_over))
+        return Exposed(
+            frames=np.concatenate([part.frames for part in parts]),
+            power_mw=np.concatenate([part.power_mw for part in parts]),
+            start_s=np.concatenate([part.start_s for part in parts]),
+            exposure_s=self._taken.exposure_s,
+        )
+
+    def hold(self, panel: Levels) -> None:
+        """Show a pattern until nothing is left of the one before; no exposure.
+
+        Parameters
+        ----------
+        panel
+            ``(1, row, column)``.
+        """
+        self.bench.beat()
+        self.bench.slm.write(panel[0])
+        self.bench.clock.sleep(self.settle_s)
+
+    def repeated(self, panel: Levels, count: int) -> Exposed:
+        """Take ``count`` frames of each pattern, one after the other."""
+        return self.expose(panel.repeat(count, axis=0))
+
+    def signal_e(self, exposed: Exposed) -> NDArray[np.float64]:
+        """Turn counts into electrons above the dark, by the camera's calibration."""
+        return self.response.electrons(exposed.frames, exposed.exposure_s)
+
+    def brighten(
+        self, panel: Levels, *, share: float = 0.7, least_e: float = 0.0
+    ) -> Exposed:
+        """Choose the exposure at which the frames' peak comes near saturation.
+
+        Parameters
+        ----------
+        panel
+            Patterns that will be shown, or a fair sample of them.
+        share
+            Share of saturation that the peak is to reach.
+        least_e
+            Electrons that the peak must reach at the longest exposure.
+
+        Returns
+        -------
+        exposed
+            Frames at the exposure that was chosen; the camera is left there.
+
+        Raises
+        ------
+        OutcomeError
+            There is no light, too little, or too much at any exposure.
+        """
+        exposure_s = min(self.bench.file.reservoir.exposure_s, self.longest_s)
+        exposed = self._at(exposure_s, panel)
+        for _ in range(TRIES):
+            got = self._share(exposed)
+            if 0.6 * share <= got <= 1.15 * share:
+                return exposed
+            factor = 0.2 if got >= 0.98 else share / max(got, 1e-3)
+            low_s, high_s = self.shortest_s, self.longest_s
+            wanted_s = float(np.clip(exposure_s * factor, low_s, high_s))
+            if wanted_s == exposure_s:
+                break
+            exposure_s = wanted_s
+            exposed = self._at(exposure_s, panel)
+        self._judge_light(exposed, least_e)
+        return exposed
+
+    def _at(self, exposure_s: float, panel: Levels) -> Exposed:
+        self.configure(exposure_s)
+        return self.expose(panel)
+
+    def _share(self, exposed: Exposed) -> float:
+        """Peak above the dark, as a share of what fits below saturation."""
+        response = self.response
+        floor_dn = response.offset_dn + response.dark_dn_per_s * exposed.exposure_s
+        room_dn = self.bench.camera.saturation_dn - floor_dn
+        return (float(exposed.frames.max()) - floor_dn) / room_dn
+
+    def _judge_light(self, exposed: Exposed, least_e: float) -> None:
+        """Refuse frames that are saturated or dark.
+
+        Raises
+        ------
+        OutcomeError
+            They are.
+        """
+        saturation_dn = self.bench.camera.saturation_dn
+        if (exposed.frames >= saturation_dn).any():
+            text = (
+                f"{self.name}: saturated at exposure_s={exposed.exposure_s:g} and "
+                f"power_mw={self._power_mw:g}, expected a peak below {saturation_dn} "
+                "counts. Put a filter before the camera."
+            )
+            raise OutcomeError(text)
+        self.require_light(exposed)
+        peak_e = float(self.signal_e(exposed).max())
+        if peak_e < least_e:
+            times = least_e / peak_e
+            text = (
+                f"{self.name}: too few photons: peak={peak_e:.0f} electrons at the "
+                f"longest exposure ({exposed.exposure_s:g} s), expected {least_e:.0f}. "
+                f"It can be had at {times:.1f} times the light: take a filter away, "
+                "raise the power, or allow a longer exposure."
+            )
+            raise OutcomeError(text)
+
+    def require_light(self, exposed: Exposed) -> None:
+        """Refuse frames in which there is no light, and say where it is lost.
+
+        Raises
+        ------
+        OutcomeError
+            Laser off, dark at the meter, or blocked on the way to the camera.
+        """
+        response = self.response
+        frame_e = response.electrons(exposed.frames, exposed.exposure_s).mean(axis=0)
+        read_e = math.hypot(response.read_noise_e, 1.0)
+        noise_e = read_e / math.sqrt(len(exposed.frames))
+        # The sum over the sensor sees what no pixel does; but also the dark's drift.
+        total = float(frame_e.sum()) / (noise_e * math.sqrt(frame_e.size))
+        peak = float(frame_e.max()) / noise_e
+        if peak > LEAST_SIGNAL or total > 10 * LEAST_SIGNAL:
+            return
+        text = f"{self.name}: {self.why_dark(exposed)}"
+        raise OutcomeError(text)
+
+    def why_dark(self, exposed: Exposed) -> str:
+        """Say where the light is lost, as far as the bench can tell.
+
+        Parameters
+        ----------
+        exposed
+            Dark frames that should not be.
+
+        Returns
+        -------
+        why
+            What was got, what was expected, what to do.
+        """
+        faults = self.bench.laser.faults()
+        if not self.bench.laser.is_emitting() or faults:
+            told = f" ({'; '.join(faults)})" if faults else ""
+            return (
+                f"the laser is off{told}, expected emission at power_mw="
+                f"{self._power_mw:g}. Look at key, interlock and cable."
+            )
+        reading = float(np.median(exposed.power_mw))
+        if reading < 0.2 * self._power_mw:
+            return (
+                f"dark: power_mw={reading:.3g} metered, expected about "
+                f"{self._power_mw:g}. Look between laser and meter."
+            )
+        return (
+            "dark: the laser emits and the camera sees nothing, expected light. The "
+            "beam is blocked, or misses the camera: look between panel and camera."
+        )
+
+    def _batch(self, wait_s: float) -> int:
+        # Between two signs of life a real bench may spend a third of its heartbeat;
+        # a simulated one must compute the light as well.
+        if self.bench.simulated:
+            return LONGEST_BATCH // 4
+        fits = self.bench.file.heartbeat_s / 3 / (wait_s + self._taken.exposure_s)
+        return max(1, min(LONGEST_BATCH, int(fits)))
+
+    # ---- what is recorded ---------------------------------------------------------
+
+    def _numbers(self, panel: Levels) -> NDArray[np.int64]:
+        numbers, new = [], []
+        for pattern in panel:
+            key = pattern.tobytes()
+            if key not in self._patterns:
+                self._patterns[key] = len(self._patterns)
+                new.append(pattern)
+            numbers.append(self._patterns[key])
+        if new:
+            self._recorder.append("patterns", levels=np.stack(new))
+        return np.array(numbers)
+
+    def _hand_over(
+        self, batch: Batch, numbers: NDArray[np.int64], settle_s: float
+    ) -> Exposed:
+        played, count = batch.played, len(batch.quality)
+        reported_mw = self.bench.laser.power_mw()
+        metered = played.power_mw
+        power_mw = np.full(count, reported_mw) if metered is None else metered
+
+        def every(value: object) -> list[object]:
+            return [value] * count
+
+        saturated = played.frames >= self.bench.camera.saturation_dn
+        columns = {
+            "frames": played.frames,
+            "pattern": numbers[batch.pattern],
+            "stage": every(self._stage),
+            "exposure_s": every(self._taken.exposure_s),
+            "settle_s": every(settle_s),
+            "setpoint_mw": every(self._power_mw),
+            "time_s": played.written_s,
+            "host_time_s": played.host_time_s,
+            "device_time_s": played.device_time_s,
+            "frame_id": played.frame_id,
+            "laser_power_mw": every(reported_mw),
+            "power_mw": power_mw,
+            "attempt": batch.attempt,
+            "category": every(CATEGORY),
+            "quality": batch.quality,
+            "pattern_id": played.pattern_id,
+            "trigger": played.trigger,
+            "exposure_start_s": played.exposure_start_s,
+            "exposure_end_s": played.exposure_end_s,
+            "saturated_px": saturated.sum(axis=(1, 2)),
+        }
+        if count:
+            arrays = {name: np.asarray(value) for name, value in columns.items()}
+            self._recorder.append_shots(**arrays)
+            self._recorder.commit()
+        good = batch.accepted
+        return Exposed(
+            played.frames[good],
+            power_mw[good],
+            played.exposure_start_s[good],
+            self._taken.exposure_s,
+        )

@@ -1,0 +1,328 @@
+"""What is due is measured in order, judged, installed or kept; all is restored."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from labctl import bench as benches
+from labctl import cli
+from labctl.bench import Bench
+from labctl.calibrate import execute as room
+from labctl.calibrate import store
+from labctl.calibrate.execute import Options, Outcome, Row, prepare
+from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
+from labctl.calibrate.stand import Stand
+from labctl.calibration import CalibrationRecord
+from labctl.errors import CalibrationError, DeviceError, InputError, OutcomeError
+from labctl.recording.reader import Record
+from labctl.report import page
+from labctl.run.progress import Silent
+
+MakeBench = Callable[..., Path]
+Calibrate = Callable[..., Outcome]
+
+
+def quick(stand: Stand, limits: Mapping[str, float]) -> Finding:
+    """Two frames, and a number from them."""
+    stand.light(1.0)
+    stand.configure(0.002)
+    exposed = stand.expose(stand.flat().repeat(2, axis=0))
+    mean = float(exposed.frames.mean())
+    return Finding(
+        values={"settle_s": 0.03},
+        quantities={"mean_dn": Quantity(mean, 0.1)},
+        merits=(Merit("spread", 0.5, 0.1, limits["spread"]),),
+        figures=(
+            Figure(
+                "frames", "Frames", "Means.", "frame", "counts",
+                (Series("mean", [0, 1], exposed.frames.mean(axis=(1, 2))),),
+            ),
+        ),
+        conditions={"power_mw": 1.0},
+    )  # fmt: skip
+
+
+SETTLE = Kind("settle", "a test", ("slm",), quick, limits={"spread": 1.0})
+CURVE = Kind(
+    "slm-phase",
+    "another test",
+    ("slm", "laser"),
+    lambda stand, limits: replace(quick(stand, limits), values={"span_rad": 6.5}),
+    needs=("settle",),
+    depends_on_wavelength=True,
+    limits={"spread": 1.0},
+)
+
+
+@pytest.fixture(autouse=True)
+def few_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, SETTLE, CURVE)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, *kinds: Kind) -> None:
+    monkeypatch.setattr(room, "KINDS", kinds)
+
+
+def in_force(path: Path) -> dict[str, CalibrationRecord]:
+    return benches.load(path).records()
+
+
+def ends(outcome: Outcome) -> list[tuple[str, str]]:
+    return [(row.kind, row.status) for row in outcome.rows]
+
+
+def test_what_is_missing_is_measured_in_order_and_then_holds(
+    make_bench: MakeBench, calibrate: Calibrate
+) -> None:
+    path = make_bench()
+    first = calibrate()
+    assert ends(first) == [("settle", "passed"), ("slm-phase", "passed")]
+    assert first.shots == {"calibrate": 4}
+    records = in_force(path)
+    assert records["settle"].serials == {"slm": "SIM-SLM-1"}
+    assert records["settle"].geometry == {"slm": (32, 48)}
+    assert records["slm-phase"].wavelength_nm == 780
+    assert set(records["slm-phase"].parents) == {"settle"}
+    assert records["settle"].figure_of_merit == {"spread": 0.5, "spread_error": 0.1}
+    assert calibrate().rows == ()
+
+
+def test_a_record_points_to_its_raw_frames_by_hash(
+    make_bench: MakeBench, calibrate: Calibrate
+) -> None:
+    path = make_bench()
+    (row,) = calibrate("settle").rows
+    pointed = in_force(path)["settle"].record
+    assert row.record is not None
+    assert pointed == store.hash_of(row.record)
+    with Record.open(row.record) as record:
+        assert record.kind == "calibrate"
+        assert record.column("shots", "frames").shape == (2, 32, 48)
+        assert record.column("patterns", "levels").shape == (1, 32, 48)
+        assert record.column("shots_meta", "exposure_s").tolist() == [0.002] * 2
+        assert record.result["passed"] is True
+
+
+def test_parents_that_were_measured_again_make_their_children_due(
+    make_bench: MakeBench, calibrate: Calibrate
+) -> None:
+    make_bench()
+    calibrate()
+    calibrate("settle")
+    assert ends(calibrate()) == [("slm-phase", "passed")]
+
+
+def test_another_device_or_wavelength_makes_due(
+    make_bench: MakeBench, calibrate: Calibrate
+) -> None:
+    path = make_bench()
+    calibrate()
+    changes = [
+        ({"devices.laser.options.wavelength_nm": 532.0}, ["slm-phase"]),
+        ({"devices.slm.options.serial": "OTHER"}, ["settle", "slm-phase"]),
+    ]
+    for change, due in changes:
+        kept = {p.name: p.read_bytes() for p in path.parent.iterdir()}
+        shutil.rmtree(path.parent)
+        make_bench(change)
+        for name, raw in kept.items():
+            if name != "bench.yaml":
+                (path.parent / name).write_bytes(raw)
+        assert [row.kind for row in calibrate().rows] == due
+
+
+def test_a_parent_that_does_not_hold_is_asked_for_first(
+    make_bench: MakeBench, calibrate: Calibrate
+) -> None:
+    make_bench()
+    with pytest.raises(CalibrationError, match="Measure it first: labctl calibrate se"):
+        calibrate("slm-phase")
+
+
+def test_a_bad_figure_is_kept_and_leaves_the_one_in_force(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_bench()
+    calibrate()
+    before = in_force(path)
+    use(monkeypatch, replace(SETTLE, limits={"spread": 0.4}), CURVE)
+    outcome = calibrate("settle")
+    (row,) = outcome.rows
+    assert (row.status, row.why) == ("failed", "spread=0.5, expected at most 0.4")
+    with pytest.raises(OutcomeError, match=r"settle failed: spread=0\.5"):
+        outcome.raise_failures()
+    assert in_force(path) == before
+    assert row.path is not None
+    assert row.path.name.endswith("-failed.yaml")
+    assert row.record is not None
+    with Record.open(row.record) as record:
+        assert record.status == "failed"
+
+
+def test_what_builds_on_a_failure_is_skipped(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bench()
+
+    def fail(stand: Stand, _limits: Mapping[str, float]) -> Finding:
+        stand.expose(stand.flat())
+        text = "settle: dark. Light it."
+        raise OutcomeError(text)
+
+    use(monkeypatch, replace(SETTLE, measure=fail), CURVE)
+    outcome = calibrate()
+    assert ends(outcome) == [("settle", "failed"), ("slm-phase", "skipped")]
+    assert outcome.rows[0].why == "settle: dark. Light it."
+
+
+def test_settings_are_restored_also_after_a_failure(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bench()
+    seen: list[tuple[object, ...]] = []
+    closed = Bench._closed
+
+    def close(bench: Bench) -> list[BaseException]:
+        settings = bench.camera.settings()
+        lit = bench.laser.is_emitting()
+        seen.append((settings["exposure_s"], settings["region"], lit))
+        return closed(bench)
+
+    def unplugged(stand: Stand, _limits: Mapping[str, float]) -> Finding:
+        stand.light(2.0)
+        stand.configure(0.005)
+        text = "no answer"
+        raise DeviceError("camera", "frame", text)
+
+    monkeypatch.setattr(Bench, "_closed", close)
+    calibrate("settle")
+    use(monkeypatch, replace(SETTLE, measure=unplugged))
+    with pytest.raises(DeviceError, match="no answer"):
+        calibrate("settle")
+    # As the simulated camera is after opening.
+    assert seen == [(0.001, [0, 0, 32, 48], False)] * 2
+
+
+def test_a_check_installs_nothing_and_says_what_moved(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_bench()
+    calibrate("settle")
+    before = sorted(path.parent.iterdir())
+    same = calibrate(check=True)
+    assert ends(same) == [("settle", "passed")]
+
+    def moved(stand: Stand, limits: Mapping[str, float]) -> Finding:
+        return replace(quick(stand, limits), quantities={"mean_dn": Quantity(9.0, 0.1)})
+
+    use(monkeypatch, replace(SETTLE, measure=moved))
+    outcome = calibrate(check=True)
+    assert ends(outcome) == [("settle", "moved")]
+    assert outcome.rows[0].why.endswith("is 9 ± 0.1")
+    assert sorted(path.parent.iterdir()) == before
+    with pytest.raises(OutcomeError):
+        outcome.raise_failures()
+
+
+def test_what_cannot_be_measured_here_blocks_nothing_else(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bench()
+    images = replace(SETTLE, name="camera", views=("image",))
+    weak = replace(SETTLE, name="laser-power", roles=("attenuator",))
+    use(monkeypatch, images, weak, SETTLE)
+    outcome = calibrate()
+    assert [row.status for row in outcome.rows] == ["not measurable here"] * 2 + [
+        "passed"
+    ]
+    assert outcome.rows[0].why == "needs view image, the bench has far_field"
+    assert outcome.rows[1].why == "the bench has no attenuator"
+
+
+def test_a_person_is_asked_to_move_the_camera(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bench({"calibrate": {"views": {"image": "Flip mirror M2 in."}}})
+    use(monkeypatch, replace(SETTLE, views=("image",)))
+    job = prepare(Options(bench="lab"))
+    asked = []
+
+    def answer(question: str) -> bool:
+        asked.append(question)
+        return len(asked) > 1
+
+    refused = room.execute(job, Silent(), answer)
+    assert ends(refused) == [("settle", "not measurable here")]
+    assert ends(room.execute(job, Silent(), answer)) == [("settle", "passed")]
+    assert asked[0] == "Move the camera to view image: Flip mirror M2 in. Done?"
+
+
+def test_limits_of_the_bench_file_replace_the_built_in(
+    make_bench: MakeBench, calibrate: Calibrate
+) -> None:
+    make_bench({"calibrate": {"limits": {"settle": {"spread": 0.1}}}})
+    (row,) = calibrate("settle").rows
+    assert row.status == "failed"
+
+
+def test_a_limit_that_no_kind_has_is_refused(
+    make_bench: MakeBench, calibrate: Calibrate
+) -> None:
+    make_bench({"calibrate": {"limits": {"settle": {"spred": 0.1}}}})
+    with pytest.raises(InputError, match=r"limits\.settle\.spred is not known"):
+        calibrate("settle")
+
+
+def test_a_kind_that_does_not_exist_is_refused(make_bench: MakeBench) -> None:
+    make_bench()
+    with pytest.raises(InputError, match="KIND=lut, expected one of settle, slm-phase"):
+        prepare(Options(kinds=("lut",), bench="lab"))
+
+
+def test_the_table_names_what_judged_and_how_long_it_holds() -> None:
+    merit = Merit("rms_rad", 0.004, 0.001, 0.012)
+    rows = (
+        Row("slm-phase", "passed", merits=(merit,), valid_until="2031-05-02"),
+        Row("mapping", "not measurable here", "needs view far_field"),
+    )
+    lines = Outcome("lab", rows).summary.splitlines()
+    assert lines[1].split("  ")[0] == "slm-phase"
+    assert "rms_rad 0.004 ± 0.001 (<= 0.012)" in lines[1]
+    assert lines[1].endswith("2031-05-02")
+    assert lines[2].endswith("needs view far_field")
+
+
+def test_the_command_line_prints_the_table_and_exits_6_on_a_failure(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bench()
+    call = CliRunner()
+    good = call.invoke(cli.app, ["calibrate", "--bench", "lab", "--json"])
+    assert good.exit_code == 0, good.output
+    last = json.loads(good.stdout.splitlines()[-1])
+    assert [each["status"] for each in last["calibrations"]] == ["passed"] * 2
+    use(monkeypatch, replace(SETTLE, limits={"spread": 0.1}))
+    bad = call.invoke(cli.app, ["calibrate", "settle", "--bench", "lab"])
+    assert bad.exit_code == 6
+    assert "expected at most 0.1" in bad.stderr
+    assert "failed" in bad.stdout
+    wrong = call.invoke(cli.app, ["calibrate", "lut", "--bench", "lab"])
+    assert wrong.exit_code == 2
+
+
+def test_a_report_shows_the_figures_of_a_calibration(
+    make_bench: MakeBench, calibrate: Calibrate, tmp_path: Path
+) -> None:
+    make_bench()
+    (row,) = calibrate("settle").rows
+    assert row.record is not None
+    written = page.write(row.record, tmp_path / "page.html", tmp_path / "png")
+    text = written.read_text(encoding="utf-8")
+    assert "Calibration settle" in text
+    assert "labctl calibrate settle --bench lab" in text
+    assert (tmp_path / "png" / "frames.png").stat().st_size > 1000

@@ -1,0 +1,175 @@
+"""What a procedure sees: frames, the exposure that fits, and why there is no light."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labctl.calibrate import execute as room
+from labctl.calibrate.execute import Outcome
+from labctl.calibrate.kind import Finding, Kind
+from labctl.calibrate.stand import Stand
+from labctl.calibration import CalibrationRecord, CameraResponse, Settle
+from labctl.errors import OutcomeError
+from labctl.recording.reader import Record
+
+MakeBench = Callable[..., Path]
+Calibrate = Callable[..., Outcome]
+RESPONSE = CameraResponse(
+    kind="camera",
+    offset_dn=100,
+    dark_dn_per_s=2,
+    gain_dn_per_e=4,
+    read_noise_e=0.7,
+)
+
+
+@pytest.fixture
+def on_stand(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """Run a procedure on the bench ``lab``, its camera known."""
+
+    def run(
+        procedure: Callable[[Stand], object],
+        changes: Mapping[str, object] | None = None,
+    ) -> Outcome:
+        def measure(stand: Stand, _limits: Mapping[str, float]) -> Finding:
+            record = CalibrationRecord(
+                schema_version=1,
+                origin="given",
+                created=datetime.now(UTC),
+                bench_sha256="0" * 64,
+                values=RESPONSE,
+            )
+            stand.bench.calibrations["camera"] = record
+            procedure(stand)
+            return Finding({"settle_s": 0.0}, {}, ())
+
+        kind = Kind("settle", "a test", ("slm",), measure)
+        monkeypatch.setattr(room, "KINDS", (kind,))
+        make_bench(changes)
+        return calibrate("settle")
+
+    return run
+
+
+def test_patterns_are_recorded_once_however_often_they_are_shown(
+    on_stand: Callable[..., Outcome],
+) -> None:
+    def show(stand: Stand) -> None:
+        stand.stage("here")
+        stand.light(1.0)
+        both = np.concatenate([stand.flat(), stand.flat(9)])
+        exposed = stand.repeated(both, 3)
+        assert exposed.frames.shape == (6, 32, 48)
+        assert len(exposed.power_mw) == len(exposed.start_s) == 6
+
+    (row,) = on_stand(show).rows
+    assert row.record is not None
+    with Record.open(row.record) as record:
+        assert record.column("patterns", "levels")[:, 0, 0].tolist() == [0, 9]
+        assert record.column("shots_meta", "pattern").tolist() == [0, 0, 0, 1, 1, 1]
+        assert set(record.column("shots_meta", "stage").tolist()) == {"here"}
+        assert record.column("shots_meta", "setpoint_mw").tolist() == [1.0] * 6
+
+
+def test_the_exposure_is_chosen_so_that_the_peak_fits(
+    on_stand: Callable[..., Outcome],
+) -> None:
+    def brighten(stand: Stand) -> None:
+        stand.light(5.0)
+        exposed = stand.brighten(stand.flat().repeat(4, axis=0), share=0.5)
+        peak = exposed.frames.max() / stand.bench.camera.saturation_dn
+        assert 0.25 < peak < 0.6
+
+    on_stand(brighten).raise_failures()
+
+
+@pytest.mark.parametrize(
+    ("power_mw", "changes", "said"),
+    [
+        (
+            5.0,
+            {"world.options.sensor.photons_per_s": 0.0},
+            "the camera sees nothing, expected light. The beam is blocked",
+        ),
+        (
+            5.0,
+            {"world.options.sensor.photons_per_s": 1e13},
+            "settle: saturated at exposure_s=1e-05 .* Put a filter before the camera",
+        ),
+        (
+            5.0,
+            {"world.options.sensor.photons_per_s": 5e4},
+            r"settle: too few photons: peak=\d+ .* It can be had at \d+\.\d times",
+        ),
+    ],
+    ids=["blocked", "saturated", "too few"],
+)
+def test_why_there_is_no_good_light_is_named(
+    on_stand: Callable[..., Outcome],
+    power_mw: float,
+    changes: Mapping[str, object],
+    said: str,
+) -> None:
+    def brighten(stand: Stand) -> None:
+        stand.light(power_mw)
+        with pytest.raises(OutcomeError, match=said):
+            stand.brighten(stand.flat(), least_e=5000)
+
+    on_stand(brighten, changes).raise_failures()
+
+
+def test_a_laser_that_does_not_emit_is_named(on_stand: Callable[..., Outcome]) -> None:
+    def dark(stand: Stand) -> None:
+        exposed = stand.expose(stand.flat())
+        with pytest.raises(OutcomeError, match="the laser is off, expected emission"):
+            stand.require_light(exposed)
+        stand.light(5.0)
+        lost = replace(exposed, power_mw=np.zeros(1))
+        with pytest.raises(OutcomeError, match="dark: power_mw=0 metered, expected ab"):
+            stand.require_light(lost)
+
+    on_stand(dark).raise_failures()
+
+
+def test_the_wait_is_the_longest_that_is_known(
+    on_stand: Callable[..., Outcome],
+) -> None:
+    def wait(stand: Stand) -> None:
+        rough = stand.settle_s
+        assert rough == 2 * stand.bench.slm.settle_s
+        record = stand.bench.calibrations["camera"]
+        slow = Settle(kind="settle", settle_s=3.0)
+        stand.bench.calibrations["settle"] = record.model_copy(update={"values": slow})
+        assert stand.settle_s == 3.0
+
+    on_stand(wait).raise_failures()
+
+
+def test_what_is_needed_and_missing_is_named(on_stand: Callable[..., Outcome]) -> None:
+    def ask(stand: Stand) -> None:
+        stand.bench.calibrations.clear()
+        with pytest.raises(OutcomeError, match="settle: no CameraResponse in force"):
+            stand.response.electrons(np.zeros((1, 1), np.uint16), 1.0)
+
+    on_stand(ask).raise_failures()
+
+
+def test_a_real_bench_gives_signs_of_life_between_slow_shots(
+    on_stand: Callable[..., Outcome],
+) -> None:
+    def size(stand: Stand) -> None:
+        assert stand._batch(0.1) == 16
+        file = stand.bench.file.model_copy(update={"world": None})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stand.bench, "file", file)
+            # Two seconds of heartbeat, a third of them for settle and exposure.
+            assert stand._batch(0.1) == 6
+            assert stand._batch(10.0) == 1
+
+    on_stand(size).raise_failures()
