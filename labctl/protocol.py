@@ -267,6 +267,8 @@ class ProbeEntry(Schema):
         Held-out probes that the live cosine looks back on.
     noise_repeats
         Patterns exposed twice before training, to measure the noise floor.
+    warm_up
+        Samples exposed once before training; none takes the training split.
     """
 
     dither_rad: tuple[NotNegative, NotNegative] = (0.5, 0.2)
@@ -276,6 +278,7 @@ class ProbeEntry(Schema):
     held_out_rad: Positive = 0.3
     window: Annotated[int, Field(ge=100)] = 100
     noise_repeats: Whole = 32
+    warm_up: Annotated[int, Field(ge=2, le=1_000_000_000)] | None = None
 
 
 class EstimatorEntry(Schema):
@@ -284,17 +287,26 @@ class EstimatorEntry(Schema):
     Parameters
     ----------
     name
-        ``trust`` (the surrogate) or ``control-variate`` (the surrogate,
-        corrected by fresh probes of each sample).
+        ``trust`` (the surrogate), ``control-variate`` (the surrogate, corrected by
+        fresh probes of each sample), or ``rehearse`` (theta and digital layers learn
+        on a twin between device batches, which confirm each move or take it back).
     probes
         Probes a sample, with ``control-variate``.
     gain
         Weight c of the correction; ``optimal`` computes c*.
+    digital_steps
+        Steps on the twin after each device batch, with ``rehearse``.
+    radius_rad
+        Rms by which theta may move in the first of these; it doubles when the twin
+        leaves less than 5 % of a new batch's variance unexplained, noise apart, and
+        halves above 20 %.
     """
 
-    name: Literal["trust", "control-variate"] = "trust"
+    name: Literal["trust", "control-variate", "rehearse"] = "trust"
     probes: Count = 1
     gain: Annotated[float, Field(ge=0, le=1)] | Literal["optimal"] = "optimal"
+    digital_steps: Count = 40
+    radius_rad: Positive = 0.5
 
 
 class MethodEntry(Schema):

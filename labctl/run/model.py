@@ -297,6 +297,7 @@ def course(protocol: TrainProtocol, dataset: Dataset) -> Course:
         held_out_per_step=probes.held_out_per_step,
         probes_per_sample=sampled,
         validate_every=protocol.training.validate_every,
+        warm_up=probes.warm_up,
     )
     return method.course(protocol, common)
 

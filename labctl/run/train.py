@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from labctl import data
 from labctl.data import Dataset
 from labctl.errors import Fault, OutcomeError, ProtocolError
+from labctl.guard import LONGEST_SILENCE_S
 from labctl.protocol import TrainProtocol
 from labctl.recording import disk
 from labctl.recording.layout import train_layout
@@ -40,8 +41,10 @@ from labctl.training.estimator import (
 from labctl.training.journal import ProbeRows, Result, Row, Status
 from labctl.training.network import Network
 from labctl.training.plan import Plan, TooSmall, plan
+from labctl.training.rehearsal import Rehearsal, Rehearsing
 from labctl.training.surrogate.build import build as build_surrogate
 from labctl.training.surrogate.fit import Fitter
+from labctl.training.surrogate.model import Twin
 from labctl.training.trainer import Parts, Samples, Trainer
 
 METRICS = ("score_validation",)
@@ -166,6 +169,12 @@ def _check_probes(setting: Setting[TrainProtocol]) -> None:
             "Set paired_per_step, or use twin-pairs with the loss value."
         )
         raise ProtocolError([setting.document.fault("probes.paired_per_step", text)])
+    if protocol.estimator.name == "rehearse" and protocol.surrogate.name not in TWINS:
+        text = (
+            f"name=rehearse with surrogate {protocol.surrogate.name}, expected a twin: "
+            "only a twin can stand in for the device. Choose twin-optics or twin-pairs."
+        )
+        raise ProtocolError([setting.document.fault("estimator.name", text)])
     if sampled and probes.noise_repeats < 2:
         text = (
             f"noise_repeats={probes.noise_repeats}, expected at least 2: a control "
@@ -219,6 +228,9 @@ class _Listener:
 
     def beat(self) -> None:
         self._session.bench.beat()
+
+    def digital(self) -> AbstractContextManager[None]:
+        return self._session.bench.digital(LONGEST_SILENCE_S)
 
     def probes(self, rows: ProbeRows) -> None:
         count = len(rows.shot_base)
@@ -328,6 +340,9 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
             scores = replace(scores, oracle=_oracle_score(job, reservoir, progress))
         result = _result(job, trained, scores, train_s)
         result["digital_s"] = round(digital_s, 1)
+        if trainer.parts.rehearsal is not None:
+            result["twin_unexplained"] = _number(trainer.parts.rehearsal.share)
+            result["radius_rad"] = _number(trainer.parts.rehearsal.radius_rad)
         session.recorder.set_result(result)
         if trained.status is not Status.COMPLETED:
             session.recorder.event("error", "training", trained.status.value)
@@ -386,6 +401,7 @@ def _trainer(
             estimator,
             fitter,
             method.settings(protocol).search(job.planned.steps, own),
+            _rehearsal(job, network, fitter),
         ),
         model.samples(dataset.train),
         model.settings(protocol, dataset, job.planned.steps),
@@ -415,7 +431,7 @@ def _maker(
     entry = protocol.estimator
 
     def make_estimator(noise: Tensor | None) -> Estimator:
-        if entry.name == "trust" or noise is None:
+        if entry.name != "control-variate" or noise is None:
             return Trust(fitter.answering)
         return ControlVariate(
             fitter.answering,
@@ -430,6 +446,26 @@ def _maker(
         )
 
     return make_estimator
+
+
+def _rehearsal(
+    job: TrainJob, network: Network, fitter: Fitter | None
+) -> Rehearsal | None:
+    protocol = job.setting.protocol
+    entry = protocol.estimator
+    if entry.name != "rehearse" or fitter is None:
+        return None
+    twin = fitter.answering
+    if not isinstance(twin, Twin):
+        text = f"rehearse: surrogate {protocol.surrogate.name}, expected a twin"
+        raise TypeError(text)
+    return Rehearsal(
+        Rehearsing(entry.digital_steps, entry.radius_rad),
+        twin,
+        network,
+        model.task(job.dataset),
+        torch.Generator().manual_seed(protocol.seed + 3),
+    )
 
 
 def _validation(dataset: Dataset) -> Samples | None:
@@ -450,6 +486,9 @@ class _Reference:
 
     def beat(self) -> None:
         self._reservoir.bench.beat()
+
+    def digital(self) -> AbstractContextManager[None]:
+        return self._reservoir.bench.digital(LONGEST_SILENCE_S)
 
     def step(self, row: Row) -> None:
         figures = {"loss": row.loss, "accuracy": row.accuracy}
@@ -539,6 +578,11 @@ def _summary(job: TrainJob, result: dict[str, Any], ledger: Ledger) -> str:
         lines.append(
             f"held-out cosine of the surrogate: {cosine:.2f} "
             f"± {result['cosine_error']:.2f}"
+        )
+    if result.get("twin_unexplained") is not None:
+        lines.append(
+            f"rehearsed on a twin that left {100 * result['twin_unexplained']:.0f} % "
+            "of the last batch's variance unexplained, beside its noise"
         )
     made = ", ".join(f"{name} {n}" for name, n in ledger.counts.items() if n)
     lines += [

@@ -33,6 +33,8 @@ class Probing:
         Held-out probes that the live cosine looks back on.
     noise_repeats
         Patterns exposed twice before training.
+    warm_up
+        Samples exposed once before training; None for the whole training split.
     """
 
     dither_rad: tuple[float, float] = (0.5, 0.2)
@@ -42,6 +44,7 @@ class Probing:
     held_out_rad: float = 0.3
     window: int = 100
     noise_repeats: int = 32
+    warm_up: int | None = None
 
 
 @final
@@ -249,7 +252,9 @@ class Evidence:
         if settings.schedule == "constant" and settings.starts == 1:
             return self.fit(count)
         with torch.enable_grad():
-            return self.fitter.first(count, noise=self.noise, beat=self.listener.beat)
+            return self.fitter.first(
+                count, noise=self.noise, phase=self.listener.digital
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """All that a checkpoint must hold."""

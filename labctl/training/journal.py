@@ -1,5 +1,6 @@
 """What a training tells of itself: rows, probes, stages, and how it ended."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Protocol, final, runtime_checkable
@@ -88,6 +89,16 @@ class Listener(Protocol):
     def beat(self) -> None:
         """Hear that digital work goes on; called every few milliseconds."""
 
+    def digital(self) -> AbstractContextManager[None]:
+        """Hear that longer digital work begins, without signs of life.
+
+        Returns
+        -------
+        phase
+            Lasts as long as the work: the device may rest meanwhile.
+        """
+        ...
+
     def probes(self, rows: ProbeRows) -> None:
         """Hear of probes, before the row of their step.
 
@@ -122,6 +133,10 @@ class Silent:
 
     def beat(self) -> None:
         """Do nothing."""
+
+    def digital(self) -> AbstractContextManager[None]:
+        """Let nothing rest."""
+        return nullcontext()
 
     def probes(self, rows: ProbeRows) -> None:
         """Do nothing.

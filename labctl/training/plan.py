@@ -35,6 +35,9 @@ class Course:
         Samples exposed before training, for a twin.
     refits
         Passes over the training split after training, for the head.
+    warm_up
+        Samples exposed before training; None for all. A course that limits them
+        need not show the device every sample.
     """
 
     train: int
@@ -49,11 +52,17 @@ class Course:
     candidates: int = 1
     pretrain: int = 0
     refits: int = 0
+    warm_up: int | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in the training split; the rest waits for another epoch."""
         return self.train // self.batch
+
+    @property
+    def least_steps(self) -> int:
+        """Steps of the shortest course that makes sense."""
+        return self.steps_per_epoch if self.warm_up is None else 1
 
     def counts(self, steps: int) -> dict[str, int]:
         """Return the exposures of a course of so many steps, by category.
@@ -67,11 +76,12 @@ class Course:
         validations = steps // self.validate_every if self.validate_every else 0
         probes = self.paired_per_step + self.held_out_per_step
         probes += exposures * self.probes_per_sample
-        warm_up = math.ceil(self.train / self.batch) * self.paired_per_step
+        first = self.train if self.warm_up is None else min(self.warm_up, self.train)
+        warm_up = math.ceil(first / self.batch) * self.paired_per_step
         warm_up *= self.device_layers
         return {
             "repeat": 2 * self.noise_repeats,
-            "warm-up": (self.train + self.pretrain) * self.device_layers,
+            "warm-up": (first + self.pretrain) * self.device_layers,
             "train": steps * exposures * self.candidates
             + self.refits * self.train * self.device_layers,
             "probe": warm_up + steps * probes,
@@ -156,10 +166,10 @@ def plan(budget: int, course: Course) -> Plan | TooSmall:
     def total(steps: int) -> int:
         return sum(course.counts(steps).values())
 
-    needed = total(course.steps_per_epoch)
+    needed = total(course.least_steps)
     if budget < needed:
         return TooSmall(budget, needed)
-    low, high = course.steps_per_epoch, budget // course.batch + 1
+    low, high = course.least_steps, budget // course.batch + 1
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if total(middle) <= budget else (low, middle)

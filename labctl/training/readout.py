@@ -52,6 +52,23 @@ class Task:
             return nn.functional.cross_entropy(answer, target)
         return nn.functional.mse_loss(answer, target.to(answer))
 
+    def each(
+        self, answer: Float[Tensor, "sample output"], target: Shaped[Tensor, "sample *"]
+    ) -> Float[Tensor, " sample"]:
+        """Loss of each sample; their mean is :meth:`loss`.
+
+        Parameters
+        ----------
+        answer
+            Outputs of the model.
+        target
+            Class numbers, or real targets.
+        """
+        if self.kind == "classification":
+            return nn.functional.cross_entropy(answer, target, reduction="none")
+        error = answer - target.to(answer).reshape(answer.shape)
+        return error.square().flatten(1).mean(dim=1)
+
     def score(
         self, answer: Float[Tensor, "sample output"], target: Shaped[Tensor, "sample *"]
     ) -> float:

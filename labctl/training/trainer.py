@@ -17,9 +17,14 @@ from labctl.training.journal import Listener, Result, Row, Silent, Status, Stopp
 from labctl.training.network import Network, Standardise
 from labctl.training.probe import Dither, noise_variance
 from labctl.training.readout import Readout, Task, solve
+from labctl.training.rehearsal import Rates, Rehearsal, Verdict
 from labctl.training.surrogate.fit import Fitter
 
 State = dict[str, Any]
+LAST = 5
+"""Device batches that judge a readout that was rehearsed."""
+DRAWS = 4
+"""Noisy answers of the twin to every sample that such a readout is solved on."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,9 @@ class Parts:
         Fits the surrogate; None where there is none.
     search
         Moves theta by losses alone; None where a gradient does.
+    rehearsal
+        Moves theta and the digital layers on a twin between device batches, which
+        then only judge; None where every step is the device's.
     """
 
     network: Network
@@ -125,6 +133,7 @@ class Parts:
     make_estimator: Callable[[Tensor | None], Estimator]
     fitter: Fitter | None = None
     search: Search | None = None
+    rehearsal: Rehearsal | None = None
 
 
 class Trainer:
@@ -254,7 +263,8 @@ class Trainer:
         return self._failed is None
 
     def _prepare(self) -> None:
-        hidden = self.train.x
+        first = self._warming()
+        hidden = first.x
         head = self.parts.network.head
         for layer in self.parts.network.layers:
             if isinstance(layer, DeviceLayer):
@@ -264,7 +274,7 @@ class Trainer:
                 hidden = self._warm_up(layer, hidden)
             elif head is not None and layer is head:
                 solve(
-                    hidden, self.train.y, self.settings.task, beat=self.listener.beat
+                    hidden, first.y, self.settings.task, beat=self.listener.beat
                 ).put_into(head)
             else:
                 if isinstance(layer, Standardise):
@@ -272,9 +282,17 @@ class Trainer:
                 hidden = layer(hidden)
         if self.parts.fitter is not None:
             self.listener.stage("first fit")
-            batches = math.ceil(len(self.train) / self.settings.optimisation.batch)
+            batches = math.ceil(len(first) / self.settings.optimisation.batch)
             self.evidence.first_fit(batches)
         self._install(self.parts.make_estimator(self.evidence.noise))
+
+    def _warming(self) -> Samples:
+        """Choose the samples of the warm-up pass, evenly over the training split."""
+        count = self.settings.probing.warm_up
+        if count is None or count >= len(self.train):
+            return self.train
+        index = torch.linspace(0, len(self.train) - 1, count).long()
+        return Samples(self.train.x[index], self.train.y[index])
 
     def _install(self, estimator: Estimator) -> None:
         self.estimator = estimator
@@ -334,6 +352,7 @@ class Trainer:
         if not self.evidence.is_enough:
             raise Stopped(Status.NOTHING_TO_FIT)
         fit = self.evidence.fit(self.evidence.fits_per_step)
+        self._rehearse()
         rate = how.learning_rate_theta * how.factor(self.done, self.settings.steps)
         validation = self._validate()
         cosine = self.evidence.cosine.read()
@@ -370,7 +389,12 @@ class Trainer:
         loss = task.loss(answer, target)
         if not bool(torch.isfinite(loss)):
             raise Stopped(Status.NOT_FINITE_LOSS)
-        self._move(loss)
+        if self.parts.rehearsal is None:
+            self._move(loss)
+        else:
+            torch.autograd.backward(loss)
+            self._check_gradients()
+            self._consult(self.parts.rehearsal, task.each(answer.detach(), target))
         self._remember(hidden, target)
         return float(loss.detach()), task.score(answer.detach(), target)
 
@@ -414,6 +438,34 @@ class Trainer:
         for group in self._adam.param_groups:
             group["lr"] = group["peak"] * factor
         self._adam.step()
+
+    def _consult(self, rehearsal: Rehearsal, losses: Tensor) -> None:
+        """Let the device say how far the twin is to be trusted, and judge the move."""
+        shown = [exposure.response for exposure in self._exposures()]
+        phase = torch.cat([response.shown for response in shown])
+        rehearsal.judge(
+            phase, torch.cat([response.y for response in shown]), self.evidence.noise
+        )
+        if rehearsal.confirm(losses) is Verdict.TAKEN_BACK:
+            text = f"step {self.done}: the device took back what the twin taught"
+            self.listener.stage(text)
+
+    def _rehearse(self) -> None:
+        rehearsal, how = self.parts.rehearsal, self.settings.optimisation
+        if rehearsal is None:
+            return
+        factor = how.factor(self.done, self.settings.steps)
+        rates = Rates(
+            factor * how.learning_rate_theta, factor * how.learning_rate_digital
+        )
+        with self.listener.digital():
+            rehearsal.rehearse(
+                self.train.x,
+                self.train.y,
+                noise=self.evidence.noise,
+                batch=how.batch,
+                rates=rates,
+            )
 
     def _remember(self, hidden: Tensor, target: Tensor) -> None:
         self._seen.append((hidden.detach(), target))
@@ -512,9 +564,17 @@ class Trainer:
         if head is None or not self._seen:
             return False
         self.listener.stage("last readout")
-        hidden = torch.cat([part for part, _ in self._seen])
-        target = torch.cat([part for _, part in self._seen])
-        found = solve(hidden, target, self.settings.task, beat=self.listener.beat)
+        # Where theta moved far between batches only the last were seen as it is.
+        seen = self._seen if self.parts.rehearsal is None else self._seen[-LAST:]
+        hidden = torch.cat([part for part, _ in seen])
+        target = torch.cat([part for _, part in seen])
+        if self.parts.rehearsal is None:
+            found = solve(hidden, target, self.settings.task, beat=self.listener.beat)
+        else:
+            with self.listener.digital():
+                found = self.parts.rehearsal.readout(
+                    self.train.x, self.train.y, noise=self.evidence.noise, draws=DRAWS
+                )
         with torch.no_grad():
             old = self.settings.task.loss(head(hidden), target)
         if not float(self.settings.task.loss(found(hidden), target)) < float(old):
@@ -547,6 +607,9 @@ class Trainer:
             "adam": self._adam.state_dict(),
             "estimator": self.estimator.state_dict(),
             "search": self.parts.search.state_dict() if self.parts.search else None,
+            "rehearsal": self.parts.rehearsal.state_dict()
+            if self.parts.rehearsal
+            else None,
             "order": self._order.get_state(),
             "evidence": self.evidence.state_dict(),
             "permutation": self._permutation,
@@ -578,6 +641,8 @@ class Trainer:
             self.estimator.load_state_dict(state["estimator"])
         if self.parts.search is not None:
             self.parts.search.load_state_dict(state["search"])
+        if self.parts.rehearsal is not None:
+            self.parts.rehearsal.load_state_dict(state["rehearsal"])
         self._order.set_state(state["order"])
         self._permutation, self._cursor = state["permutation"], int(state["cursor"])
         self._seen = [(hidden, target) for hidden, target in state["seen"]]

@@ -8,6 +8,7 @@ step pairs the probes with cotangents of the run and with random ones.
 import copy
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypedDict
 
 import torch
@@ -229,7 +230,11 @@ class Fitter:
         return float(total) / count
 
     def first(
-        self, count: int, *, noise: Tensor | None, beat: Callable[[], None]
+        self,
+        count: int,
+        *,
+        noise: Tensor | None,
+        phase: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> float:
         """Fit for the first time; from another start as long as that is no good.
 
@@ -242,8 +247,8 @@ class Fitter:
         noise
             Variance of each output from exposure to exposure; None where it is not
             known, so that every start is tried.
-        beat
-            Called at every step, as a sign of life.
+        phase
+            Entered for each start: the device may rest as long as it lasts.
 
         Returns
         -------
@@ -255,8 +260,9 @@ class Fitter:
         for number in range(self.settings.starts):
             if number > 0:
                 self._begin_again()
-            loss = self._cycle(count, beat)
-            left = self.unexplained(noise)
+            with phase():
+                loss = self._cycle(count)
+                left = self.unexplained(noise)
             if number == 0 or left < best:
                 best, state = left, self._trained()
             if left < GOOD and noise is not None:
@@ -264,7 +270,7 @@ class Fitter:
         self._put_back(state)
         return loss
 
-    def _cycle(self, count: int, beat: Callable[[], None]) -> float:
+    def _cycle(self, count: int) -> float:
         """Take the steps of a first fit by its schedule."""
         if not self.ready:
             return math.nan
@@ -272,7 +278,6 @@ class Fitter:
         for number in range(count):
             self._set_rate(self._factor((number + 0.5) / count))
             total += self.step(1)
-            beat()
         if self.settings.schedule == "one-cycle":
             self._set_rate(_LATER_SHARE)
             if self._averaged is not None:

@@ -172,6 +172,27 @@ def test_goes_on_after_ctrl_c_and_after_an_error(
     assert f"resumed after {before} shots" in events
 
 
+def test_a_rehearsal_goes_on_with_its_twin_and_radius(
+    protocol: Path, failing: Callable[[int, BaseException], None]
+) -> None:
+    text = TINY.replace(
+        "{name: twin-modes, modes: 4, fits_per_step: 2}",
+        "{name: twin-optics, screens: 1, first_fits: 2, fits_per_step: 1,"
+        " fit_batch: 4, schedule: one-cycle, keep_every: 4}\n"
+        "estimator: {name: rehearse, digital_steps: 2}",
+    ).replace("oracle: true", "oracle: false")
+    protocol.write_text(text, encoding="utf-8")
+    first, out = protocol.with_name("whole.h5"), protocol.with_name("cut.h5")
+    whole = execute(prepare(str(protocol), Options(out=first)), Silent())
+    failing(20, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        execute(prepare(str(protocol), Options(out=out)), Silent())
+    with Record.open(out) as record:
+        assert len(record.checkpoints()) > 0
+    assert execute(resume.unfinished(out), Silent()).shots == whole.shots
+    same(out, first)
+
+
 def test_a_chain_of_kills_loses_nothing(protocol: Path, whole: Outcome) -> None:
     out, first = protocol.with_suffix(".h5"), str(protocol)
     for commits in (11, 3, 12):

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,6 +38,9 @@ class Ear:
 
     def beat(self) -> None:
         self.beats += 1
+
+    def digital(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def probes(self, rows: ProbeRows) -> None:
         self.heard.append(rows)

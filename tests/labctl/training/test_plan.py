@@ -39,6 +39,16 @@ def test_a_budget_one_shot_short_of_an_epoch_says_what_is_needed() -> None:
     assert "shots=204, expected at least 205" in str(found)
 
 
+def test_a_limited_warm_up_makes_a_course_of_one_step_possible() -> None:
+    course = Course(train=1000, validation=0, batch=10, warm_up=100)
+    found = plan(135, course)
+    assert isinstance(found, Plan)
+    assert (found.steps, found.total) == (3, 130)
+    short = plan(109, course)
+    assert isinstance(short, TooSmall)
+    assert short.needed == 110
+
+
 def test_a_batch_beyond_the_training_split_is_refused() -> None:
     with pytest.raises(ValueError, match="batch=11, expected at most 10"):
         plan(1000, Course(train=10, validation=0, batch=11))

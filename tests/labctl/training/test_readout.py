@@ -1,7 +1,7 @@
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch import nn
+from torch import Tensor, nn
 
 from labctl.training.readout import Task, solve
 
@@ -73,3 +73,20 @@ def test_losses_fit_the_task() -> None:
     assert loss.item() == pytest.approx(1.0986, abs=1e-4)
     found = REAL.loss(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 0.0]]))
     assert found.item() == 5.0
+
+
+@pytest.mark.parametrize(
+    ("task", "target"),
+    [
+        (Task("classification", 3), torch.tensor([0, 2, 1, 1])),
+        (Task("regression", 3), torch.randn(4, 3)),
+        (Task("regression", 1), torch.randn(4)),
+    ],
+)
+def test_the_mean_of_each_loss_is_the_loss(task: Task, target: Tensor) -> None:
+    answer = torch.arange(4.0 * task.outputs).sin().reshape(4, task.outputs)
+    each = task.each(answer, target)
+    assert each.shape == (4,)
+    if task.outputs == 1:
+        target = target[:, None]
+    torch.testing.assert_close(each.mean(), task.loss(answer, target))

@@ -1,6 +1,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
@@ -29,8 +30,10 @@ from labctl.training.network import (
 )
 from labctl.training.plan import Course, Plan, plan
 from labctl.training.readout import Task
+from labctl.training.rehearsal import Rehearsal, Rehearsing
 from labctl.training.surrogate.build import build as build_surrogate
 from labctl.training.surrogate.fit import Fitter
+from labctl.training.surrogate.model import Twin
 from labctl.training.surrogate.settings import (
     FitTerm,
     OpticalLayout,
@@ -83,6 +86,9 @@ class Ear:
     def beat(self) -> None:
         self.beats += 1
 
+    def digital(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def probes(self, rows: ProbeRows) -> None:
         self.heard.append(rows)
 
@@ -105,6 +111,7 @@ class Lab:
         self.probing = Probing(noise_repeats=8, held_out_per_step=3)
         self.correction: Correction | None = None
         self.validation: Samples | None = None
+        self.rehearsing: Rehearsing | None = None
 
     def trainer(self, steps: int = 4, ear: Ear | None = None) -> Trainer:
         generator = torch.Generator().manual_seed(12)
@@ -112,13 +119,28 @@ class Lab:
         network = build(self.specs, ends, device=self.device, generator=generator)
         fitter, estimate = self.learner(generator)
         return Trainer(
-            Parts(network, self.device, estimate, fitter),
+            Parts(
+                network,
+                self.device,
+                estimate,
+                fitter,
+                rehearsal=self.rehearsal(network, fitter),
+            ),
             self.train,
             Settings(self.task, steps, self.optimisation, self.probing),
             validation=self.validation,
             listener=ear,
             generator=generator,
         )
+
+    def rehearsal(self, network: Network, fitter: Fitter | None) -> Rehearsal | None:
+        if self.rehearsing is None:
+            return None
+        assert fitter is not None
+        twin = fitter.answering
+        assert isinstance(twin, Twin)
+        generator = torch.Generator().manual_seed(6)
+        return Rehearsal(self.rehearsing, twin, network, self.task, generator)
 
     def learner(
         self, generator: torch.Generator
@@ -231,7 +253,7 @@ def test_held_out_probes_and_their_bases_are_kept_from_fits(lab: Lab) -> None:
     assert len(ear.heard) == 3
 
 
-@pytest.mark.parametrize("kind", ["twin", "corrected", "true", "deep"])
+@pytest.mark.parametrize("kind", ["twin", "corrected", "true", "deep", "rehearsed"])
 def test_a_resumed_course_is_bit_identical(
     make_device: "type[FakeDevice]", kind: str
 ) -> None:
@@ -245,6 +267,8 @@ def test_a_resumed_course_is_bit_identical(
             lab.surrogate = None
         if kind == "deep":
             lab.specs = TWO
+        if kind == "rehearsed":
+            lab.rehearsing = Rehearsing(3, 0.3)
         trainer, ear = lab.trainer(10, Ear()), Ear()
         if resumed:
             trainer.prepare()
@@ -263,6 +287,38 @@ def test_a_resumed_course_is_bit_identical(
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
     assert repr(rows) == repr(other_rows)
     assert result == other
+
+
+@pytest.mark.parametrize("specs", [ONE, TWO])
+def test_between_rehearsals_the_device_only_judges(
+    lab: Lab, specs: list[LayerSpec]
+) -> None:
+    lab.specs = specs
+    lab.rehearsing = Rehearsing(0, 0.3)
+    trainer = lab.trainer(3)
+    trainer.prepare()
+    before = weights(trainer.parts.network)
+    trainer.step()
+    assert all(map(torch.equal, before, weights(trainer.parts.network)))
+    lab.rehearsing = Rehearsing(2, 0.3)
+    shots = lab.device.shots
+    trainer = lab.trainer(3)
+    trainer.prepare()
+    trainer.step()
+    for theta in trainer.parts.network.theta():
+        assert not any(torch.equal(theta, old) for old in before)
+    # As many exposures as without: digital steps are free.
+    assert lab.device.shots == 2 * shots
+
+
+def test_a_warm_up_pass_may_show_a_part_of_the_samples(lab: Lab) -> None:
+    lab.probing = dataclasses.replace(lab.probing, warm_up=40)
+    trainer = lab.trainer(2)
+    trainer.prepare()
+    assert lab.device.spent() == {"repeat": 16, "warm-up": 40}
+    course = Course(train=96, validation=0, batch=16, noise_repeats=8, warm_up=40)
+    assert course.counts(0)["warm-up"] == 40
+    assert trainer.run().status is Status.COMPLETED
 
 
 def test_a_state_holds_tensors_and_plain_values_only(lab: Lab) -> None:

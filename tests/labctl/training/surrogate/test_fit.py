@@ -1,4 +1,6 @@
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -188,10 +190,17 @@ def test_tries_another_start_until_one_explains_the_kept_shots(
         return next(left)
 
     monkeypatch.setattr(fitter, "unexplained", judged)
-    beats: list[None] = []
-    fitter.first(2, noise=torch.zeros(4), beat=lambda: beats.append(None))
+    phases: list[str] = []
+
+    @contextmanager
+    def phase() -> Iterator[None]:
+        phases.append("rests")
+        yield
+        phases.append("back")
+
+    fitter.first(2, noise=torch.zeros(4), phase=phase)
     assert len(ends) == 3
-    assert len(beats) == 6
+    assert phases == ["rests", "back"] * 3
     assert torch.equal(fitter.surrogate.state_dict()["screen"], ends[2])
 
 
@@ -208,23 +217,29 @@ def test_keeps_the_best_of_starts_that_all_fail(
         return next(left)
 
     monkeypatch.setattr(fitter, "unexplained", judged)
-    fitter.first(2, noise=torch.zeros(4), beat=lambda: None)
+    fitter.first(2, noise=torch.zeros(4))
     assert torch.equal(fitter.surrogate.state_dict()["screen"], ends[1])
 
 
-def test_a_cycle_ends_at_a_small_step_that_a_state_holds(generator: Generator) -> None:
+def test_a_cycle_ends_at_a_small_step_that_a_state_holds(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fitter = a_twin(replace(OWN, schedule="one-cycle", keep_every=4), generator)
     observe_forty(fitter, generator)
     rates: list[float] = []
 
-    def beat() -> None:
+    step = fitter.step
+
+    def watched(count: int) -> float:
         (group,) = fitter.state_dict()["adam"]["param_groups"]
         rates.append(group["lr"])
+        return step(count)
 
-    fitter.first(20, noise=None, beat=beat)
+    monkeypatch.setattr(fitter, "step", watched)
+    fitter.first(20, noise=None)
     assert max(rates) == pytest.approx(0.05, rel=0.05)
     assert rates[-1] < 0.001
-    beat()
+    watched(1)
     assert rates[-1] == pytest.approx(0.005)
     other = a_twin(fitter.settings, Generator())
     other.load_state_dict(fitter.state_dict())

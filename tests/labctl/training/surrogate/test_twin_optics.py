@@ -123,7 +123,7 @@ def test_finds_the_gradient_of_a_bench_it_knows_the_layout_of(
     phase = 2 * torch.pi * torch.rand(800, 24, generator=generator)
     fitter.observe_values(phase, truth(phase))
     noise = torch.zeros(6)
-    fitter.first(300, noise=noise, beat=lambda: None)
+    fitter.first(300, noise=noise)
     assert fitter.unexplained(noise) < GOOD
     answering = fitter.answering
     assert isinstance(answering, TwinOptics)
