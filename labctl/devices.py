@@ -374,7 +374,7 @@ class Laser(Device, Protocol):
 
     @abstractmethod
     def faults(self) -> list[str]:
-        """Faults in words; empty when all is well."""
+        """Faults in words; empty when all is well. Any one stops a run that is lit."""
 
 
 @runtime_checkable

@@ -137,6 +137,8 @@ class DeviceError(LabctlError):
     """
 
     exit_code = 3
+    #: Exposures that a sequence had made by then; None where nobody can tell.
+    exposed: int | None = None
 
     def __init__(self, device: str, action: str, detail: str) -> None:
         self.device, self.action, self.detail = device, action, detail

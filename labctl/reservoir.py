@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from labctl.errors import (
     BudgetError,
     CalibrationError,
     DeviceError,
+    DeviceTimeoutError,
     FrameError,
     InputError,
 )
@@ -39,6 +40,7 @@ from labctl.identity import (
     Answer,
     Counter,
     Pattern,
+    Quality,
     Verdict,
     judge,
 )
@@ -550,7 +552,7 @@ class Exposer:
         if refused is None:
             return accepted
         self.ledger.refund(len(batch.quality))
-        if refused.kind not in REPEATABLE:
+        if _kind(refused) not in REPEATABLE:
             raise refused
         self._book(category, len(batch.quality))
         # Played whole it is refused whole; one by one only what fails again is
@@ -559,17 +561,18 @@ class Exposer:
 
     def _play(
         self, sequence: Sequence, panel: Levels
-    ) -> tuple[Batch, FrameError | None]:
-        refused: FrameError | None
+    ) -> tuple[Batch, DeviceError | None]:
+        refused: DeviceError | None
         try:
             played = sequence.play(panel, settle_s=self._settle_s)
-        except FrameError as error:
+        except DeviceError as error:
+            # Where nobody can tell, all of them count as made.
             made = len(panel) if error.exposed is None else error.exposed
             played, refused = self._played([_Row(at) for at in range(made)]), error
         else:
             made, refused = len(panel), self._refused(played, panel)
         self._owed -= made
-        quality = np.full(made, "ok" if refused is None else refused.kind)
+        quality = np.full(made, "ok" if refused is None else _kind(refused))
         every = np.arange(made)
         return Batch(every, played, np.zeros_like(every), quality), refused
 
@@ -686,6 +689,13 @@ class Exposer:
                 else times([row.power_mw for row in rows])
             ),
         )
+
+
+def _kind(error: DeviceError) -> Quality:
+    """Name what a failed device does to the frames of its batch."""
+    if isinstance(error, FrameError):
+        return cast("Quality", error.kind)
+    return "timeout" if isinstance(error, DeviceTimeoutError) else "removed"
 
 
 class _Stepper:

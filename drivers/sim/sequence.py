@@ -13,7 +13,7 @@ from drivers.sim.slm import SimSLM
 from drivers.sim.world import Shot, World
 from labctl import devices
 from labctl.devices import SLM, Camera, Counts, Levels, Played, Written
-from labctl.errors import FrameError, OutOfRangeError
+from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
 _NAME = "sequence"
 _LONGEST = 4096
@@ -93,13 +93,13 @@ class SimSequence(devices.Sequence):
 
     def _step(self, pattern: Levels, settle_s: float, exposed: int) -> "_Step":
         clock = self._world.clock
-        written = self._slm.write(pattern)
-        clock.sleep(settle_s)
         try:
+            written = self._slm.write(pattern)
+            clock.sleep(settle_s)
             made = self._camera.start()
-        except FrameError as error:
-            name, kind, detail = error.device, error.kind, error.detail
-            raise FrameError(name, kind, detail, exposed=exposed) from error
+        except DeviceError as error:
+            error.exposed = exposed
+            raise
         wait = made.arrival_s - clock.now()
         if wait > 0:
             clock.sleep(wait)

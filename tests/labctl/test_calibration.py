@@ -1,22 +1,27 @@
 """Bench files and calibration records: what they refuse, and what is in force."""
 
 import hashlib
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from labctl import calibration, document
 from labctl.calibration import (
     ArrayFile,
     BenchFile,
     CalibrationRecord,
+    Current,
     PhaseCurve,
     Settle,
     load_records,
 )
-from labctl.errors import CalibrationError, ProtocolError
+from labctl.errors import CalibrationError, Fault, ProtocolError
 
 BENCH = """\
 schema_version: 1
@@ -300,3 +305,70 @@ def test_reference_pages_are_current(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         committed = (REFERENCE / path.name).read_bytes()
         assert committed == path.read_bytes(), f"{path.name} is old: run {command}"
+
+
+HOSTILE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.sampled_from(["../../etc/passwd", "/etc/passwd", "a\x00b", "sim.slm", "*a", ""]),
+    st.text(max_size=20),
+)
+TREES = st.recursive(
+    HOSTILE,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+PLACES = (
+    "name", "devices", "devices.slm", "devices.slm.driver", "devices.camera.options",
+    "limits", "limits.power_mw", "limits.heartbeat_s", "limits.call_s", "limits.duty",
+    "limits.meter", "reservoir.region", "reservoir.bins", "reservoir.power_mw",
+    "world", "twin", "dark", "fallback",
+)  # fmt: skip
+
+
+def told(text: str, model: type, *overrides: str) -> Any:  # noqa: ANN401 - any of three
+    """Read a document: its value, or nothing where every fault was told in words."""
+    faults: tuple[Fault, ...] = ()
+    value: Any = None
+    try:
+        value = document.parse(text, model, where="b", overrides=overrides).value
+    except ProtocolError as error:
+        faults = error.faults
+    assert all(str(fault).isprintable() for fault in faults)
+    return value
+
+
+@given(st.sampled_from(PLACES), TREES)
+@settings(deadline=None, max_examples=80)
+def test_any_bench_file_is_refused_in_words_or_keeps_its_limits(
+    place: str, tree: object
+) -> None:
+    file = told(BENCH, BenchFile, f"{place}={tree!r}")
+    if file is None:
+        return
+    assert 0 < file.heartbeat_s <= 5
+    assert 0 < file.limits.call_s <= 60
+    assert 0 < file.reservoir.power_mw <= file.limits.power_mw < math.inf
+    assert file.limits.exposure_s <= file.heartbeat_s / 2
+    assert not set(file.name) & set("/\\.")
+
+
+@given(st.sampled_from([BenchFile, CalibrationRecord, Current]), TREES)
+@settings(deadline=None, max_examples=80)
+def test_any_tree_is_no_bench_file_and_no_record(model: type, tree: object) -> None:
+    assert told(repr(tree), model) is None
+    listed = told(f"schema_version: 1\nrecords: {tree!r}\n", model)
+    assert listed is None or all("/" not in name for name in listed.records)
+
+
+def test_a_key_that_stands_twice_is_refused() -> None:
+    twice = BENCH.replace(
+        "limits: {power_mw: 10,", "limits: {power_mw: 10, power_mw: 99,"
+    )
+    with pytest.raises(ProtocolError, match="power_mw"):
+        document.parse(twice, BenchFile, where="b")

@@ -524,12 +524,7 @@ def test_a_missing_protocol_is_refused_with_what_there_is(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-@pytest.mark.parametrize(
-    "name", ["SIGINT", "SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.slow)]
-)
-def test_a_signal_leaves_the_bench_dark_and_the_record_readable(
-    here: Path, name: str
-) -> None:
+def test_ctrl_c_leaves_the_bench_dark_and_the_record_readable(here: Path) -> None:
     temporary = here / "temporary"
     temporary.mkdir()
     long = ("--set", "budget.shots=100000", "--set", "training.validate_every=0")
@@ -549,7 +544,7 @@ def test_a_signal_leaves_the_bench_dark_and_the_record_readable(
         (path,) = temporary.glob("labctl-*/beam")
         with Beam.open(path) as beam:
             assert beam.read().emission
-            run.send_signal(getattr(signal, name))
+            run.send_signal(signal.SIGINT)
             out, err = run.communicate(timeout=60)
             deadline = time.monotonic() + 10
             while beam.read().emission and time.monotonic() < deadline:
