@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import tty
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -119,6 +118,7 @@ class Bridge:
     def __init__(self, mock: Any) -> None:  # noqa: ANN401 - a peer has no types
         self.mock = mock
         mock.timeout = 0
+        tty = _module("tty", "this computer has no pseudo-terminals")
         self._master, self._slave = os.openpty()
         self._asleep, self._wake = os.pipe()
         tty.setraw(self._master)

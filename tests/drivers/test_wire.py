@@ -6,7 +6,6 @@ import re
 import socket
 import threading
 import time
-import tty
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -348,6 +347,7 @@ def on_tcp(server: Server, stack: ExitStack) -> int:
 
 
 def on_pty(server: Server, stack: ExitStack) -> tuple[str, Callable[[], None]]:
+    tty = pytest.importorskip("tty")  # not on Windows
     master, slave = os.openpty()
     tty.setraw(master)
     tty.setraw(slave)
