@@ -246,18 +246,6 @@ class Stand:
             exposure_s=self._taken.exposure_s,
         )
 
-    def hold(self, panel: Levels) -> None:
-        """Show a pattern until nothing is left of the one before; no exposure.
-
-        Parameters
-        ----------
-        panel
-            ``(1, row, column)``.
-        """
-        self.bench.beat()
-        self.bench.slm.write(panel[0])
-        self.bench.clock.sleep(self.settle_s)
-
     def repeated(self, panel: Levels, count: int) -> Exposed:
         """Take ``count`` frames of each pattern, one after the other."""
         return self.expose(panel.repeat(count, axis=0))
