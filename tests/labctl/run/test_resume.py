@@ -172,6 +172,7 @@ def test_goes_on_after_ctrl_c_and_after_an_error(
     assert f"resumed after {before} shots" in events
 
 
+@pytest.mark.slow
 def test_a_rehearsal_goes_on_with_its_twin_and_radius(
     protocol: Path, failing: Callable[[int, BaseException], None]
 ) -> None:
