@@ -40,6 +40,7 @@ lint: $(STAMP)
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
 bench: $(STAMP)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/pytest tests/benchmarks -m bench -s -p no:xdist
 
 soak: $(STAMP)

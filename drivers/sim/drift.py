@@ -206,6 +206,9 @@ class Drift:
             made.element_s,
             self._blocks[0] * self._blocks[1],
         )
+        parts = (self._power, self._pointing, self._medium, self._element)
+        self._still = not any(parts)
+        self._neutral = Drifted(1.0, np.zeros(2), 1.0, None)
 
     def at(self, time_s: float) -> Drifted:
         """Tell how far everything has wandered.
@@ -220,6 +223,8 @@ class Drift:
         drifted
             Neutral where nothing drifts.
         """
+        if self._still:
+            return self._neutral
 
         def read(part: tuple[float, Wander] | None) -> NDArray[np.float64] | None:
             return None if part is None else part[0] * part[1].at(time_s)

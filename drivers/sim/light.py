@@ -15,7 +15,7 @@ from drivers.sim.noise import Stream, generator
 from drivers.sim.options import Options
 from labctl.optics import harmonic, scatterer
 from labctl.optics.kernel import Chosen, choose
-from labctl.optics.lens import far_field, intensity
+from labctl.optics.lens import far_intensity, intensity
 from labctl.optics.medium import SaturableKerr, SecondHarmonic, ThickScatterer
 from labctl.optics.panel import PhaseCurve, blur, modulate
 from labctl.optics.propagation import Crossing, Plan, chunk_size, plan, propagate
@@ -189,10 +189,8 @@ class LightPath:
         fraction
             In units of all the light on the panel at nominal power.
         """
-        at_sensor = at_exit
-        if self._view == "far_field":
-            at_sensor = far_field(at_sensor)
-        return intensity(at_sensor) / self._total
+        far = self._view == "far_field"
+        return (far_intensity(at_exit) if far else intensity(at_exit)) / self._total
 
 
 def gaussian(shape: tuple[int, int], radius: float) -> Float[Tensor, "row column"]:

@@ -10,7 +10,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast, final
 
@@ -55,6 +55,12 @@ _MOVING = (
 _STILL = ((0.5, 1.0),)
 _CHECKED = 4
 _NAME = "world"
+
+
+@cache
+def _sinc(turns: float) -> float:
+    # Exposures are of a few lengths, and numpy takes long over a single number.
+    return float(np.sinc(turns))
 
 
 @dataclass(eq=False)
@@ -331,7 +337,7 @@ class World(devices.World):
         # the mean intensity is that of the mean phase.
         panel = self.options.panel
         middle = start_s + length_s / 2
-        softened = panel.flicker_rad * float(np.sinc(panel.flicker_hz * length_s))
+        softened = panel.flicker_rad * _sinc(panel.flicker_hz * length_s)
         return softened * math.sin(
             2 * math.pi * math.fmod(panel.flicker_hz * middle, 1)
         )

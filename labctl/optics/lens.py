@@ -29,6 +29,27 @@ def far_field(
     return centred
 
 
+def far_intensity(
+    field: Complex[Tensor, "field row column"],
+) -> Float[Tensor, "field row column"]:
+    """Squared magnitude of :func:`far_field`, to the bit, in less time.
+
+    Parameters
+    ----------
+    field
+        Fields in the front focal plane.
+
+    Returns
+    -------
+    intensity
+        In the back focal plane.
+    """
+    # Of real numbers only half as much is moved to the middle.
+    light = intensity(torch.fft.fft2(field, norm="ortho"))
+    centred: Tensor = torch.fft.fftshift(light, dim=(-2, -1))
+    return centred
+
+
 def intensity(
     field: Complex[Tensor, "field row column"],
 ) -> Float[Tensor, "field row column"]:

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from labctl.optics.lens import far_field, intensity
+from labctl.optics.lens import far_field, far_intensity, intensity
 
 
 @pytest.mark.parametrize("shape", [(16, 24), (15, 21), (24, 16)])
@@ -27,3 +27,12 @@ def test_power_stays() -> None:
     torch.testing.assert_close(
         intensity(far_field(field)).sum(), intensity(field).sum()
     )
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 24), (1, 15, 21)])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_far_intensity_is_that_of_the_far_field_to_the_bit(
+    shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    field = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=dtype)
+    assert torch.equal(far_intensity(field), intensity(far_field(field)))

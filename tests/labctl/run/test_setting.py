@@ -1,5 +1,8 @@
 """What a run starts from is checked together, and closed together."""
 
+import gc
+import os
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +163,27 @@ def test_a_warning_is_told_once_for_each_source(session: Session) -> None:
     with Record.open("s.h5") as record:
         told = [event.text for event in record.events() if event.level == "warning"]
     assert told == ["too bright"]
+
+
+@pytest.mark.slow
+def test_memory_stays_as_it_is_over_a_long_run(session: Session) -> None:
+    # Of Python and numpy; torch's own is that of one chunk of fields.
+    batches = 1563 if os.environ.get("LABCTL_SOAK") == "1" else 24
+    reservoir = session.reservoir(session.setting.entry, Ledger(None))
+    phase = torch.zeros(64, reservoir.pixels)
+    taken = []
+    tracemalloc.start()
+    try:
+        for _ in range(batches + 8):
+            reservoir(phase, category="evaluate")
+            gc.collect()
+            taken.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert session.bench.world is not None
+    assert session.bench.world.shots >= 64 * batches
+    # A frame is 1,458 bytes: none stays, and of a shot less than 40.
+    assert taken[-1] - taken[7] < 40 * 64 * batches
 
 
 def test_a_run_says_when_torch_stands_in_for_the_compiled_kernel(
