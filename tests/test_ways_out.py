@@ -485,7 +485,8 @@ def test_dark_on_every_way_out(
     if way.status is not None:
         with Record.open(run.home / "run.h5") as record:
             assert record.status == way.status
-            assert record.lengths["shots"] > 0
+            # A meter that was wrong before the first shot lets none be made.
+            assert record.lengths["shots"] > 0 or name == "meter-range"
     monkeypatch.setenv("LABCTL_STATE", str(run.home / "state"))
     assert (state.latched("lab") is not None) == way.latched
     assert state.guards("lab") == {}, "a guard is left"
