@@ -113,7 +113,7 @@ def prepare(setting: Setting[ComparisonProtocol]) -> ComparisonJob:
         A training is refused, or a real bench is to train twice at a time.
     """
     protocol = setting.protocol
-    simulated = setting.source.file.simulated or setting.options.simulate
+    simulated = setting.simulated
     if protocol.workers > 1 and not simulated:
         text = (
             f"workers={protocol.workers}, expected 1: bench "
@@ -448,7 +448,7 @@ def _header(setting: Setting[ComparisonProtocol]) -> Header:
         bench_name=source.file.name,
         bench_text=source.text,
         bench_sha256=source.sha256,
-        simulated=source.file.simulated or setting.options.simulate,
+        simulated=setting.simulated,
         notice="",
         seeds={f"job_{number}": seed for number, seed in enumerate(protocol.seeds)},
         instrument={},

@@ -123,7 +123,7 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
     forecast = Forecast(
         shots={"evaluate": shots},
         shot_s=shot_seconds(setting.source, setting.entry),
-        simulated=setting.source.file.simulated,
+        simulated=setting.simulated,
         nbytes=nbytes,
     )
     return EvaluateJob(setting, trained, dataset, state["network"], then, forecast)

@@ -114,7 +114,7 @@ def prepare(setting: Setting[ScanProtocol]) -> ScanJob:
         shot_s=max(
             shot_seconds(point.setting.source, point.setting.entry) for point in points
         ),
-        simulated=setting.source.file.simulated,
+        simulated=setting.simulated,
         nbytes=nbytes,
         note=f"points: {len(points)} values of {protocol.sweep}",
     )

@@ -134,6 +134,11 @@ class Setting(Generic[P]):
         return Path() if self.document.path is None else self.document.path.parent
 
     @property
+    def simulated(self) -> bool:
+        """Whether the light is simulated: by the bench, or by its twin as asked."""
+        return self.source.file.simulated or self.options.simulate
+
+    @property
     def where(self) -> str:
         """What messages call the protocol."""
         return str(self.document.path)

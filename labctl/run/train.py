@@ -118,7 +118,7 @@ def prepare(setting: Setting[TrainProtocol]) -> TrainJob:
     forecast = Forecast(
         shots=shots,
         shot_s=shot_seconds(setting.source, setting.entry),
-        simulated=setting.source.file.simulated,
+        simulated=setting.simulated,
         nbytes=nbytes,
         note=(
             f"steps: {planned.steps} of {protocol.training.batch} samples "
@@ -137,7 +137,8 @@ def _check_model(setting: Setting[TrainProtocol], dataset: Dataset) -> None:
         _fitter(setting, torch.Generator())
     except ValueError as error:
         raise ProtocolError([setting.document.fault("model", str(error))]) from error
-    if setting.source.file.oracle is None:
+    # A twin has one, whatever its bench has.
+    if setting.source.file.oracle is None and not setting.options.simulate:
         faults = list(_oracle_faults(setting))
         if faults:
             raise ProtocolError(faults)

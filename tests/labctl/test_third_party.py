@@ -290,6 +290,17 @@ def test_it_can_be_simulated_with_its_own_shapes(lab: Lab, tmp_path: Path) -> No
         assert record.column("shots", "frames").shape[1:] == (8, 9)
 
 
+def test_a_twin_knows_its_true_gradient_and_a_real_bench_does_not(lab: Lab) -> None:
+    lab()
+    asked = ("--dry-run", "--set", "reference.oracle=true")
+    result = run(*asked)
+    assert result.exit_code == 2
+    assert "reference.oracle: oracle=true" in result.stderr
+    result = run(*asked, "--simulate")
+    assert result.exit_code == 0, result.stderr
+    assert "virtual time" in result.stdout
+
+
 def test_a_twin_whose_grid_cannot_see_the_macropixels_is_refused(
     lab: Lab, tmp_path: Path
 ) -> None:
