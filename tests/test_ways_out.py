@@ -125,7 +125,7 @@ class Run:
         def lit() -> bool:
             if self.beam is None:
                 for path in (self.home / "temporary").glob("labctl-*/beam"):
-                    if path.stat().st_size == 64:
+                    if path.read_bytes().startswith(b"LABBEAM1"):  # it was written
                         self.beam = Beam.open(path)
             return self.light().emission
 
