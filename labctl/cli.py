@@ -20,8 +20,9 @@ import labctl
 from labctl import lane
 from labctl.errors import LabctlError
 
-EXIT_STOPPED = 4
 EXIT_INTERRUPTED = 130
+# A device, a limit, the record or a person ended the run: it can go on.
+RESUMABLE = frozenset({3, 4, 5, EXIT_INTERRUPTED})
 app = typer.Typer(
     name="labctl",
     help="Train a physical nonlinear-optics reservoir whose Jacobian nobody knows.",
@@ -87,7 +88,7 @@ def _tell_record(answer: _Answer, code: int) -> None:
     if answer.record is None or not answer.record.exists():
         return
     answer.content["record"] = str(answer.record)
-    if code in {EXIT_STOPPED, EXIT_INTERRUPTED}:
+    if code in RESUMABLE:
         typer.echo(f"next:   labctl run --resume {answer.record}", err=True)
 
 

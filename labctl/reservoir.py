@@ -229,6 +229,29 @@ class Shots:
 Sink = Callable[[Shots], None]
 
 
+@dataclass(frozen=True, eq=False)
+class Recalled:
+    """Exposures that were made before, one row per shot, in their order.
+
+    Parameters
+    ----------
+    levels
+        Gray levels that were shown, ``(shot, macropixel)``.
+    outputs
+        ``(shot, output)``.
+    accepted
+        Whether the frame was accepted, ``(shot,)``.
+    """
+
+    levels: Levels
+    outputs: NDArray[np.float64]
+    accepted: NDArray[np.bool_]
+
+
+# Levels asked for, category, step and layer: whatever was exposed for them before.
+Past = Callable[[Levels, str, int, int], Recalled]
+
+
 @dataclass(frozen=True)
 class _Purpose:
     """What a batch is for."""
@@ -514,6 +537,21 @@ class Exposer:
         finally:
             self.ledger.release(category, self._owed)
             self._owed = 0
+
+    def recall(self, category: str, accepted: int, rejected: int) -> None:
+        """Count exposures that were made before, as they were counted then.
+
+        Parameters
+        ----------
+        category
+            What they were for.
+        accepted, rejected
+            How many; the accepted ones are booked.
+        """
+        self._owed -= accepted
+        for _ in range(rejected):
+            self.ledger.refund(1)
+            self.ledger.book(category, 1)
 
     def _book(self, category: str, shots: int) -> None:
         self.ledger.book(category, shots)
@@ -808,6 +846,9 @@ class Reservoir:
         Where exposures are booked; None makes one without a budget.
     sink
         Receives every batch of shots, before its outputs are used.
+    past
+        Knows exposures that an interrupted run made: they are taken as they were
+        recorded, and only what it does not know is exposed.
 
     Raises
     ------
@@ -824,11 +865,12 @@ class Reservoir:
         *,
         ledger: Ledger | None = None,
         sink: Sink | None = None,
+        past: Past | None = None,
     ) -> None:
         self.bench = bench
         self.entry = entry = bench.file.reservoir if entry is None else entry
         self.ledger = Ledger(None) if ledger is None else ledger
-        self._sink = sink
+        self._sink, self._past = sink, past
         self.shots = 0
         self.scale = PhaseScale(bench.phase_curve_rad())
         self.blocks = Blocks(bench.slm.shape, entry.macropixels)
@@ -909,6 +951,27 @@ class Reservoir:
         )
 
     def _expose(self, levels: Levels, purpose: _Purpose) -> _Accepted:
+        if self._past is None:
+            return self._measure(levels, purpose)
+        known, numbers = self._recall(self._past, levels, purpose)
+        if len(numbers) == len(levels):
+            return known, numbers
+        made, others = self._measure(levels[len(numbers) :], purpose)
+        return np.concatenate([known, made]), np.concatenate([numbers, others])
+
+    def _recall(self, past: Past, levels: Levels, purpose: _Purpose) -> _Accepted:
+        """Answer from exposures that were made before, as far as there are any."""
+        self.bench.beat()
+        found = past(levels, purpose.category, purpose.step, purpose.layer)
+        good, first = np.flatnonzero(found.accepted), self.shots
+        # In place: what was shown is what was recorded, to the last level.
+        levels[: len(good)] = found.levels[good]
+        self.shots += len(found.accepted)
+        rejected = len(found.accepted) - len(good)
+        self._exposer.recall(purpose.category, len(good), rejected)
+        return found.outputs[good], first + good
+
+    def _measure(self, levels: Levels, purpose: _Purpose) -> _Accepted:
         if not self._is_lit:  # not before: whatever is prepared needs no light
             self.bench.light(self.entry.power_mw)
             self._is_lit = True

@@ -27,6 +27,8 @@ _VERSIONS = (2, 3)
 _ADDRESS_BYTES = 8
 _SUPERBLOCK_BYTES = 48
 _VERSION, _ADDRESSES, _FLAGS, _END, _CHECKSUM = 8, 9, 11, 28, 44
+# Flags of a file that is written under SWMR.
+_LEFT = 5
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _WORDS = struct.Struct("<III")
@@ -117,6 +119,35 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
         block = file.read(_SUPERBLOCK_BYTES)
     _check(source, block)
     return int(_U64.unpack_from(block, _END)[0]) <= source.stat().st_size
+
+
+def mark_left(path: Path) -> None:
+    """Say of a record that could not be written to its end that it was left so.
+
+    A file at its size limit is closed shorter than its superblock says, and HDF5
+    refuses it then; yet everything that was committed is in it. With its flags set
+    again it is read, and continued, as after a kill.
+
+    Parameters
+    ----------
+    path
+        A record that was closed; a whole one is not touched.
+
+    Raises
+    ------
+    RecordError
+        The file has not the superblock that labctl writes, or the disk failed.
+    """
+    if is_whole(path) or is_flagged(path):
+        return
+    try:
+        with path.open("r+b") as file:
+            block = file.read(_SUPERBLOCK_BYTES)
+            file.seek(0)
+            file.write(_resealed(block, flags=_LEFT))
+    except OSError as err:
+        text = f"{path}: {err}, expected a file that can be written."
+        raise RecordError(text) from err
 
 
 def is_written(path: Path) -> bool:
@@ -251,8 +282,13 @@ def _rewrite(path: Path) -> Repair:
 
 def _mended(block: bytes, end: int) -> bytes:
     made = bytearray(block)
-    made[_FLAGS] = 0
     _U64.pack_into(made, _END, end)
+    return _resealed(bytes(made), flags=0)
+
+
+def _resealed(block: bytes, flags: int) -> bytes:
+    made = bytearray(block)
+    made[_FLAGS] = flags
     _U32.pack_into(made, _CHECKSUM, lookup3(bytes(made[:_CHECKSUM])))
     return bytes(made)
 

@@ -1,9 +1,10 @@
 """From a record that was left unfinished to a job that goes on with it.
 
 Everything comes from the record itself: protocol and operating point. The bench
-must be the one that it names, byte for byte, and on a simulated bench the
-software that computes the light too, because what was recorded is done again and
-compared: the run ends bit by bit as if it had never been interrupted.
+must be the one that it names, byte for byte, with the same devices and calibrations.
+On a simulated bench what was recorded is done again and compared: the run ends bit by
+bit as if it had never been interrupted. On a real one it goes on from what was
+recorded (:mod:`labctl.run.recall`).
 """
 
 import json
@@ -98,12 +99,6 @@ def unfinished(path: Path, *, bench: str | None = None) -> Job:
             raise InputError(text)
         if record.kind == "study" and not record.bench_name:
             return job_of(_desk(record, bench))
-        if not record.simulated:
-            text = (
-                f"{path}: simulated=0, expected a run on a simulated bench: real light "
-                "cannot be shown twice. Run the protocol anew."
-            )
-            raise InputError(text)
         source = _bench(record, bench)
         _check_software(record)
         return job_of(_setting(record, source))
@@ -162,9 +157,8 @@ def _setting(record: Record, source: BenchSource) -> Setting[AnyProtocol]:
     where = f"{record.path}: protocol"
     found = document.parse(json.dumps(record.resolved), ADAPTER, where=where)
     given = Path(record.protocol_path) if record.protocol_path else None
-    simulate = not source.file.simulated
+    simulate = record.simulated and not source.file.simulated
     light = "SIMULATED" if record.simulated else "real devices"
-    devices = record.instrument
     return Setting(
         document=replace(found, text=record.protocol_text, path=given),
         source=source,
@@ -174,7 +168,9 @@ def _setting(record: Record, source: BenchSource) -> Setting[AnyProtocol]:
         overrides=(),
         headline=f"bench: {source.file.name} (as {record.path} began), {light}",
         unfinished=Unfinished(
-            world=devices.get("world", {}).get("settings", {}),
+            simulated=record.simulated,
+            instrument=record.instrument,
+            calibrations=record.calibrations,
             threads=int(record.environment["threads"]),
             checkpoint=checkpoint.newest(record),
         ),

@@ -284,7 +284,9 @@ def _measure(
             text=np.array([json.dumps(value)[:64]] * count),
             pattern=np.arange(count),
             repeat=np.full(count, repeat),
-            shot=session.recorder.lengths["shots"] - count + np.arange(count),
+            shot=session.recorder.lengths["shots"]
+            - reservoir.shots
+            + response.shot.numpy(),
             outputs=response.y.numpy(),
         )
         session.recorder.commit()

@@ -7,7 +7,7 @@
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,9 +35,10 @@ from labctl.recording import disk
 from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
 from labctl.recording.layout import Layout, ShotSpec
 from labctl.recording.writer import Recorder
-from labctl.reservoir import Blocks, Ledger, PhaseScale, Reservoir, Shots
+from labctl.reservoir import Blocks, Ledger, Past, PhaseScale, Reservoir, Shots
 from labctl.run import convergence
 from labctl.run.progress import Progress
+from labctl.run.recall import Recall
 
 P = TypeVar("P", bound=AnyProtocol)
 RECORDS = Path("records")
@@ -77,15 +78,21 @@ class Unfinished:
 
     Parameters
     ----------
-    world
-        What the simulated light path said of itself; empty on real devices.
+    simulated
+        Whether the light was.
+    instrument
+        What every device said of itself, by role.
+    calibrations
+        What was in force, by kind.
     threads
         Threads of the numerics.
     checkpoint
         Newest state that is whole; None where the run begins anew.
     """
 
-    world: dict[str, Any]
+    simulated: bool
+    instrument: dict[str, dict[str, Any]]
+    calibrations: dict[str, dict[str, Any]]
     threads: int
     checkpoint: dict[str, Any] | None = None
 
@@ -519,12 +526,16 @@ class Session:
         The open record.
     progress
         Whoever listens.
+    past
+        Shots that an interrupted run made on real devices; None where there are
+        none, and where simulated light can be shown again.
     """
 
     setting: Setting[Any]
     bench: Bench
     recorder: Recorder
     progress: Progress
+    past: Past | None = None
     _warned: set[str] = field(default_factory=set)
 
     def reservoir(self, entry: ReservoirEntry, ledger: Ledger) -> Reservoir:
@@ -537,7 +548,9 @@ class Session:
         ledger
             Where exposures are booked.
         """
-        return Reservoir(self.bench, entry, ledger=ledger, sink=self.write)
+        return Reservoir(
+            self.bench, entry, ledger=ledger, sink=self.write, past=self.past
+        )
 
     def write(self, shots: Shots) -> None:
         """Record a batch of shots, and make it safe.
@@ -668,7 +681,8 @@ def opened(
             for notice in filter(None, (bench.notice, bench.takeover)):
                 progress.say(notice)
                 recorder.event("warning", "bench", notice)
-            session = Session(setting, bench, recorder, progress)
+            past = _past(setting, bench, recorder, progress)
+            session = Session(setting, bench, recorder, progress, past)
             session.tell_kernel()
             session.tell_convergence(setting.entry)
             yield session
@@ -691,26 +705,76 @@ def _recorder(setting: Setting[P], layout: Layout, bench: Bench) -> Recorder:
             header=header(setting, bench),
             overwrite=setting.options.overwrite,
         )
-    threads = torch.get_num_threads()
-    world = {} if bench.world is None else dict(bench.world.describe())
-    differing = [
-        f"{name}={world.get(name)}, expected {left.world.get(name)}"
-        for name in sorted({*world, *left.world})
-        if world.get(name) != left.world.get(name)
-    ]
-    if threads != left.threads:
-        differing.append(f"threads={threads}, expected {left.threads}")
+    differing = list(_differences(header(setting, bench), left))
     if differing:
         text = (
-            f"{setting.out}: {'; '.join(differing)} (the record). It would not go on "
-            "bit by bit: restore it, or run the protocol anew."
+            f"{setting.out}: {'; '.join(differing)} (the record). The run would not go "
+            "on as it began: restore it, or run the protocol anew."
         )
         raise InputError(text)
-    recorder = Recorder.resume(setting.out, layout=layout)
+    measured = not left.simulated
+    recorder = Recorder.resume(setting.out, layout=layout, measured=measured)
     shots = recorder.lengths["shots"]
     recorder.event("info", "run", f"resumed after {shots} shots")
     recorder.rewind({})
     return recorder
+
+
+def _differences(now: Header, then: Unfinished) -> Iterator[str]:
+    """Name everything that is another than when the run began."""
+    if now.simulated != then.simulated:
+        yield f"simulated={now.simulated}, expected {then.simulated}"
+    threads = torch.get_num_threads()
+    if threads != then.threads:
+        yield f"threads={threads}, expected {then.threads}"
+    roles = {*now.instrument, *then.instrument}
+    for role in sorted(roles - {"beam"}):
+        have = _described(now.instrument.get(role))
+        want = then.instrument.get(role, {})
+        want = want.get("settings", {}) if role == "world" else want
+        for name in sorted({*have, *(want if role == "world" else ())}):
+            if have.get(name) != want.get(name):
+                yield f"{role}: {name}={have.get(name)}, expected {want.get(name)}"
+    yield from _recalibrated(now, then)
+
+
+def _described(device: DeviceEntry | None) -> Mapping[str, Any]:
+    if device is None:
+        return {}
+    if device.identity is None:  # the simulated light path: all that it is made of
+        return device.settings
+    own = device.identity
+    return {"vendor": own.vendor, "model": own.model, "serial": own.serial}
+
+
+def _recalibrated(now: Header, then: Unfinished) -> Iterator[str]:
+    slm = then.instrument.get("slm", {})
+    if not np.array_equal(now.instrument["slm"].fields["lut"], slm.get("lut", ())):
+        yield "calibration slm-phase: another curve, expected the one in force then"
+    for kind, entry in now.calibrations.items():
+        was = then.calibrations.get(kind, {})
+        for name, value in entry.values.items():
+            if was.get(name) != value:
+                yield f"calibration {kind}: {name}={value}, expected {was.get(name)}"
+
+
+def _past(
+    setting: Setting[P], bench: Bench, recorder: Recorder, progress: Progress
+) -> Past | None:
+    if setting.unfinished is None or bench.simulated:
+        return None
+
+    def tell(text: str) -> None:
+        recorder.note("info", "replay", text)
+        progress.say(f"replay: {text}")
+
+    shots = recorder.to_come("shots").stop
+    tell(
+        f"real light cannot be shown twice: going on from {shots} recorded shots, none "
+        "of which is exposed again"
+    )
+    turn = len(PhaseScale(bench.phase_curve_rad()).phase_rad)
+    return Recall(recorder, turn, tell)
 
 
 def header(setting: Setting[P], bench: Bench) -> Header:

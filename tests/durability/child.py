@@ -8,11 +8,13 @@ Every value of the record is a function of its row, so that whoever finds a row
 knows what must be in it.
 """
 
+import importlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl import cli
 from labctl.errors import LabctlError
 from labctl.recording import environment, reopen
 from labctl.recording.header import Header
@@ -208,8 +211,25 @@ def check_strange(path: Path) -> None:
             expect("expected" in str(error), error)
 
 
+def run_labctl(words: Sequence[str], told: Path, temporary: str) -> None:
+    """Do what the command does; say after each commit what is safe."""
+    commit = Recorder.commit
+    descriptor = os.open(told, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+
+    def telling(recorder: Recorder, *, fsync: bool = False) -> None:
+        commit(recorder, fsync=fsync)
+        os.write(descriptor, json.dumps(recorder.lengths).encode() + b"\n")
+
+    Recorder.commit = telling  # type: ignore[method-assign]
+    tempfile.tempdir = temporary
+    sys.argv = ["labctl", *words]
+    cli.main()
+
+
 def obey(order: Mapping[str, Any]) -> None:
     """Do one order, in the child."""
+    if order["do"] == "labctl":
+        run_labctl(order["words"], Path(order["told"]), order["temporary"])
     path = Path(order["path"])
     if order["do"] == "write":
         told = os.open(order["told"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
@@ -234,6 +254,8 @@ def fork(order: Mapping[str, Any]) -> int:
         signal.alarm(int(order["limit_s"]))
         obey(order)
         code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:  # noqa: BLE001 - told to whoever ordered it
         Path(order["error"]).write_text(f"{type(error).__name__}: {error}")
     finally:
@@ -248,16 +270,24 @@ def main() -> None:
     checkpoint.pack({})
     environment._git = lambda _root: ("", "", False)  # type: ignore[assignment]
     environment.capture()
+    if "labctl" in sys.argv:
+        from labctl.comparison import run  # noqa: PLC0415 - some more seconds
+
+        importlib.import_module("sklearn.datasets")
+        torch = sys.modules["torch"]
+        # Its first use loads a second's worth of it.
+        torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+        expect(callable(run.choose), run)
     print("ready", flush=True)  # noqa: T201 - the parent waits for it
     for line in sys.stdin:
         child = fork(json.loads(line))
-        print(child, flush=True)  # noqa: T201
+        print("started", child, flush=True)  # noqa: T201
         _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
+        print("ended", os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if len(sys.argv) > 2:
         write(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
     else:
         main()

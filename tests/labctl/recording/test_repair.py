@@ -16,6 +16,7 @@ from labctl.recording.repair import (
     is_flagged,
     is_written,
     lookup3,
+    mark_left,
     repair,
 )
 from labctl.recording.writer import Recorder
@@ -165,3 +166,21 @@ def test_only_a_live_writer_is_one(
 def test_a_record_from_elsewhere_is_written_by_nobody(damaged: Path) -> None:
     assert not is_written(damaged)
     assert not damaged.with_name(damaged.name + ".lock").exists()
+
+
+def test_a_record_closed_without_room_is_one_that_was_left(
+    record_path: Path, plan: Layout, header: Header, make_rows: MakeRows
+) -> None:
+    with Recorder.create(record_path, layout=plan, header=header) as recorder:
+        recorder.append_shots(**make_rows(plan, "shots", 8))
+    whole = record_path.read_bytes()
+    mark_left(record_path)
+    assert record_path.read_bytes() == whole
+    # Beyond the last byte that matters nothing is missed.
+    record_path.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match="it was cut short"):
+        Record.open(record_path)
+    mark_left(record_path)
+    assert is_flagged(record_path)
+    with Record.open(record_path) as record:
+        assert record.lengths["shots"] == 8

@@ -1,7 +1,5 @@
 """A run that was interrupted anywhere ends bit by bit as if it never had been."""
 
-import os
-import random
 import shutil
 import signal
 import subprocess
@@ -284,78 +282,3 @@ def test_a_protocol_or_a_record_but_not_both(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=r"expected a protocol, or --resume"):
             resume.choose(protocol, path, options)
-
-
-# The same, killed at any time after its first commit; every commit is told.
-RANDOM_CHILD = """
-import os, signal, sys, threading
-from pathlib import Path
-from labctl.recording.writer import Recorder
-from labctl.run import resume
-from labctl.run.execute import execute
-from labctl.run.progress import Silent
-from labctl.run.setting import Options
-protocol, record, delay = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
-commit, timers = Recorder.commit, []
-def told(self, **how):
-    commit(self, **how)
-    os.write(1, b"%d\\n" % self.lengths["shots"])
-    if not timers:
-        end = lambda: os.kill(os.getpid(), signal.SIGKILL)
-        timers.append(threading.Timer(delay, end))
-        timers[0].daemon = True
-        timers[0].start()
-Recorder.commit = told
-options = Options(out=record) if protocol else Options()
-job = resume.choose(protocol or None, None if protocol else record, options)
-execute(job, Silent())
-"""
-
-
-@pytest.mark.slow
-def test_kills_at_random_times_lose_nothing(
-    protocol: Path,
-    whole: Outcome,
-    soak_kills: int,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Runs are killed and resumed until they end; then the next run begins."""
-    out, source = protocol.with_suffix(".h5"), random.Random(4)  # noqa: S311 - no secret
-    killed = finished = told_shots = 0
-    first = str(protocol)
-    while killed < soak_kills or first == "":
-        delay = source.uniform(0, 2.5) if killed < soak_kills else 1e6
-        done = subprocess.run(  # noqa: S603 - our own code
-            [sys.executable, "-c", RANDOM_CHILD, first, str(out), str(delay)],
-            capture_output=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode in {0, -signal.SIGKILL}, done.stderr.decode()
-        told = int(done.stdout.split()[-1]) if done.stdout.split() else 0
-        with Record.open(out) as record:
-            assert record.lengths["shots"] >= told
-            complete = record.status == "complete"
-        killed += done.returncode != 0
-        told_shots += told
-        if complete:
-            same(out, whole.record)
-            out.unlink()
-            finished, first = finished + 1, str(protocol)
-        else:
-            first = ""
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\n| killed at random | {killed} |\n| files that opened | {killed} |\n"
-            f"| acknowledged shots lost | 0 of {told_shots} |\n"
-            f"| finished runs identical, hash for hash | {finished} of {finished} |\n"
-        )
-    assert finished >= 1
-
-
-@pytest.fixture
-def soak_kills() -> int:
-    """Kills of the long form; without it the chain of three is what is run."""
-    if os.environ.get("LABCTL_SOAK") != "1":
-        pytest.skip("100 kills take a quarter of an hour: make soak")
-    return int(os.environ.get("LABCTL_SOAK_KILLS", "100"))

@@ -1,0 +1,351 @@
+"""Whatever keeps state goes on from a checkpoint as if nothing had happened.
+
+To put a part in, add a line to ``PARTS``: a function that makes it, always the same,
+as a context manager of an object with four methods
+
+``step()``
+    do something that depends on everything before, and return numbers of it;
+``state()``
+    give the state, in the forms that a checkpoint keeps;
+``restore(state)``
+    take it up, in an object that was just made.
+
+The part then has to go on the same from a checkpoint after any step, from bytes, in
+a new object and in a new process; its state must not change with it afterwards.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from labctl import bench as benches
+from labctl.recording.checkpoint import pack, unpack
+from labctl.reservoir import Ledger, Reservoir
+from labctl.training.contestant.build import SEARCHES, Method
+from labctl.training.contestant.search import Search
+from labctl.training.surrogate.build import build
+from labctl.training.surrogate.fit import Fitter
+from labctl.training.surrogate.replay import Ring
+from labctl.training.surrogate.settings import FitTerm, SurrogateSettings
+
+STEPS = 6
+
+
+class Stateful(Protocol):
+    """A part as the contract sees it."""
+
+    def step(self) -> list[float]: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class Searching:
+    """A contestant on a bowl; theta belongs to the network and is kept beside it."""
+
+    search: Search
+    theta: Tensor = field(
+        default_factory=lambda: torch.linspace(-1, 1, 7, dtype=torch.float64)
+    )
+
+    def step(self) -> list[float]:
+        candidates = self.search.ask(self.theta)
+        losses = (candidates - 0.3).square().sum(dim=1)
+        self.theta = self.search.tell(self.theta, candidates, losses)
+        self.search.done += 1
+        return [float(value) for value in self.theta]
+
+    def state(self) -> dict[str, Any]:
+        return {"search": self.search.state_dict(), "theta": self.theta.clone()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.search.load_state_dict(state["search"])
+        self.theta = state["theta"]
+
+
+def exposures(number: int) -> dict[str, Tensor]:
+    """What a device would have answered at a step."""
+    draw = Generator().manual_seed(number)
+    return {
+        "phase": torch.randn(9, 6, generator=draw),
+        "y": 100 + torch.randn(9, 4, generator=draw),
+        "d_alpha": torch.randn(9, 3, 6, generator=draw),
+        "d_f": torch.randn(9, 3, 4, generator=draw),
+        "cotangent": torch.randn(9, 4, generator=draw),
+    }
+
+
+@dataclass
+class Fitting:
+    """A surrogate with its optimiser and its replay."""
+
+    fitter: Fitter
+    number: int = 0
+
+    def step(self) -> list[float]:
+        seen = exposures(self.number)
+        self.number += 1
+        self.fitter.observe_values(seen["phase"], seen["y"])
+        self.fitter.observe_probes(seen["phase"], seen["d_alpha"], seen["d_f"])
+        self.fitter.observe_cotangents(seen["cotangent"])
+        loss = self.fitter.step(3)
+        answer = self.fitter.answering.vjp(seen["cotangent"], seen["phase"])
+        return [loss, *map(float, answer.detach().flatten())]
+
+    def state(self) -> dict[str, Any]:
+        return {"fitter": self.fitter.state_dict(), "number": self.number}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.fitter.load_state_dict(state["fitter"])
+        self.number = state["number"]
+
+
+@dataclass
+class Replaying:
+    """A ring that overflows, and the generator that draws from it."""
+
+    ring: Ring
+    draw: Generator
+    number: int = 0
+
+    def step(self) -> list[float]:
+        self.ring.append(exposures(self.number)["phase"])
+        self.number += 1
+        (rows,) = self.ring.draw(5, self.draw, recency=0.5)
+        return [float(value) for value in rows.flatten()]
+
+    def state(self) -> dict[str, Any]:
+        generator = self.draw.get_state()
+        return {
+            "ring": self.ring.state_dict(),
+            "draw": generator,
+            "number": self.number,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.ring.load_state_dict(state["ring"])
+        self.draw.set_state(state["draw"])
+        self.number = state["number"]
+
+
+@dataclass
+class Spending:
+    """A ledger with a budget, rejected frames, and tests outside the budget."""
+
+    ledger: Ledger
+
+    def step(self) -> list[float]:
+        self.ledger.book("train", 7)
+        self.ledger.refund(2)
+        with self.ledger.outside_budget():
+            self.ledger.book("evaluate", 3)
+            self.ledger.refund(1)
+        left = self.ledger.left
+        return [self.ledger.spent, self.ledger.total, -1 if left is None else left]
+
+    def state(self) -> dict[str, Any]:
+        return self.ledger.state_dict()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.ledger.load_state_dict(state)
+
+
+@dataclass
+class Optimising:
+    """A digital layer, its optimiser, and the order of its samples."""
+
+    layer: torch.nn.Linear
+    adam: torch.optim.AdamW
+    order: Generator
+
+    def step(self) -> list[float]:
+        x = exposures(0)["phase"][torch.randperm(9, generator=self.order)[:4]]
+        self.adam.zero_grad()
+        torch.autograd.backward(self.layer(x).square().mean())
+        self.adam.step()
+        return [float(value) for value in self.layer.weight.detach().flatten()]
+
+    def state(self) -> dict[str, Any]:
+        return unpack(
+            pack(
+                {
+                    "layer": dict(self.layer.state_dict()),
+                    "adam": self.adam.state_dict(),
+                    "order": self.order.get_state(),
+                }
+            )
+        )
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.layer.load_state_dict(state["layer"])
+        self.adam.load_state_dict(state["adam"])
+        self.order.set_state(state["order"])
+
+
+@dataclass
+class Exposing:
+    """A simulated bench: its clock, drift, noise and shot numbers."""
+
+    reservoir: Reservoir
+    number: int = 0
+
+    def step(self) -> list[float]:
+        draw = Generator().manual_seed(self.number)
+        self.number += 1
+        phase = 6 * torch.rand(3, self.reservoir.pixels, generator=draw)
+        answer = self.reservoir(phase.double(), category="train").y
+        return [self.reservoir.bench.clock.now(), *map(float, answer.flatten())]
+
+    def state(self) -> dict[str, Any]:
+        world = self.reservoir.bench.world
+        assert world is not None
+        return {
+            "world": world.state(),
+            "ledger": self.reservoir.ledger.state_dict(),
+            "number": self.number,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        world = self.reservoir.bench.world
+        assert world is not None
+        world.restore(state["world"])
+        self.reservoir.ledger.load_state_dict(state["ledger"])
+        self.number = state["number"]
+
+
+Make = Callable[[], AbstractContextManager[Stateful]]
+
+
+def searching(name: str) -> Make:
+    @contextmanager
+    def make() -> Iterator[Stateful]:
+        method = Method(name=name, candidates=4)  # type: ignore[arg-type]
+        search = method.search(STEPS, Generator().manual_seed(5))
+        assert search is not None
+        yield Searching(search)
+
+    return make
+
+
+def fitting(settings: SurrogateSettings) -> Make:
+    @contextmanager
+    def make() -> Iterator[Stateful]:
+        draw = Generator().manual_seed(6)
+        made = build(settings, pixels=6, outputs=4, generator=draw, layout=(2, 3))
+        yield Fitting(Fitter(made, settings, draw))
+
+    return make
+
+
+@contextmanager
+def replaying() -> Iterator[Stateful]:
+    yield Replaying(Ring(20), Generator().manual_seed(7))
+
+
+@contextmanager
+def spending() -> Iterator[Stateful]:
+    yield Spending(Ledger(1000))
+
+
+@contextmanager
+def optimising() -> Iterator[Stateful]:
+    torch.manual_seed(8)
+    layer = torch.nn.Linear(6, 2)
+    adam = torch.optim.AdamW(layer.parameters(), lr=0.1)
+    yield Optimising(layer, adam, Generator().manual_seed(9))
+
+
+@contextmanager
+def exposing() -> Iterator[Stateful]:
+    with benches.open(benches.load("sim-small"), seed=3) as bench:
+        yield Exposing(Reservoir(bench))
+
+
+SURROGATES = {
+    "jacobian": SurrogateSettings("jacobian"),
+    "dense": SurrogateSettings("dense", width=8, loss=(FitTerm("cos"),)),
+    "log-lin-exp": SurrogateSettings("log-lin-exp", width=8),
+    "linear": SurrogateSettings("linear", width=8, rank=3),
+    "twin-dense": SurrogateSettings("twin-dense", width=8, loss=(FitTerm("jvp"),)),
+    "twin-modes": SurrogateSettings("twin-modes", modes=5, average=0.9),
+    "twin-pairs": SurrogateSettings("twin-pairs", reach=1.5),
+}
+PARTS: dict[str, Make] = {
+    **{f"contestant {name}": searching(name) for name in SEARCHES},
+    **{f"surrogate {name}": fitting(made) for name, made in SURROGATES.items()},
+    "replay": replaying,
+    "ledger": spending,
+    "optimiser and order of data": optimising,
+    "simulated bench": exposing,
+}
+
+
+def told(part: Stateful, steps: int) -> list[list[float]]:
+    return [part.step() for _ in range(steps)]
+
+
+def checkpoints(make: Make) -> tuple[list[list[float]], list[bytes]]:
+    """What an undisturbed part tells, and a checkpoint before each of its steps."""
+    said, blobs = [], []
+    with make() as part:
+        for _ in range(STEPS):
+            kept = part.state()
+            said.append(part.step())
+            # Packed after the step: a state must not change with its part.
+            blobs.append(pack(kept))
+    return said, blobs
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_goes_on_from_any_checkpoint(name: str) -> None:
+    said, blobs = checkpoints(PARTS[name])
+    assert said[0] != said[-1]
+    for number in range(1, STEPS, 1 if name != "simulated bench" else 3):
+        with PARTS[name]() as part:
+            part.restore(unpack(blobs[number]))
+            assert told(part, STEPS - number) == said[number:], number
+
+
+@pytest.mark.slow
+def test_every_part_goes_on_in_a_new_process(tmp_path: Path) -> None:
+    half = STEPS // 2
+    expected: dict[str, list[list[float]]] = {}
+    for number, (name, make) in enumerate(PARTS.items()):
+        said, blobs = checkpoints(make)
+        expected[name] = said[half:]
+        (tmp_path / str(number)).write_bytes(blobs[half])
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, __file__, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [name for name in expected if found[name] != expected[name]] == []
+
+
+def go_on(folder: Path) -> dict[str, list[list[float]]]:
+    """Go on with every part from its checkpoint; the body of the new process."""
+    found = {}
+    for number, (name, make) in enumerate(PARTS.items()):
+        with make() as part:
+            part.restore(unpack((folder / str(number)).read_bytes()))
+            found[name] = told(part, STEPS - STEPS // 2)
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(go_on(Path(sys.argv[1]))))  # noqa: T201 - read by the test
