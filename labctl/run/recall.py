@@ -11,6 +11,7 @@ recorded pattern stands then, because the recorded outputs are its answer.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,7 +130,7 @@ class Recall:
                 f"{int(apart.max())} levels; going on from what was recorded"
             )
 
-    def _read(self, table: str, name: str, rows: slice) -> NDArray[np.generic]:
+    def _read(self, table: str, name: str, rows: slice) -> NDArray[Any]:
         return self._recorder.read(table, name, rows)
 
 

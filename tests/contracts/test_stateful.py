@@ -35,7 +35,7 @@ from labctl.training.contestant.search import Search
 from labctl.training.surrogate.build import build
 from labctl.training.surrogate.fit import Fitter
 from labctl.training.surrogate.replay import Ring
-from labctl.training.surrogate.settings import FitTerm, SurrogateSettings
+from labctl.training.surrogate.settings import FitTerm, Ports, SurrogateSettings
 
 STEPS = 6
 
@@ -242,7 +242,7 @@ def fitting(settings: SurrogateSettings) -> Make:
     @contextmanager
     def make() -> Iterator[Stateful]:
         draw = Generator().manual_seed(6)
-        made = build(settings, pixels=6, outputs=4, generator=draw, layout=(2, 3))
+        made = build(settings, Ports(pixels=6, outputs=4, layout=(2, 3)), draw)
         yield Fitting(Fitter(made, settings, draw))
 
     return make

@@ -216,9 +216,9 @@ def run_labctl(words: Sequence[str], told: Path, temporary: str) -> None:
     commit = Recorder.commit
     descriptor = os.open(told, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
 
-    def telling(recorder: Recorder, *, fsync: bool = False) -> None:
-        commit(recorder, fsync=fsync)
-        os.write(descriptor, json.dumps(recorder.lengths).encode() + b"\n")
+    def telling(self: Recorder, *, fsync: bool = False) -> None:
+        commit(self, fsync=fsync)
+        os.write(descriptor, json.dumps(self.lengths).encode() + b"\n")
 
     Recorder.commit = telling  # type: ignore[method-assign]
     tempfile.tempdir = temporary

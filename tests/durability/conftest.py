@@ -109,7 +109,9 @@ def content() -> Callable[[Path], dict[str, Any]]:
     def read(path: Path) -> dict[str, Any]:
         with Record.open(path) as record:
             found: dict[str, Any] = {
-                f"{table}/{name}": hashlib.sha256(record.column(table, name)).digest()
+                f"{table}/{name}": hashlib.sha256(
+                    record.column(table, name).data
+                ).digest()
                 for table, names in record.tables.items()
                 for name in names
                 if record.column(table, name).dtype.kind != "U"
