@@ -62,7 +62,7 @@ def browser(
 
 
 @pytest.fixture
-def visit(browser: Any) -> Visit:  # noqa: ANN401 - selenium is untyped here
+def visit(browser: Any) -> Iterator[Visit]:  # noqa: ANN401 - selenium is untyped here
     """Open a page; refuse one that complains or asks for anything beside itself."""
 
     def go(path: Path) -> Any:  # noqa: ANN401 - selenium is untyped here
@@ -78,4 +78,5 @@ def visit(browser: Any) -> Visit:  # noqa: ANN401 - selenium is untyped here
         assert {url for url in asked if not url.startswith("data:")} == {path.as_uri()}
         return browser
 
-    return go
+    yield go
+    browser.get("about:blank")  # a page that moves would take a core from the rest
