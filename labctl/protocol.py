@@ -701,7 +701,155 @@ class LossFields(Schema):
     step_size: Positive = 0.05
 
 
-Study = LossFields
+RelationLoss = Literal["mse", "log-mse", "cos", "log-cos", "dot", "cos+mse", "cos+dot"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Dimension = Annotated[int, Field(ge=2, le=64)]
+Depth = Annotated[int, Field(ge=1, le=16)]
+
+
+class RestoreJacobian(Schema):
+    """Restore a Jacobian from scalar relations, with its structure and without.
+
+    Parameters
+    ----------
+    name
+        ``restore-jacobian``.
+    dims
+        Dimensions of theta x with the structure given.
+    losses
+        What the two sides of the relation are compared by.
+    share
+        Dimensions sampled in a mini-batch, as a share of all.
+    effort
+        Mini-batches, in units of dim_i dim_o / dim_sample.
+    learning_rate
+        Adam's step, with the structure given.
+    initial_messup
+        Scale of the start.
+    linear, product
+        Dimensions of A x and of theta x without structure.
+    fit_steps, width
+        Of the surrogates there.
+    """
+
+    needs_bench: ClassVar[bool] = False
+    name: Literal["restore-jacobian"]
+    dims: Annotated[tuple[Dimension, ...], Field(min_length=1)] = (4, 8, 16)
+    losses: Annotated[tuple[RelationLoss, ...], Field(min_length=1)] = (
+        "mse",
+        "cos",
+        "cos+mse",
+    )
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    effort: Positive = 12.0
+    learning_rate: Positive = 0.02
+    initial_messup: Positive = 1.0
+    linear: Annotated[tuple[Dimension, ...], Field(min_length=1)] = (2, 4, 8, 16, 32)
+    product: Annotated[tuple[Dimension, ...], Field(min_length=1)] = (2, 3, 4)
+    fit_steps: Steps = 600
+    width: Count = 64
+
+
+class DestroyJacobian(Schema):
+    """Spoil backpropagation and see how much of it learning needs.
+
+    Parameters
+    ----------
+    name
+        ``destroy-jacobian``.
+    depths
+        Linear layers, one net each.
+    flips
+        Probabilities that the sign of a component is flipped.
+    powers
+        Exponents of its size; 0 keeps the sign alone.
+    samples, wrong
+        Training samples, and the share of them with a wrong label.
+    width, steps, learning_rate
+        Of the nets and of Adam, on all samples at once.
+    """
+
+    needs_bench: ClassVar[bool] = False
+    name: Literal["destroy-jacobian"]
+    depths: Annotated[tuple[Depth, ...], Field(min_length=1)] = (1, 2, 4, 8)
+    flips: Annotated[tuple[Share, ...], Field(min_length=1)] = (
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+        0.45,
+        0.5,
+        1.0,
+    )
+    powers: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.5, 0.0)
+    samples: Annotated[int, Field(ge=8, le=4000)] = 160
+    wrong: Share = 0.1
+    width: Count = 12
+    steps: Steps = 250
+    learning_rate: Positive = 0.02
+
+
+ActivationName = Literal[
+    "identity",
+    "relu",
+    "gelu",
+    "tanh",
+    "sigmoid",
+    "sin",
+    "threshold",
+    "cantor",
+    "polynomial-2",
+    "polynomial-3",
+    "polynomial-5",
+    "perlin",
+    "jeff-3",
+    "jeff-12",
+    "jeff-48",
+]
+BackwardName = Literal["own", "identity", "sigmoid", "blurred", "clamped"]
+_ACTIVATIONS: Final[tuple[ActivationName, ...]] = get_args(ActivationName)
+_BACKWARDS: Final[tuple[BackwardName, ...]] = get_args(BackwardName)
+
+
+class Activations(Schema):
+    """Train nets with every activation of a zoo, forward and backward chosen apart.
+
+    Parameters
+    ----------
+    name
+        ``activations``.
+    functions, backwards
+        Activations, and what is used in the place of their derivative.
+    blur
+        Sigma of the neighbourhood that ``blurred`` smooths over.
+    tasks, depths
+        Data sets, and linear layers of the nets.
+    samples, width, batch, steps, learning_rate
+        Of the trainings.
+    """
+
+    needs_bench: ClassVar[bool] = False
+    name: Literal["activations"]
+    functions: Annotated[tuple[ActivationName, ...], Field(min_length=1)] = _ACTIVATIONS
+    backwards: Annotated[tuple[BackwardName, ...], Field(min_length=1)] = _BACKWARDS
+    blur: Annotated[float, Field(gt=0, le=4)] = 0.5
+    tasks: Annotated[tuple[DataSetName, ...], Field(min_length=1)] = (
+        "xor",
+        "spirals",
+        "digits",
+    )
+    depths: Annotated[tuple[Depth, ...], Field(min_length=1)] = (2, 4, 8)
+    samples: Annotated[int, Field(ge=8, le=1200)] = 400
+    width: Count = 16
+    batch: Count = 48
+    steps: Steps = 250
+    learning_rate: Positive = 0.02
+
+
+Study = Annotated[
+    LossFields | RestoreJacobian | DestroyJacobian | Activations,
+    Field(discriminator="name"),
+]
 
 
 class StudyProtocol(_Document):

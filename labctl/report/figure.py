@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from labctl.training.interval import bootstrap
+
 Theme = Literal["light", "dark"]
 Format = Literal["svg", "png"]
 
@@ -33,6 +35,8 @@ _GRID: dict[Theme, str] = {"light": "#d9dde2", "dark": "#363c44"}
 _POINTS = 400  # of a curve: more cannot be told apart on a page
 _FEW = 20  # points that are marked one by one
 INTENSITY = "viridis"
+# Perceptually uniform and safe for colour-blind readers; zero is dark.
+SIGNED = "berlin"
 PHASE = "twilight"
 
 
@@ -242,6 +246,34 @@ def band(
         (7.2, 2.7),
         draw,
     )
+
+
+def spread(axis: Axes, x: NDArray[Any], rows: NDArray[Any], **style: Any) -> None:  # noqa: ANN401 - matplotlib's
+    """Draw the mean of curves and the 95 % interval of that mean.
+
+    Parameters
+    ----------
+    axis
+        Where.
+    x
+        Place of each point.
+    rows
+        One curve a seed, ``(seed, point)``.
+    **style
+        Of the line; the band takes its colour.
+    """
+    style.setdefault("linewidth", 1.2)
+    (line,) = axis.plot(x, np.mean(rows, axis=0), **style)
+    bounds = np.array([bootstrap(column.tolist()) for column in rows.T])
+    if np.isfinite(bounds).all():
+        axis.fill_between(
+            x,
+            bounds[:, 0],
+            bounds[:, 1],
+            alpha=0.2,
+            linewidth=0,
+            color=line.get_color(),
+        )
 
 
 def bars(

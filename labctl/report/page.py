@@ -81,8 +81,12 @@ def _html(page: Page, file: str) -> str:
         undefined=jinja2.StrictUndefined,
     )
     style = environment.get_template("page.css").render()
-    names = sorted({part.explorer.name for part in page.sections if part.explorer})
-    scripts = [environment.get_template(f"{name}.js").render() for name in names]
+    names = {part.explorer.name for part in page.sections if part.explorer}
+    if any(part.table and part.table.sortable for part in page.sections):
+        names.add("sortable")
+    scripts = [
+        environment.get_template(f"{name}.js").render() for name in sorted(names)
+    ]
     images = {
         drawing.name: {"light": _uri(drawing, "light"), "dark": _uri(drawing, "dark")}
         for drawing in _drawings(page)
@@ -92,7 +96,7 @@ def _html(page: Page, file: str) -> str:
         images=images,
         file=file,
         style_hash=_hash(style),
-        scripts=names,
+        scripts=sorted(names),
         script_hashes=[_hash(script) for script in scripts],
     )
 

@@ -17,11 +17,14 @@ class Table:
         As many cells each.
     note
         What a reader must know of it; empty when nothing.
+    sortable
+        Whether a click on a head sorts it.
     """
 
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    sortable: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,35 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from labctl.protocol import LossFields
+from labctl.protocol import (
+    Activations,
+    DestroyJacobian,
+    LossFields,
+    RestoreJacobian,
+)
 from labctl.recording.layout import Column
-from labctl.studies import loss_fields
+from labctl.studies import (
+    activations,
+    destroy_jacobian,
+    loss_fields,
+    restore_jacobian,
+)
 from labctl.studies.job import Study
 
 STUDIES: Final[Mapping[str, Study[Any]]] = MappingProxyType(
-    {"loss-fields": loss_fields.STUDY}
+    {
+        "loss-fields": loss_fields.STUDY,
+        "restore-jacobian": restore_jacobian.STUDY,
+        "destroy-jacobian": destroy_jacobian.STUDY,
+        "activations": activations.STUDY,
+    }
 )
-_DEFAULTS = (LossFields(name="loss-fields"),)
+_DEFAULTS = (
+    LossFields(name="loss-fields"),
+    RestoreJacobian(name="restore-jacobian"),
+    DestroyJacobian(name="destroy-jacobian"),
+    Activations(name="activations"),
+)
 _HEAD = """# Studies
 
 The experiments of the document that this project comes from. Each is a protocol of

@@ -6,11 +6,21 @@ from typing import Final
 
 from labctl.recording.reader import Record
 from labctl.report.section import Section, Table
-from labctl.report.study import loss_fields
+from labctl.report.study import (
+    activations,
+    destroy_jacobian,
+    loss_fields,
+    restore_jacobian,
+)
 
 Draw = Callable[[Record], Iterator[Section]]
 FIGURES: Final[Mapping[str, Draw]] = MappingProxyType(
-    {"loss-fields": loss_fields.sections}
+    {
+        "loss-fields": loss_fields.sections,
+        "restore-jacobian": restore_jacobian.sections,
+        "destroy-jacobian": destroy_jacobian.sections,
+        "activations": activations.sections,
+    }
 )
 
 

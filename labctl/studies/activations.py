@@ -1,0 +1,722 @@
+"""A zoo of activations: what they look like, and how nets learn with them.
+
+Forward and backward are chosen apart. Both are tabulated from -8 to 8 and continued
+straight beyond, so that every activation costs the same and nets with different ones
+are trained side by side, from one start.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import erf
+from torch import Generator, Tensor
+from typing_extensions import override
+
+from labctl import data
+from labctl.protocol import Activations
+from labctl.recording.layout import Column
+from labctl.studies.job import Claim, Job, Rows, Study, Values, Verdict, told, verdict
+
+Curve = NDArray[np.float64]
+REACH: Final = 8.0
+NODES: Final = 8193
+SHOWN: Final = 161  # points of a curve that the record keeps, -4 to 4
+MEASURES: Final = (
+    "largest",
+    "typical",
+    "zero_share",
+    "oscillation",
+    "complexity",
+    "monotone",
+)
+BACKWARDS: Final = ("own", "identity", "sigmoid", "blurred", "clamped")
+_X: Final = np.linspace(-REACH, REACH, NODES)
+_STEP: Final = float(_X[1] - _X[0])
+
+
+def _cantor(x: Curve) -> Curve:
+    """Cantor's function on 0 to 1, from -1 to 1, and the identity's steps beyond."""
+    whole = np.floor(x)
+    rest, value, weight = x - whole, np.zeros_like(x), 0.5
+    settled = np.zeros(x.shape, dtype=bool)
+    for _ in range(24):
+        rest = rest * 3
+        digit = np.minimum(np.floor(rest), 2)
+        rest = rest - digit
+        # The first 1 among the ternary digits ends the number.
+        value += np.where(settled, 0.0, weight * (digit > 0))
+        settled |= digit == 1
+        weight /= 2
+    return np.asarray(whole + value)
+
+
+def _perlin(x: Curve) -> Curve:
+    """Gradient noise on whole numbers, always the same."""
+    slopes = np.random.default_rng(7).uniform(-1, 1, 64)
+    cell = np.floor(x).astype(int)
+    rest = x - cell
+    fade = rest**3 * (rest * (rest * 6 - 15) + 10)
+    left, right = slopes[cell % 64] * rest, slopes[(cell + 1) % 64] * (rest - 1)
+    return np.asarray(2 * (left + fade * (right - left)))
+
+
+def _jeff(complexity: int) -> Callable[[Curve], Curve]:
+    """Build a sum of waves whose frequencies and phases have no pattern."""
+    rng = np.random.default_rng(11)
+    frequency = rng.uniform(0.5, complexity, complexity)
+    phase = rng.uniform(0, 2 * np.pi, complexity)
+
+    def jeff(x: Curve) -> Curve:
+        waves = np.sin(np.multiply.outer(x, frequency) + phase)
+        return np.asarray(waves.sum(axis=-1) * (2 / complexity) ** 0.5)
+
+    return jeff
+
+
+def _power(degree: int) -> Callable[[Curve], Curve]:
+    """Chebyshev's polynomial: small from -1 to 1, x to the degree beyond."""
+    chebyshev = np.polynomial.chebyshev.Chebyshev.basis(degree)
+    return lambda x: np.asarray(chebyshev(x))
+
+
+FUNCTIONS: Final[Mapping[str, Callable[[Curve], Curve]]] = MappingProxyType(
+    {
+        "identity": lambda x: x,
+        "relu": lambda x: np.maximum(x, 0),
+        "gelu": lambda x: x * (1 + erf(x / 2**0.5)) / 2,
+        "tanh": np.tanh,
+        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+        "sin": np.sin,
+        "threshold": lambda x: (x > 0).astype(float),
+        "cantor": _cantor,
+        "polynomial-2": _power(2),
+        "polynomial-3": _power(3),
+        "polynomial-5": _power(5),
+        "perlin": _perlin,
+        "jeff-3": _jeff(3),
+        "jeff-12": _jeff(12),
+        "jeff-48": _jeff(48),
+    }
+)
+
+
+def derivative(name: str) -> Curve:
+    """Slope of a function at the nodes; of a jump, none.
+
+    Parameters
+    ----------
+    name
+        Of the function.
+    """
+    if name in {"threshold", "cantor"}:
+        return np.zeros_like(_X)
+    return np.asarray(np.gradient(FUNCTIONS[name](_X), _STEP))
+
+
+def backward(name: str, kind: str, width: float) -> Curve:
+    """Give what is used in the place of the derivative, at the nodes.
+
+    Parameters
+    ----------
+    name
+        Of the function.
+    kind
+        ``own``, ``identity`` (1), ``sigmoid`` (the sigmoid's), ``blurred`` (of the
+        function smoothed over a neighbourhood) or ``clamped`` (own, from -1 to 1).
+    width
+        Sigma of the neighbourhood.
+    """
+    if kind == "own":
+        return derivative(name)
+    if kind == "identity":
+        return np.ones_like(_X)
+    if kind == "sigmoid":
+        logistic = FUNCTIONS["sigmoid"](_X)
+        return np.asarray(logistic * (1 - logistic))
+    if kind == "clamped":
+        return np.clip(derivative(name), -1, 1)
+    return _blurred(name, width)
+
+
+def _blurred(name: str, width: float) -> Curve:
+    half = round(4 * width / _STEP)
+    window = np.exp(-0.5 * (np.arange(-half, half + 1) * _STEP / width) ** 2)
+    wide = np.linspace(-REACH - half * _STEP, REACH + half * _STEP, NODES + 2 * half)
+    smooth = np.convolve(FUNCTIONS[name](wide), window / window.sum(), "valid")
+    return np.asarray(np.gradient(smooth, _STEP), dtype=np.float64)
+
+
+def measures(name: str) -> dict[str, float]:
+    """Measure a function and its derivative from -4 to 4.
+
+    Parameters
+    ----------
+    name
+        Of the function.
+
+    Returns
+    -------
+    measures
+        Largest and typical (root mean square) size of the derivative, share where
+        it is zero, turns a unit length, shortest length that ninety percent of the
+        waves in the function fit (as waves a unit), and whether it ever turns.
+    """
+    some = np.abs(_X) <= 4
+    slope, value = derivative(name)[some], FUNCTIONS[name](_X[some])
+    steps = np.diff(value)
+    moving = np.sign(steps[np.abs(steps) > 1e-9])
+    turns = int((np.diff(moving) != 0).sum())
+    # A straight line through the ends first: the spectrum knows periodic waves only.
+    flat = value - np.linspace(value[0], value[-1], len(value))
+    power = np.abs(np.fft.rfft(flat)) ** 2
+    share = np.cumsum(power) / max(power.sum(), 1e-300)
+    waves = float(np.searchsorted(share, 0.9)) / 8 if power.sum() > 1e-9 else 0.0
+    return {
+        "largest": float(np.abs(slope).max()),
+        "typical": float(np.sqrt(np.mean(slope**2))),
+        "zero_share": float((np.abs(slope) < 1e-6).mean()),
+        "oscillation": turns / 8,
+        "complexity": waves,
+        "monotone": float(turns == 0),
+    }
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An activation with its backward pass.
+
+    Parameters
+    ----------
+    function, backward
+        Names of both.
+    """
+
+    function: str
+    backward: str
+
+
+def kinds(spec: Activations) -> list[Kind]:
+    """List what is trained side by side.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    """
+    return [Kind(f, b) for f in spec.functions for b in spec.backwards]
+
+
+def columns(spec: Activations) -> tuple[Column, ...]:
+    """Say what every job leaves.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    """
+    functions, backwards = len(spec.functions), len(spec.backwards)
+    return (
+        Column("task", "S16", "Data set"),
+        Column("depth", "i8", "Linear layers"),
+        Column(
+            "accuracy",
+            "f8",
+            "Accuracy on test data; chance where the training diverged",
+            shape=(functions, backwards),
+            dims=("function", "backward"),
+        ),
+        Column(
+            "diverged",
+            "u1",
+            "1 where numbers were no longer finite",
+            shape=(functions, backwards),
+            dims=("function", "backward"),
+        ),
+        Column(
+            "curves",
+            "f4",
+            "Function, -4 to 4",
+            shape=(functions, SHOWN),
+            dims=("function", "point"),
+        ),
+        Column(
+            "slopes",
+            "f4",
+            "What is used as derivative, -4 to 4",
+            shape=(functions, backwards, SHOWN),
+            dims=("function", "backward", "point"),
+        ),
+        Column(
+            "measures",
+            "f8",
+            "Of the function: " + ", ".join(MEASURES),
+            shape=(functions, len(MEASURES)),
+            dims=("function", "measure"),
+        ),
+    )
+
+
+def jobs(spec: Activations, seeds: Sequence[int]) -> list[Job]:
+    """List the jobs: one a task, depth and seed.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    seeds
+        Each draws a start and the order of the samples.
+    """
+    return [
+        Job(f"{task} depth {depth} seed {seed}", seed, {"task": task, "depth": depth})
+        for seed in seeds
+        for task in spec.tasks
+        for depth in spec.depths
+    ]
+
+
+class Tables:
+    """Functions and what stands for their derivatives, ready to be looked up.
+
+    Parameters
+    ----------
+    forward, backward
+        ``[kind, node]``.
+    """
+
+    def __init__(self, forward: Curve, backward: Curve) -> None:
+        self._tables = {
+            "forward": torch.tensor(forward).float(),
+            "backward": torch.tensor(backward).float(),
+        }
+
+    def look_up(self, which: str, x: Tensor) -> Tensor:
+        """Interpolate between nodes, and go on straight beyond the last.
+
+        Parameters
+        ----------
+        which
+            ``forward`` or ``backward``.
+        x
+            ``[kind, sample, unit]``.
+        """
+        table = self._tables[which]
+        place = (x + REACH) / _STEP
+        low = place.detach().nan_to_num().clamp(0, NODES - 2).floor().long()
+        rest = place - low
+        if which == "backward":
+            rest = rest.clamp(0, 1)
+        flat = low.flatten(1)
+        left, right = (table.gather(1, flat + n).view_as(x) for n in (0, 1))
+        return left + rest * (right - left)
+
+
+class Activate(torch.autograd.Function):
+    """An activation whose backward pass is looked up on its own."""
+
+    @staticmethod
+    @override
+    def forward(ctx: Any, x: Tensor, tables: Tables) -> Tensor:
+        """Look the function up.
+
+        Parameters
+        ----------
+        ctx
+            Of torch.
+        x
+            ``[kind, sample, unit]``.
+        tables
+            Both tables.
+        """
+        ctx.save_for_backward(x)
+        ctx.tables = tables
+        return tables.look_up("forward", x)
+
+    @staticmethod
+    @override
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """Multiply by what stands for the derivative.
+
+        Parameters
+        ----------
+        ctx
+            Of torch.
+        *grads
+            Gradient of the result.
+        """
+        (x,) = ctx.saved_tensors
+        return grads[0] * ctx.tables.look_up("backward", x), None
+
+
+class Nets:
+    """One net for each kind, all from the same start.
+
+    Parameters
+    ----------
+    sizes
+        Widths, input and output included.
+    count
+        Kinds.
+    rng
+        Where the start comes from.
+    """
+
+    def __init__(self, sizes: Sequence[int], count: int, rng: Generator) -> None:
+        self.thetas, self.biases = [], []
+        for n_in, n_out in pairwise(sizes):
+            start = torch.randn(n_in, n_out, generator=rng) * (1.5 / n_in) ** 0.5
+            self.thetas.append(start.repeat(count, 1, 1).requires_grad_())
+            self.biases.append(torch.zeros(count, 1, n_out, requires_grad=True))
+
+    def __call__(self, x: Tensor, tables: Tables) -> Tensor:
+        """Return the logits, ``[kind, sample, class]``.
+
+        Parameters
+        ----------
+        x
+            ``[sample, feature]``.
+        tables
+            The activations.
+        """
+        y = x.expand(len(self.thetas[0]), *x.shape)
+        for number, (theta, bias) in enumerate(
+            zip(self.thetas, self.biases, strict=True)
+        ):
+            if number:
+                y = Activate.apply(y, tables)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+            y = y @ theta + bias
+        return y
+
+
+def measure(spec: Activations, job: Job) -> Values:
+    """Train nets with every activation and backward pass on one task.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    job
+        Which task, depth and seed.
+    """
+    rng = torch.Generator().manual_seed(job.seed)
+    task, depth = str(job.settings["task"]), int(job.settings["depth"])
+    found = data.load(set=task, train=spec.samples, validation=1, test=397)
+    middle, spread = found.train.x.mean(axis=0), found.train.x.std(axis=0)
+    x, test = (
+        torch.tensor((part.x - middle) / np.where(spread > 0, spread, 1)).float()
+        for part in (found.train, found.test)
+    )
+    label, goal = torch.tensor(found.train.y), torch.tensor(found.test.y)
+    every = kinds(spec)
+    tables = Tables(
+        np.array([FUNCTIONS[kind.function](_X) for kind in every]),
+        np.array([backward(k.function, k.backward, spec.blur) for k in every]),
+    )
+    sizes = [found.features, *[spec.width] * (depth - 1), found.classes]
+    nets = Nets(sizes, len(every), rng)
+    _train(nets, tables, (x, label), spec, rng)
+    with torch.no_grad():
+        logits = nets(test, tables)
+        lost = ~torch.isfinite(logits).all(dim=2).all(dim=1)
+        right = (logits.argmax(dim=2) == goal).double().mean(dim=1)
+    right = torch.where(lost, 1 / found.classes, right)
+    shape = (len(spec.functions), len(spec.backwards))
+    return {
+        "score": float(right.max()),
+        "task": task,
+        "depth": depth,
+        "accuracy": right.view(shape).numpy(),
+        "diverged": lost.view(shape).numpy().astype("u1"),
+        **_looks(spec),
+    }
+
+
+def _train(
+    nets: Nets,
+    tables: Tables,
+    samples: tuple[Tensor, Tensor],
+    spec: Activations,
+    rng: Generator,
+) -> None:
+    parameters = [*nets.thetas, *nets.biases]
+    adam = torch.optim.Adam(parameters, lr=spec.learning_rate)
+    x, label = samples
+    for _ in range(spec.steps):
+        pick = torch.randint(len(x), (spec.batch,), generator=rng)
+        logits = nets(x[pick], tables)
+        goal = label[pick].expand(len(logits), -1)
+        each = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), goal.flatten(), reduction="none"
+        )
+        adam.zero_grad()
+        # The kinds share nothing, so their sum trains each apart.
+        torch.autograd.backward(each.view(goal.shape).mean(dim=1).sum())
+        for parameter in parameters:
+            if parameter.grad is not None:
+                # One that diverged stays where it is, and spoils nobody's sum.
+                parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+        adam.step()
+
+
+def _looks(spec: Activations) -> dict[str, NDArray[np.float64]]:
+    pick = np.linspace(-4, 4, SHOWN)
+    return {
+        "curves": np.array([FUNCTIONS[name](pick) for name in spec.functions]),
+        "slopes": np.array(
+            [
+                [
+                    np.interp(pick, _X, backward(name, kind, spec.blur))
+                    for kind in spec.backwards
+                ]
+                for name in spec.functions
+            ]
+        ),
+        "measures": np.array(
+            [list(measures(name).values()) for name in spec.functions]
+        ),
+    }
+
+
+# ---- claims ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Accuracies by function and backward pass.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    rows
+        One a task, depth and seed.
+    """
+
+    spec: Activations
+    rows: Rows
+
+    def of(self, function: str, kind: str = "own") -> NDArray[np.float64]:
+        """Return the mean accuracy over tasks and depths, one a seed.
+
+        Parameters
+        ----------
+        function, kind
+            Which activation and backward pass.
+        """
+        place = self.spec.functions.index(function), self.spec.backwards.index(kind)
+        accuracy = self.rows["accuracy"][:, place[0], place[1]]
+        seeds = self.rows["seed"]
+        return np.array([accuracy[seeds == seed].mean() for seed in np.unique(seeds)])
+
+    def has(self, *names: str) -> bool:
+        """Whether all these functions and backward passes were trained.
+
+        Parameters
+        ----------
+        *names
+            Of functions and backward passes.
+        """
+        return set(names) <= {*self.spec.functions, *self.spec.backwards}
+
+    def measure(self, name: str) -> NDArray[np.float64]:
+        """Return a measure, one a function.
+
+        Parameters
+        ----------
+        name
+            One of ``MEASURES``.
+        """
+        return np.asarray(self.rows["measures"][0][:, MEASURES.index(name)])
+
+
+def claims(spec: Activations, rows: Rows) -> list[Claim]:
+    """Judge what the document says of activations.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    rows
+        One a task, depth and seed.
+    """
+    found = Found(spec, rows)
+    made = [judge(found) for needed, judge in _JUDGES if found.has(*needed)]
+    return [*made, _monotone(found), _oscillation(found)]
+
+
+def _less(found: Found, one: tuple[str, str], other: tuple[str, str]) -> str:
+    return told(found.of(*one) - found.of(*other))
+
+
+def _above(found: Found, one: tuple[str, str], other: tuple[str, str]) -> Verdict:
+    apart = found.of(*one) - found.of(*other)
+    sure = bool((apart > 0).all() or (apart < 0).all())
+    return verdict(bool(apart.mean() > 0)) if sure else Verdict.OPEN
+
+
+def _polynomials(found: Found) -> Claim:
+    names = [n for n in found.spec.functions if n.startswith("polynomial")]
+    said = "; ".join(f"{name} {told(found.of(name))}" for name in names)
+    lower = all(
+        _above(found, ("relu", "own"), (n, "own")) is Verdict.HELD for n in names
+    )
+    index = [found.spec.functions.index(name) for name in names]
+    lost = found.rows["diverged"][:, index].any(axis=(1, 2)).mean()
+    return Claim(
+        "polynomials are bad activations",
+        f"mean accuracy: relu {told(found.of('relu'))}; {said}; at least one training "
+        f"diverged in {100 * lost:.0f} % of the jobs. Of depth k, the degree is deg^k",
+        verdict(lower),
+    )
+
+
+def _threshold(found: Found) -> Claim:
+    apart = _above(found, ("threshold", "sigmoid"), ("threshold", "own"))
+    return Claim(
+        "a threshold trains with the sigmoid's derivative in its backward pass",
+        f"mean accuracy {told(found.of('threshold', 'sigmoid'))}; with its own, which "
+        f"is zero, {told(found.of('threshold'))} (the last layer alone learns)",
+        apart,
+    )
+
+
+def _cantor_wins(found: Found) -> Claim:
+    pair = ("cantor", "identity"), ("identity", "own")
+    return Claim(
+        "Cantor's function with the identity's backward pass beats the identity",
+        f"mean accuracy {told(found.of(*pair[0]))} against {told(found.of(*pair[1]))}; "
+        f"paired difference {_less(found, *pair)}",
+        _above(found, *pair),
+    )
+
+
+def _perlin_loses(found: Found) -> Claim:
+    pair = ("relu", "own"), ("perlin", "own")
+    return Claim(
+        "Perlin noise performs below ReLU",
+        f"mean accuracy {told(found.of(*pair[1]))} against {told(found.of(*pair[0]))}; "
+        f"ReLU ahead by {_less(found, *pair)}",
+        _above(found, *pair),
+    )
+
+
+def _sine(found: Found) -> Claim:
+    pair = ("sin", "own"), ("relu", "own")
+    return Claim(
+        "the sine does well",
+        f"mean accuracy {told(found.of(*pair[0]))}; ahead of ReLU by "
+        f"{_less(found, *pair)}",
+        _above(found, *pair),
+    )
+
+
+def _complex(found: Found) -> Claim:
+    pair = ("jeff-3", "own"), ("jeff-48", "own")
+    said = "; ".join(
+        f"{name} {told(found.of(name))}" for name in ("jeff-3", "jeff-12", "jeff-48")
+    )
+    return Claim(
+        "too complex an activation hurts",
+        f"mean accuracy by the number of waves: {said}",
+        _above(found, *pair),
+    )
+
+
+def _blur(found: Found) -> Claim:
+    rough = ("threshold", "cantor", "perlin", "jeff-3", "jeff-12", "jeff-48", "sin")
+    names = [name for name in rough if name in found.spec.functions]
+    apart = {n: found.of(n, "blurred") - found.of(n, "own") for n in names}
+    said = "; ".join(f"{name} {told(gain)}" for name, gain in apart.items())
+    good = [bool(gain.mean() > 0) for gain in apart.values()]
+    kind = Verdict.CONDITIONS if any(good) else Verdict.FAILED
+    return Claim(
+        "blurring the Jacobian helps",
+        f"accuracy gained by blurring, sigma {found.spec.blur:g}: {said}",
+        Verdict.HELD if all(good) else kind,
+    )
+
+
+def _clamp(found: Found) -> Claim:
+    steep = [
+        name
+        for name, size in zip(
+            found.spec.functions, found.measure("largest"), strict=True
+        )
+        if size > 1.5
+    ]
+    apart = {n: found.of(n, "clamped") - found.of(n, "own") for n in steep}
+    said = "; ".join(f"{name} {told(gain)}" for name, gain in apart.items())
+    good = [bool(gain.mean() > 0) for gain in apart.values()]
+    kind = Verdict.CONDITIONS if any(good) else Verdict.FAILED
+    return Claim(
+        "asked in the document: what about clamping a large Jacobian?",
+        f"accuracy gained by clamping to -1 .. 1: {said}",
+        Verdict.HELD if good and all(good) else kind,
+    )
+
+
+_JUDGES: Final[tuple[tuple[tuple[str, ...], Callable[[Found], Claim]], ...]] = (
+    (("relu", "own", "polynomial-2"), _polynomials),
+    (("threshold", "own", "sigmoid"), _threshold),
+    (("cantor", "identity", "own"), _cantor_wins),
+    (("relu", "perlin", "own"), _perlin_loses),
+    (("sin", "relu", "own"), _sine),
+    (("jeff-3", "jeff-12", "jeff-48", "own"), _complex),
+    (("own", "blurred"), _blur),
+    (("own", "clamped"), _clamp),
+)
+
+
+def _bests(found: Found) -> NDArray[np.float64]:
+    """Best mean accuracy of every function over the backward passes."""
+    return np.asarray(found.rows["accuracy"].mean(axis=0).max(axis=1))
+
+
+def _monotone(found: Found) -> Claim:
+    best, straight = _bests(found), found.measure("monotone") > 0
+    if straight.all() or not straight.any():
+        return Claim("monotonicity is not required", "one kind only", Verdict.OPEN)
+    names = np.array(found.spec.functions)
+    one, other = (names[some][best[some].argmax()] for some in (~straight, straight))
+    return Claim(
+        "monotonicity is not required",
+        f"best that turns: {one} {best[~straight].max():.3f}; best monotone one: "
+        f"{other} {best[straight].max():.3f}",
+        verdict(bool(best[~straight].max() > best[straight].max() - 0.02)),
+    )
+
+
+def _oscillation(found: Found) -> Claim:
+    turns = found.measure("oscillation")
+    best = _bests(found)
+    some, much = turns > 0, turns > 1
+    said = [
+        f"{name} {best[group].mean():.3f} ({group.sum()})"
+        for name, group in (
+            ("none", ~some),
+            ("up to one turn a unit", some & ~much),
+            ("more", much),
+        )
+        if group.any()
+    ]
+    mild = some & ~much
+    good = bool(mild.any() and (~some).any() and best[mild].mean() > best[~some].mean())
+    return Claim(
+        "oscillating activations are good",
+        f"mean of the best accuracies, by oscillation: {'; '.join(said)}",
+        Verdict.CONDITIONS if good else Verdict.FAILED,
+    )
+
+
+STUDY = Study(
+    "A zoo of activations with forward and backward chosen apart",
+    columns,
+    jobs,
+    measure,
+    claims,
+)
