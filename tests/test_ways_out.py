@@ -65,11 +65,17 @@ sys.stderr = open(2, "w", buffering=1, closefd=False)
 import torch
 torch.set_num_threads(1)  # two of them wait for each other on a busy computer
 from labctl.bench import Bench
+from labctl.guard import GuardedLaser
 beat, beats = Bench.beat, os.open("beats", os.O_CREAT | os.O_WRONLY)
+emit = GuardedLaser.emission
 def noted(self):
     beat(self)
     os.pwrite(beats, struct.pack("<d", time.time()), 0)
-Bench.beat = noted
+def told(self, on):
+    emit(self, on)
+    if on:  # a sign of life as well
+        os.pwrite(beats, struct.pack("<d", time.time()), 0)
+Bench.beat, GuardedLaser.emission = noted, told
 count = [0]
 def at_beat(number, do):
     known = Bench.beat
@@ -120,17 +126,19 @@ class Run:
             time.sleep(0.005)  # another process on real time is watched
 
     def wait_lit(self) -> None:
-        """Wait until there is light."""
+        """Wait until there is light, or was: a run may end before anybody looks."""
 
         def lit() -> bool:
             if self.beam is None:
                 for path in (self.home / "temporary").glob("labctl-*/beam"):
                     if path.read_bytes().startswith(b"LABBEAM1"):  # it was written
                         self.beam = Beam.open(path)
-            return self.light().emission
+            return self.light().emission or not self.process.is_alive()
 
         self.wait(lit, "never lit")
-        self.lit_s = self.light().since_s
+        assert self.beam is not None, self.said()[-2000:]
+        state = self.light()
+        self.lit_s = state.since_s if state.emission else 0.0
 
     def light(self) -> BeamState:
         if self.beam is None:
@@ -141,8 +149,9 @@ class Run:
         """Time from the last heartbeat until it is dark."""
         self.wait(lambda: not self.light().emission, "not dark")
         raw = (self.home / "beats").read_bytes()
-        # Without a beat, being told to emit was the last sign of life.
+        # Where it was not even told so, its light was the last sign of life.
         last_s = struct.unpack("<d", raw)[0] if raw else self.lit_s
+        assert last_s > 0, f"it was never lit: {self.said()[-2000:]}"
         return self.light().since_s - float(last_s)
 
     def wait_training(self) -> None:

@@ -79,6 +79,15 @@ def wrong(*faults: tuple[str, str]) -> PydanticCustomError:
     return PydanticCustomError(WRONG, "{said}", {"said": said, "faults": faults})
 
 
+def _of_its_kind(root: Node, schema: dict[str, Any]) -> dict[str, Any]:
+    # Keys of other kinds of document are no suggestion for this one.
+    parts = schema.get("discriminator", {"propertyName": "", "mapping": {}})
+    tag = root.child(parts["propertyName"])
+    ref = parts["mapping"].get(str(tag.value)) if tag is not None else None
+    own: dict[str, Any] = schema if ref is None else {"$ref": ref}
+    return own
+
+
 class _Teller:
     """Tells what pydantic found in sentences, with places and suggestions."""
 
@@ -86,7 +95,7 @@ class _Teller:
         self._root = root
         self._schema = schema
         self._suggest = suggest
-        self._known = dict(_leaves(schema, schema))
+        self._known = dict(_leaves(_of_its_kind(root, schema), schema))
 
     def newer(self) -> list[Fault]:
         """Tell that the format is a later one: then nothing else means anything."""

@@ -77,14 +77,14 @@ INVALID = {
         ("train", "tran"),
         [
             'p line 2 column 7: kind: got "tran", expected one of comparison, '
-            "evaluate, scan, train. Did you mean train?"
+            "evaluate, scan, study, train. Did you mean train?"
         ],
     ),
     "a missing kind": (
         ("kind: train", ""),
         [
             "p line 1 column 1: kind: is missing, expected one of comparison, "
-            "evaluate, scan, train."
+            "evaluate, scan, study, train."
         ],
     ),
     "an unknown layer": (
