@@ -8,13 +8,15 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from typer.core import TyperGroup
+from typing_extensions import override
 
 import labctl
 from labctl import lane
@@ -23,8 +25,60 @@ from labctl.errors import LabctlError
 EXIT_INTERRUPTED = 130
 # A device, a limit, the record or a person ended the run: it can go on.
 RESUMABLE = frozenset({3, 4, 5, EXIT_INTERRUPTED})
+
+
+class _Commands(TyperGroup):
+    """The commands; words that are none of them are refused as all else is."""
+
+    @override
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: object,
+    ) -> object:
+        words = sys.argv[1:] if args is None else list(args)
+        try:
+            end: object = super().main(
+                args,
+                prog_name,
+                complete_var,
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                **extra,
+            )
+        except typer.TyperException as error:
+            end = _refuse_words(words, error)
+        if standalone_mode:
+            sys.exit(end if isinstance(end, int) else 0)
+        return end
+
+
+def _refuse_words(words: Sequence[str], error: typer.TyperException) -> int:
+    """Say which word of a command line is wrong; the exit code."""
+    ctx = getattr(error, "ctx", None)
+    path = "labctl" if ctx is None else " ".join(ctx.command_path.split())
+    if ctx is not None and not words:
+        typer.echo(ctx.get_help())
+        return error.exit_code
+    told = error.format_message().strip()
+    told = told if told.endswith((".", "?")) else f"{told}."
+    where = path.removeprefix("labctl").strip()
+    message = f"{where}: {told}" if where else told
+    message = f"{message} Type {path} --help."
+    typer.echo(f"labctl: {message}", err=True)
+    if "--json" in words:
+        content = {"error": message, "exit_code": error.exit_code}
+        typer.echo(json.dumps(content))
+    return error.exit_code
+
+
 app = typer.Typer(
     name="labctl",
+    cls=_Commands,
     help="Train a physical nonlinear-optics reservoir whose Jacobian nobody knows.",
     no_args_is_help=True,
     add_completion=False,
@@ -359,7 +413,7 @@ def main() -> NoReturn:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
     try:
-        app()
+        app(prog_name="labctl")
     except SystemExit as end:
         lane.leave(end.code if isinstance(end.code, int) else 0)
         raise

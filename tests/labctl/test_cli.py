@@ -379,6 +379,33 @@ def test_version_is_printed(call: Cli) -> None:
     assert result.exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "--nope"], "labctl: run: No such option: --nope. "),
+        (["runn", "x"], "labctl: No such command 'runn'. Did you mean 'run'? "),
+        (["clear"], "labctl: clear: Missing option '--reason'. "),
+        (["run", "small.yaml", "--seed", "x"], "labctl: run: Invalid value for "),
+    ],
+)
+def test_words_that_are_no_command_are_refused_like_all_else(
+    here: Path, call: Cli, words: list[str], told: str
+) -> None:
+    result = call(*words, "--json")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(told)
+    assert result.stderr.endswith("--help.\n")
+    assert last_json(result) == {"error": result.stderr[8:-1], "exit_code": 2}
+    assert call(*words).stdout == ""
+    assert names(here) == {"small.yaml"}
+
+
+def test_without_words_the_commands_are_listed(call: Cli) -> None:
+    result = call()
+    assert result.exit_code == 2
+    assert "calibrate" in result.stdout
+
+
 def test_every_command_has_help(call: Cli) -> None:
     top = call("--help")
     assert top.exit_code == 0
