@@ -131,7 +131,8 @@ def load(
     Parameters
     ----------
     set
-        Name of a built-in set: digits, yin-yang, spirals, mnist-1d, moons, xor.
+        Name of a built-in set: digits, yin-yang, spirals, mnist-1d, moons, xor, and
+        the regressions knot and saddle.
     file
         Path of an ``.npz``, ``.h5`` or ``.csv`` file.
     task
@@ -242,17 +243,18 @@ def _built_in(name: str, task: Task | None) -> Dataset:
         known = ", ".join(_BUILT_IN)
         text = f"data: set={name}, expected one of {known}. Correct the name."
         raise InputError(text)
-    if task not in {None, "classification"}:
+    own: Task = "regression" if name in _REGRESSIONS else "classification"
+    if task not in {None, own}:
         text = (
-            f"data {name}: task={task}, expected classification. Leave task out: "
-            "it is for files."
+            f"data {name}: task={task}, expected {own}. Leave task out: it is for "
+            "files."
         )
         raise InputError(text)
     build, counts = _BUILT_IN[name]
     made = build(sum(counts))
     # Through the same checks as a file: no set may promise more than it holds.
-    whole = _pair(_Raw(name, {"x": made.x, "y": made.y}), "classification", "x", "y")
-    return _dataset(name, "classification", _divide(whole, counts), name)
+    whole = _pair(_Raw(name, {"x": made.x, "y": made.y}), own, "x", "y")
+    return _dataset(name, own, _divide(whole, counts), name)
 
 
 def _digits(count: int) -> Split:
@@ -403,6 +405,64 @@ def _xor(count: int) -> Split:
     return _balanced(count, 2, draw)
 
 
+CLOUD_SPREAD = 0.05
+"""Sigma of the points of ``knot`` and ``saddle`` around their manifold."""
+
+
+def manifold(name: str, place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Map parameters onto the manifold that a cloud of points lies around.
+
+    Parameters
+    ----------
+    name
+        ``knot`` (a closed line in the plane, one parameter) or ``saddle`` (a sheet in
+        space, two).
+    place
+        Parameters from 0 to 1, ``(point, parameter)``.
+
+    Returns
+    -------
+    points
+        About 1 in size, ``(point, axis)``.
+    """
+    if name == "knot":
+        turn = 2 * np.pi * place[:, 0]
+        across = np.sin(turn) + 2 * np.sin(2 * turn)
+        return np.stack([across, np.cos(turn) - 2 * np.cos(2 * turn)], axis=1) / 2.5
+    x, y = 2 * place.T - 1
+    return np.stack([x, y, x**2 - y**2], axis=1)
+
+
+def manifold_features(place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lay parameters out as features: each, and what is missing to 1.
+
+    One phase on the whole panel would be no input: no camera sees it.
+
+    Parameters
+    ----------
+    place
+        Parameters from 0 to 1, ``(point, parameter)``.
+
+    Returns
+    -------
+    features
+        ``(point, feature)``.
+    """
+    return np.concatenate([place, 1 - place], axis=1)
+
+
+def _cloud(name: str, parameters: int, seed: int) -> Callable[[int], Split]:
+    def build(count: int) -> Split:
+        stream = _Stream(seed)
+        place = stream.uniform(count, parameters)
+        points = manifold(name, place)
+        points = points + CLOUD_SPREAD * stream.normal(*points.shape)
+        return Split(manifold_features(place), points)
+
+    return build
+
+
+_REGRESSIONS = frozenset({"knot", "saddle"})
 _BUILT_IN: dict[str, tuple[Callable[[int], Split], tuple[int, int, int]]] = {
     "digits": (_digits, (1200, 200, 397)),
     "yin-yang": (_yin_yang, (5000, 1000, 2000)),
@@ -410,6 +470,8 @@ _BUILT_IN: dict[str, tuple[Callable[[int], Split], tuple[int, int, int]]] = {
     "mnist-1d": (_mnist_1d, (4000, 1000, 2000)),
     "moons": (_moons, (4000, 1000, 2000)),
     "xor": (_xor, (4000, 1000, 2000)),
+    "knot": (_cloud("knot", 1, 5), (4000, 1000, 2000)),
+    "saddle": (_cloud("saddle", 2, 6), (4000, 1000, 2000)),
 }
 
 

@@ -17,7 +17,8 @@ Whole = Annotated[int, Field(ge=0, le=1_000_000_000)]
 # More pixels than the side of any panel or sensor.
 Pixels = Annotated[int, Field(ge=1, le=65_536)]
 Place = Annotated[int, Field(ge=0, le=65_535)]
-DataSetName = Literal["digits", "yin-yang", "spirals", "mnist-1d", "moons", "xor"]
+ClassesName = Literal["digits", "yin-yang", "spirals", "mnist-1d", "moons", "xor"]
+DataSetName = Literal[ClassesName, "knot", "saddle"]
 
 
 class DataEntry(Schema):
@@ -833,7 +834,7 @@ class Activations(Schema):
     functions: Annotated[tuple[ActivationName, ...], Field(min_length=1)] = _ACTIVATIONS
     backwards: Annotated[tuple[BackwardName, ...], Field(min_length=1)] = _BACKWARDS
     blur: Annotated[float, Field(gt=0, le=4)] = 0.5
-    tasks: Annotated[tuple[DataSetName, ...], Field(min_length=1)] = (
+    tasks: Annotated[tuple[ClassesName, ...], Field(min_length=1)] = (
         "xor",
         "spirals",
         "digits",
@@ -846,8 +847,83 @@ class Activations(Schema):
     learning_rate: Positive = 0.02
 
 
+Harmonics = Annotated[int, Field(ge=8, le=256, multiple_of=2)]
+Repeats = Annotated[int, Field(ge=2, le=10_000)]
+Powers = Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+
+class Superposition(Schema):
+    """Measure whether light adds up in the device, by interference.
+
+    Parameters
+    ----------
+    name
+        ``superposition``.
+    powers_mw
+        Powers, the weakest first: it is what the others are compared with. Exposure
+        times are such that the energy is that of the operating point.
+    steps
+        Phases that the left half of the panel is stepped through, over a turn.
+    repeats
+        Exposures of each pattern; what they do not share is noise.
+    scale_rad
+        Width of the random phases under both halves; 0 for none.
+    features, input_scale_rad
+        Inputs of the model whose linearity is asked for, and phase of an input of 1.
+    pairs
+        Pairs of inputs that it is asked with.
+    """
+
+    needs_bench: ClassVar[bool] = True
+    name: Literal["superposition"]
+    powers_mw: Annotated[tuple[Positive, ...], Field(min_length=2)] = (0.5, 2.0, 5.0)
+    steps: Harmonics = 16
+    repeats: Repeats = 8
+    scale_rad: NotNegative = 0.0
+    features: Count = 16
+    input_scale_rad: Positive = 3.141592653589793
+    pairs: Annotated[int, Field(ge=2, le=1000)] = 8
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if list(self.powers_mw) != sorted(set(self.powers_mw)):
+            text = "does not rise, expected the weakest power first. Sort it."
+            raise wrong(("powers_mw", text))
+        return self
+
+
+class DeviceActivations(Schema):
+    """Measure the device as the zoo of activations is measured.
+
+    Parameters
+    ----------
+    name
+        ``device-activations``.
+    powers_mw
+        Powers, the weakest first, with the energy of the operating point.
+    features
+        Inputs on the panel; the first is swept, the others and theta are drawn.
+    points
+        Values of the swept input, over a turn of its phase.
+    repeats
+        Exposures of each; what they do not share is noise.
+    """
+
+    needs_bench: ClassVar[bool] = True
+    name: Literal["device-activations"]
+    powers_mw: Powers = (0.5, 5.0)
+    features: Count = 4
+    points: Harmonics = 64
+    repeats: Repeats = 8
+
+
 Study = Annotated[
-    LossFields | RestoreJacobian | DestroyJacobian | Activations,
+    LossFields
+    | RestoreJacobian
+    | DestroyJacobian
+    | Activations
+    | DeviceActivations
+    | Superposition,
     Field(discriminator="name"),
 ]
 

@@ -529,7 +529,8 @@ def _device(record: Record) -> Section:
 def _thetas(
     resolved: Mapping[str, Any], state: Mapping[str, Any], step: int, rows: int
 ) -> Iterator[Drawing]:
-    layers = [layer for layer in resolved["model"] if layer["layer"] == "device"]
+    model = resolved.get("model", [])
+    layers = [layer for layer in model if layer["layer"] == "device"]
     # Not strict: copies of theta may follow in the state, such as an average.
     pairs = zip(layers, _find_thetas(state), strict=False)
     for number, (layer, theta) in enumerate(pairs):

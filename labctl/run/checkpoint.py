@@ -26,7 +26,7 @@ TABLES = ("shots", "steps", "probes")
 
 
 def newest(record: Record) -> State | None:
-    """Read the newest checkpoint that a training can go on from.
+    """Read the newest checkpoint that a run can go on from.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def newest(record: Record) -> State | None:
         except RecordError:
             continue
         # A stranger's state is looked at no further here than it is used here.
-        if "course" in state and isinstance(state.get("lengths"), dict):
+        if isinstance(state.get("lengths"), dict):
             end = {
                 CHECKPOINT_INDEX.counter: number + 1,
                 BLOB.name: entry.offset + entry.nbytes,

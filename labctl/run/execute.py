@@ -1,6 +1,7 @@
 """From a checked job to a record."""
 
-from labctl.run import evaluate, scan, study, train
+from labctl.run import bench_study, evaluate, scan, study, train
+from labctl.run.bench_study import BenchStudyJob
 from labctl.run.evaluate import EvaluateJob
 from labctl.run.prepare import Job
 from labctl.run.progress import Progress
@@ -35,4 +36,6 @@ def execute(job: Job, progress: Progress) -> Outcome:
         return evaluate.execute(job, progress)
     if isinstance(job, StudyJob):
         return study.execute(job, progress)
+    if isinstance(job, BenchStudyJob):
+        return bench_study.execute(job, progress)
     return scan.execute(job, progress)

@@ -8,16 +8,18 @@ from labctl.protocol import (
     ComparisonProtocol,
     EvaluateProtocol,
     ScanProtocol,
+    StudyProtocol,
     TrainProtocol,
 )
-from labctl.run import evaluate, scan, study, train
+from labctl.run import bench_study, evaluate, scan, study, train
+from labctl.run.bench_study import BenchStudyJob
 from labctl.run.evaluate import EvaluateJob
 from labctl.run.scan import ScanJob
 from labctl.run.setting import Desk, Options, Setting, resolve
 from labctl.run.study import StudyJob
 from labctl.run.train import TrainJob
 
-Job = TrainJob | EvaluateJob | ScanJob | StudyJob
+Job = TrainJob | EvaluateJob | ScanJob | StudyJob | BenchStudyJob
 
 __all__ = ["Job", "Options", "job_of", "prepare"]
 
@@ -72,6 +74,8 @@ def job_of(setting: Setting[AnyProtocol] | Desk) -> Job:
         return train.prepare(cast("Setting[TrainProtocol]", setting))
     if isinstance(setting.protocol, EvaluateProtocol):
         return evaluate.prepare(cast("Setting[EvaluateProtocol]", setting))
+    if isinstance(setting.protocol, StudyProtocol):
+        return bench_study.prepare(cast("Setting[StudyProtocol]", setting))
     if isinstance(setting.protocol, ComparisonProtocol):
         text = "kind=comparison, expected a single run. Give it to labctl run."
         raise ProtocolError([setting.document.fault("kind", text)])

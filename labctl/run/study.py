@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.protocol import StudyProtocol
 from labctl.recording import disk
 from labctl.recording.header import Header
 from labctl.recording.layout import Layout, study_layout
@@ -112,10 +113,11 @@ def execute(job: StudyJob, progress: Progress) -> Outcome:
                 continue
             values = job.study.measure(setting.protocol.study, part)
             append(recorder, part, values)
+            recorder.commit()
             score = {"score": float(values["score"])}
             progress.update(Update("study", number, len(job.jobs), 0, None, score))
         found = job.study.claims(setting.protocol.study, rows(recorder, job.layout))
-        result = conclude(recorder, job, found)
+        result = conclude(recorder, setting.protocol, found)
         recorder.set_end_time()
     lines = [*told(found), f"record: {setting.out}"]
     lines.append(f"next:   labctl report {setting.out}")
@@ -144,7 +146,7 @@ def _standing(recorder: Recorder) -> set[str]:
 
 
 def append(recorder: Recorder, part: Job, values: Any) -> None:  # noqa: ANN401
-    """Append the row of a job, and make it safe.
+    """Append the row of a job.
 
     Parameters
     ----------
@@ -157,7 +159,6 @@ def append(recorder: Recorder, part: Job, values: Any) -> None:  # noqa: ANN401
     """
     row = {"job": part.name, "seed": part.seed, **values}
     recorder.append("fits", **{k: np.asarray([v]) for k, v in row.items()})
-    recorder.commit()
 
 
 def rows(recorder: Recorder, layout: Layout) -> dict[str, NDArray[Any]]:
@@ -181,7 +182,7 @@ def rows(recorder: Recorder, layout: Layout) -> dict[str, NDArray[Any]]:
 
 
 def conclude(
-    recorder: Recorder, job: StudyJob, found: Sequence[Claim]
+    recorder: Recorder, protocol: StudyProtocol, found: Sequence[Claim]
 ) -> dict[str, Any]:
     """Write what was said of each claim, and the summary.
 
@@ -189,7 +190,7 @@ def conclude(
     ----------
     recorder
         The open record.
-    job
+    protocol
         The study.
     found
         Its claims, judged.
@@ -207,7 +208,6 @@ def conclude(
             measured=[claim.measured],
             verdict=[str(claim.verdict)],
         )
-    protocol = job.setting.protocol
     counts = {
         str(kind): sum(claim.verdict is kind for claim in found) for kind in Verdict
     }
@@ -216,7 +216,7 @@ def conclude(
         "study": protocol.study.name,
         "size": protocol.size,
         "seeds": protocol.seeds,
-        "jobs": len(job.jobs),
+        "jobs": recorder.lengths["fits"],
         "claims": {kind: count for kind, count in counts.items() if count},
     }
     recorder.set_result(result)

@@ -38,7 +38,7 @@ from labctl.training.estimator import (
     Given,
     Trust,
 )
-from labctl.training.journal import ProbeRows, Result, Row, Status
+from labctl.training.journal import Listener, ProbeRows, Result, Row, Status
 from labctl.training.network import Network
 from labctl.training.plan import Plan, TooSmall, plan
 from labctl.training.rehearsal import Rehearsal, Rehearsing
@@ -326,8 +326,7 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
     layout = train_layout(shot_spec(setting), metrics=METRICS)
     # Its first use loads a second's worth of torch: not while the light is on.
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
-    # Spin barriers between threads cost more than a second thread brings here.
-    with _one_thread(), opened(setting, layout, progress) as session:
+    with one_thread(), opened(setting, layout, progress) as session:
         ledger = Ledger(setting.protocol.budget.shots)
         reservoir = session.reservoir(setting.entry, ledger)
         start_s, device = time.monotonic(), method.Timed(reservoir)
@@ -382,6 +381,32 @@ def _train(
 def _trainer(
     job: TrainJob, session: Session, reservoir: Reservoir, device: Device
 ) -> tuple[Trainer, _Listener]:
+    listener = _Listener(job, session, reservoir)
+    listener.trainer = assemble(job, reservoir, device, listener)
+    return listener.trainer, listener
+
+
+def assemble(
+    job: TrainJob, reservoir: Reservoir, device: Device, listener: Listener
+) -> Trainer:
+    """Put a training together, by the method that its protocol names.
+
+    Parameters
+    ----------
+    job
+        A training that was prepared.
+    reservoir
+        The open bench.
+    device
+        What exposes: the reservoir, or something around it.
+    listener
+        Hears what happens.
+
+    Returns
+    -------
+    trainer
+        At its start.
+    """
     protocol, dataset = job.setting.protocol, job.dataset
     generator = torch.Generator().manual_seed(protocol.seed)
     network = model.build(protocol, dataset, device, generator)
@@ -394,8 +419,7 @@ def _trainer(
     if protocol.method.name == "oracle":
         given = Given(reservoir.gradient_source())
         estimator = lambda _noise: given  # noqa: E731 - one of two ways to make it
-    listener = _Listener(job, session, reservoir)
-    trainer = Trainer(
+    return Trainer(
         Parts(
             network,
             device,
@@ -410,8 +434,6 @@ def _trainer(
         listener=listener,
         generator=generator,
     )
-    listener.trainer = trainer
-    return trainer, listener
 
 
 def _fitter(setting: Setting[TrainProtocol], generator: torch.Generator) -> Fitter:
@@ -595,7 +617,14 @@ def _summary(job: TrainJob, result: dict[str, Any], ledger: Ledger) -> str:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: barriers between two cost more than a second brings.
+
+    Yields
+    ------
+    nothing
+        The number is put back after it.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,20 +1,16 @@
-"""A zoo of activations: what they look like, and how nets learn with them.
+"""Nets learn with every activation of the zoo, forward and backward chosen apart.
 
-Forward and backward are chosen apart. Both are tabulated from -8 to 8 and continued
-straight beyond, so that every activation costs the same and nets with different ones
-are trained side by side, from one start.
+Both are tabulated from -8 to 8 and continued straight beyond, so that every activation
+costs the same and nets with different ones are trained side by side, from one start.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import erf
 from torch import Generator, Tensor
 from typing_extensions import override
 
@@ -22,169 +18,19 @@ from labctl import data
 from labctl.protocol import Activations
 from labctl.recording.layout import Column
 from labctl.studies.job import Claim, Job, Rows, Study, Values, Verdict, told, verdict
-
-Curve = NDArray[np.float64]
-REACH: Final = 8.0
-NODES: Final = 8193
-SHOWN: Final = 161  # points of a curve that the record keeps, -4 to 4
-MEASURES: Final = (
-    "largest",
-    "typical",
-    "zero_share",
-    "oscillation",
-    "complexity",
-    "monotone",
+from labctl.studies.nets import Nets
+from labctl.studies.zoo import (
+    FUNCTIONS,
+    MEASURES,
+    NODES,
+    REACH,
+    SHOWN,
+    STEP,
+    Curve,
+    X,
+    backward,
+    measures,
 )
-BACKWARDS: Final = ("own", "identity", "sigmoid", "blurred", "clamped")
-_X: Final = np.linspace(-REACH, REACH, NODES)
-_STEP: Final = float(_X[1] - _X[0])
-
-
-def _cantor(x: Curve) -> Curve:
-    """Cantor's function on 0 to 1, from -1 to 1, and the identity's steps beyond."""
-    whole = np.floor(x)
-    rest, value, weight = x - whole, np.zeros_like(x), 0.5
-    settled = np.zeros(x.shape, dtype=bool)
-    for _ in range(24):
-        rest = rest * 3
-        digit = np.minimum(np.floor(rest), 2)
-        rest = rest - digit
-        # The first 1 among the ternary digits ends the number.
-        value += np.where(settled, 0.0, weight * (digit > 0))
-        settled |= digit == 1
-        weight /= 2
-    return np.asarray(whole + value)
-
-
-def _perlin(x: Curve) -> Curve:
-    """Gradient noise on whole numbers, always the same."""
-    slopes = np.random.default_rng(7).uniform(-1, 1, 64)
-    cell = np.floor(x).astype(int)
-    rest = x - cell
-    fade = rest**3 * (rest * (rest * 6 - 15) + 10)
-    left, right = slopes[cell % 64] * rest, slopes[(cell + 1) % 64] * (rest - 1)
-    return np.asarray(2 * (left + fade * (right - left)))
-
-
-def _jeff(complexity: int) -> Callable[[Curve], Curve]:
-    """Build a sum of waves whose frequencies and phases have no pattern."""
-    rng = np.random.default_rng(11)
-    frequency = rng.uniform(0.5, complexity, complexity)
-    phase = rng.uniform(0, 2 * np.pi, complexity)
-
-    def jeff(x: Curve) -> Curve:
-        waves = np.sin(np.multiply.outer(x, frequency) + phase)
-        return np.asarray(waves.sum(axis=-1) * (2 / complexity) ** 0.5)
-
-    return jeff
-
-
-def _power(degree: int) -> Callable[[Curve], Curve]:
-    """Chebyshev's polynomial: small from -1 to 1, x to the degree beyond."""
-    chebyshev = np.polynomial.chebyshev.Chebyshev.basis(degree)
-    return lambda x: np.asarray(chebyshev(x))
-
-
-FUNCTIONS: Final[Mapping[str, Callable[[Curve], Curve]]] = MappingProxyType(
-    {
-        "identity": lambda x: x,
-        "relu": lambda x: np.maximum(x, 0),
-        "gelu": lambda x: x * (1 + erf(x / 2**0.5)) / 2,
-        "tanh": np.tanh,
-        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-        "sin": np.sin,
-        "threshold": lambda x: (x > 0).astype(float),
-        "cantor": _cantor,
-        "polynomial-2": _power(2),
-        "polynomial-3": _power(3),
-        "polynomial-5": _power(5),
-        "perlin": _perlin,
-        "jeff-3": _jeff(3),
-        "jeff-12": _jeff(12),
-        "jeff-48": _jeff(48),
-    }
-)
-
-
-def derivative(name: str) -> Curve:
-    """Slope of a function at the nodes; of a jump, none.
-
-    Parameters
-    ----------
-    name
-        Of the function.
-    """
-    if name in {"threshold", "cantor"}:
-        return np.zeros_like(_X)
-    return np.asarray(np.gradient(FUNCTIONS[name](_X), _STEP))
-
-
-def backward(name: str, kind: str, width: float) -> Curve:
-    """Give what is used in the place of the derivative, at the nodes.
-
-    Parameters
-    ----------
-    name
-        Of the function.
-    kind
-        ``own``, ``identity`` (1), ``sigmoid`` (the sigmoid's), ``blurred`` (of the
-        function smoothed over a neighbourhood) or ``clamped`` (own, from -1 to 1).
-    width
-        Sigma of the neighbourhood.
-    """
-    if kind == "own":
-        return derivative(name)
-    if kind == "identity":
-        return np.ones_like(_X)
-    if kind == "sigmoid":
-        logistic = FUNCTIONS["sigmoid"](_X)
-        return np.asarray(logistic * (1 - logistic))
-    if kind == "clamped":
-        return np.clip(derivative(name), -1, 1)
-    return _blurred(name, width)
-
-
-def _blurred(name: str, width: float) -> Curve:
-    half = round(4 * width / _STEP)
-    window = np.exp(-0.5 * (np.arange(-half, half + 1) * _STEP / width) ** 2)
-    wide = np.linspace(-REACH - half * _STEP, REACH + half * _STEP, NODES + 2 * half)
-    smooth = np.convolve(FUNCTIONS[name](wide), window / window.sum(), "valid")
-    return np.asarray(np.gradient(smooth, _STEP), dtype=np.float64)
-
-
-def measures(name: str) -> dict[str, float]:
-    """Measure a function and its derivative from -4 to 4.
-
-    Parameters
-    ----------
-    name
-        Of the function.
-
-    Returns
-    -------
-    measures
-        Largest and typical (root mean square) size of the derivative, share where
-        it is zero, turns a unit length, shortest length that ninety percent of the
-        waves in the function fit (as waves a unit), and whether it ever turns.
-    """
-    some = np.abs(_X) <= 4
-    slope, value = derivative(name)[some], FUNCTIONS[name](_X[some])
-    steps = np.diff(value)
-    moving = np.sign(steps[np.abs(steps) > 1e-9])
-    turns = int((np.diff(moving) != 0).sum())
-    # A straight line through the ends first: the spectrum knows periodic waves only.
-    flat = value - np.linspace(value[0], value[-1], len(value))
-    power = np.abs(np.fft.rfft(flat)) ** 2
-    share = np.cumsum(power) / max(power.sum(), 1e-300)
-    waves = float(np.searchsorted(share, 0.9)) / 8 if power.sum() > 1e-9 else 0.0
-    return {
-        "largest": float(np.abs(slope).max()),
-        "typical": float(np.sqrt(np.mean(slope**2))),
-        "zero_share": float((np.abs(slope) < 1e-6).mean()),
-        "oscillation": turns / 8,
-        "complexity": waves,
-        "monotone": float(turns == 0),
-    }
 
 
 @dataclass(frozen=True)
@@ -306,7 +152,7 @@ class Tables:
             ``[kind, sample, unit]``.
         """
         table = self._tables[which]
-        place = (x + REACH) / _STEP
+        place = (x + REACH) / STEP
         low = place.detach().nan_to_num().clamp(0, NODES - 2).floor().long()
         rest = place - low
         if which == "backward":
@@ -314,6 +160,17 @@ class Tables:
         flat = low.flatten(1)
         left, right = (table.gather(1, flat + n).view_as(x) for n in (0, 1))
         return left + rest * (right - left)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Activate, with the backward pass of the tables.
+
+        Parameters
+        ----------
+        x
+            ``[kind, sample, unit]``.
+        """
+        found: Tensor = Activate.apply(x, self)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+        return found
 
 
 class Activate(torch.autograd.Function):
@@ -353,46 +210,6 @@ class Activate(torch.autograd.Function):
         return grads[0] * ctx.tables.look_up("backward", x), None
 
 
-class Nets:
-    """One net for each kind, all from the same start.
-
-    Parameters
-    ----------
-    sizes
-        Widths, input and output included.
-    count
-        Kinds.
-    rng
-        Where the start comes from.
-    """
-
-    def __init__(self, sizes: Sequence[int], count: int, rng: Generator) -> None:
-        self.thetas, self.biases = [], []
-        for n_in, n_out in pairwise(sizes):
-            start = torch.randn(n_in, n_out, generator=rng) * (1.5 / n_in) ** 0.5
-            self.thetas.append(start.repeat(count, 1, 1).requires_grad_())
-            self.biases.append(torch.zeros(count, 1, n_out, requires_grad=True))
-
-    def __call__(self, x: Tensor, tables: Tables) -> Tensor:
-        """Return the logits, ``[kind, sample, class]``.
-
-        Parameters
-        ----------
-        x
-            ``[sample, feature]``.
-        tables
-            The activations.
-        """
-        y = x.expand(len(self.thetas[0]), *x.shape)
-        for number, (theta, bias) in enumerate(
-            zip(self.thetas, self.biases, strict=True)
-        ):
-            if number:
-                y = Activate.apply(y, tables)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
-            y = y @ theta + bias
-        return y
-
-
 def measure(spec: Activations, job: Job) -> Values:
     """Train nets with every activation and backward pass on one task.
 
@@ -414,11 +231,11 @@ def measure(spec: Activations, job: Job) -> Values:
     label, goal = torch.tensor(found.train.y), torch.tensor(found.test.y)
     every = kinds(spec)
     tables = Tables(
-        np.array([FUNCTIONS[kind.function](_X) for kind in every]),
+        np.array([FUNCTIONS[kind.function](X) for kind in every]),
         np.array([backward(k.function, k.backward, spec.blur) for k in every]),
     )
     sizes = [found.features, *[spec.width] * (depth - 1), found.classes]
-    nets = Nets(sizes, len(every), rng)
+    nets = Nets(sizes, len(every), 1.5, rng)
     _train(nets, tables, (x, label), spec, rng)
     with torch.no_grad():
         logits = nets(test, tables)
@@ -443,8 +260,7 @@ def _train(
     spec: Activations,
     rng: Generator,
 ) -> None:
-    parameters = [*nets.thetas, *nets.biases]
-    adam = torch.optim.Adam(parameters, lr=spec.learning_rate)
+    adam = torch.optim.Adam(nets.parameters, lr=spec.learning_rate)
     x, label = samples
     for _ in range(spec.steps):
         pick = torch.randint(len(x), (spec.batch,), generator=rng)
@@ -456,7 +272,7 @@ def _train(
         adam.zero_grad()
         # The kinds share nothing, so their sum trains each apart.
         torch.autograd.backward(each.view(goal.shape).mean(dim=1).sum())
-        for parameter in parameters:
+        for parameter in nets.parameters:
             if parameter.grad is not None:
                 # One that diverged stays where it is, and spoils nobody's sum.
                 parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
@@ -470,7 +286,7 @@ def _looks(spec: Activations) -> dict[str, NDArray[np.float64]]:
         "slopes": np.array(
             [
                 [
-                    np.interp(pick, _X, backward(name, kind, spec.blur))
+                    np.interp(pick, X, backward(name, kind, spec.blur))
                     for kind in spec.backwards
                 ]
                 for name in spec.functions

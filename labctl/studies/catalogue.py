@@ -1,23 +1,28 @@
 """Every study by the name that a protocol calls it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
+from labctl.calibration import ReservoirEntry
 from labctl.protocol import (
     Activations,
     DestroyJacobian,
+    DeviceActivations,
     LossFields,
     RestoreJacobian,
+    Superposition,
 )
 from labctl.recording.layout import Column
 from labctl.studies import (
     activations,
     destroy_jacobian,
+    device_activations,
     loss_fields,
     restore_jacobian,
+    superposition,
 )
-from labctl.studies.job import Study
+from labctl.studies.job import BenchStudy, Study
 
 STUDIES: Final[Mapping[str, Study[Any]]] = MappingProxyType(
     {
@@ -27,11 +32,25 @@ STUDIES: Final[Mapping[str, Study[Any]]] = MappingProxyType(
         "activations": activations.STUDY,
     }
 )
+BENCH_STUDIES: Final[Mapping[str, BenchStudy[Any]]] = MappingProxyType(
+    {
+        "device-activations": device_activations.STUDY,
+        "superposition": superposition.STUDY,
+    }
+)
 _DEFAULTS = (
     LossFields(name="loss-fields"),
     RestoreJacobian(name="restore-jacobian"),
     DestroyJacobian(name="destroy-jacobian"),
     Activations(name="activations"),
+)
+_BENCH_DEFAULTS = (
+    DeviceActivations(name="device-activations"),
+    Superposition(name="superposition"),
+)
+# Of the shipped benches; the sizes of a column are not told.
+_ENTRY: Final = ReservoirEntry(
+    macropixels=(16, 16), region=(3, 3, 27, 27), bins=(3, 3), exposure_s=1, power_mw=1
 )
 _HEAD = """# Studies
 
@@ -46,8 +65,10 @@ little, `full` takes minutes. What they found is in
 
 A study is a list of jobs. Each leaves a row in `fits` as it ends, so an interrupted
 study goes on with `labctl run --resume` where it stood: what stands is not done again.
-At the end every claim is judged by the rows, in `claims`. Beside `job`, `seed` and
-`score` the rows have columns of their own; axes in brackets depend on the protocol.
+Most are computed; those at the end of this page take a bench and leave every shot in
+the record. At the end every claim is judged by the rows, in `claims`. Beside `job`,
+`seed` and `score` the rows have columns of their own; axes in brackets depend on the
+protocol.
 """
 
 
@@ -56,11 +77,18 @@ def markdown() -> str:
     parts = [_HEAD]
     for spec in _DEFAULTS:
         study = STUDIES[spec.name]
-        parts.append(f"## `{spec.name}`\n\n{study.about}.\n")
-        rows = ["| column | type | unit | what it is |", "| --- | --- | --- | --- |"]
-        rows += [_row(column) for column in study.columns(spec)]
-        parts.append("\n".join(rows) + "\n")
+        parts.append(_section(spec.name, study.about, study.columns(spec)))
+    for bench_spec in _BENCH_DEFAULTS:
+        bench_study = BENCH_STUDIES[bench_spec.name]
+        columns = bench_study.columns(bench_spec, _ENTRY)
+        parts.append(_section(bench_spec.name, bench_study.about, columns))
     return "\n".join(parts)
+
+
+def _section(name: str, about: str, columns: Sequence[Column]) -> str:
+    rows = ["| column | type | unit | what it is |", "| --- | --- | --- | --- |"]
+    rows += [_row(column) for column in columns]
+    return f"## `{name}`\n\n{about}.\n\n" + "\n".join(rows) + "\n"
 
 
 def _row(column: Column) -> str:

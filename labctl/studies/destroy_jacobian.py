@@ -10,7 +10,6 @@ All conditions of one depth and seed are trained side by side, from one start.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from labctl import data
 from labctl.protocol import DestroyJacobian
 from labctl.recording.layout import Column
 from labctl.studies.job import Claim, Job, Rows, Study, Values, Verdict, told, verdict
+from labctl.studies.nets import Nets
 
 TARGETS = ("grad_x", "grad_theta", "theta", "all")
 MARKS = 26  # moments of a learning curve, the start included
@@ -168,6 +168,19 @@ class Spoiler:
         spoilt: Tensor = signs * bent * (before / (after + _TINY))
         return spoilt
 
+    def multiply(self, x: Tensor, theta: Tensor) -> Tensor:
+        """Multiply, with a spoilt backward pass.
+
+        Parameters
+        ----------
+        x
+            ``[condition, sample, in]``.
+        theta
+            ``[condition, in, out]``.
+        """
+        product: Tensor = SpoiltLinear.apply(x, theta, self)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+        return product
+
 
 class SpoiltLinear(torch.autograd.Function):
     """``x @ theta`` for every condition, with a spoilt backward pass."""
@@ -212,47 +225,6 @@ class SpoiltLinear(torch.autograd.Function):
         return spoil("grad_x", grad_x), spoil("grad_theta", grad_theta), None
 
 
-class Nets:
-    """One net for each condition, all from the same start.
-
-    Parameters
-    ----------
-    depth, width
-        Linear layers, and how wide they are between.
-    count
-        Conditions.
-    rng
-        Where the start comes from.
-    """
-
-    def __init__(self, depth: int, width: int, count: int, rng: Generator) -> None:
-        sizes = [2, *[width] * (depth - 1), 1]
-        self.thetas, self.biases = [], []
-        for n_in, n_out in pairwise(sizes):
-            start = torch.randn(n_in, n_out, generator=rng) * (2 / n_in) ** 0.5
-            self.thetas.append(start.repeat(count, 1, 1).requires_grad_())
-            self.biases.append(torch.zeros(count, 1, n_out, requires_grad=True))
-
-    def __call__(self, x: Tensor, spoil: Spoiler) -> Tensor:
-        """Return the logits, ``[condition, sample]``.
-
-        Parameters
-        ----------
-        x
-            ``[sample, 2]``.
-        spoil
-            Spoils what goes back.
-        """
-        y = x.expand(len(self.thetas[0]), *x.shape)
-        for number, (theta, bias) in enumerate(
-            zip(self.thetas, self.biases, strict=True)
-        ):
-            y = y if number == 0 else torch.nn.functional.gelu(y)
-            product: Tensor = SpoiltLinear.apply(y, theta, spoil)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
-            y = product + bias
-        return y[..., 0]
-
-
 def measure(spec: DestroyJacobian, job: Job) -> Values:
     """Train the nets of one depth under every condition.
 
@@ -272,14 +244,15 @@ def measure(spec: DestroyJacobian, job: Job) -> Values:
     wrong = torch.rand(len(label), generator=rng) < spec.wrong
     label = torch.where(wrong, 1 - label, label)
     ways = conditions(spec)
-    nets = Nets(int(job.settings["depth"]), spec.width, len(ways), rng)
+    sizes = [2, *[spec.width] * (int(job.settings["depth"]) - 1), 1]
+    nets = Nets(sizes, len(ways), 2.0, rng)
     spoil = Spoiler(ways, rng)
-    adam = torch.optim.Adam([*nets.thetas, *nets.biases], lr=spec.learning_rate)
+    adam = torch.optim.Adam(nets.parameters, lr=spec.learning_rate)
     marks = set(np.linspace(0, spec.steps, MARKS).round().astype(int).tolist())
     goal = label.expand(len(ways), -1)
     curve = []
     for step in range(spec.steps + 1):
-        logits = nets(x, spoil)
+        logits = _logits(nets, x, spoil)
         each = torch.nn.functional.binary_cross_entropy_with_logits(
             logits, goal, reduction="none"
         ).mean(dim=1)
@@ -300,14 +273,18 @@ def measure(spec: DestroyJacobian, job: Job) -> Values:
     }
 
 
+def _logits(nets: Nets, x: Tensor, spoil: Spoiler) -> Tensor:
+    return nets(x, torch.nn.functional.gelu, spoil.multiply)[..., 0]
+
+
 @torch.no_grad()
 def _judged(
     nets: Nets, spoil: Spoiler, x: Tensor, label: Tensor
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    right = ((nets(x, spoil) > 0) == (label > 0)).double().mean(dim=1)
+    right = ((_logits(nets, x, spoil) > 0) == (label > 0)).double().mean(dim=1)
     line = torch.linspace(-2, 2, SIDE)
     square = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)
-    shown = torch.sigmoid(nets(square.reshape(-1, 2), spoil))
+    shown = torch.sigmoid(_logits(nets, square.reshape(-1, 2), spoil))
     return right.numpy(), shown.reshape(-1, SIDE, SIDE).numpy()
 
 

@@ -1,4 +1,8 @@
-"""What a study is made of: jobs that run apart, and claims that they judge."""
+"""What a study is made of: jobs that run apart, and claims that they judge.
+
+A :class:`Study` is computed; a :class:`BenchStudy` exposes on the device that it is
+handed in a :class:`Lab`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +12,11 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.calibration import ReservoirEntry
 from labctl.document import Schema
 from labctl.recording.layout import Column
+from labctl.reservoir import Ledger, Reservoir
+from labctl.run.setting import Session, Setting
 from labctl.training.interval import bootstrap
 
 S = TypeVar("S", bound=Schema)
@@ -87,6 +94,87 @@ class Study(Generic[S]):
     jobs: Callable[[S, Sequence[int]], list[Job]]
     measure: Callable[[S, Job], Values]
     claims: Callable[[S, Rows], list[Claim]]
+
+
+@dataclass(frozen=True, eq=False)
+class Lab:
+    """The bench as a study uses it: at any operating point, every shot recorded.
+
+    Parameters
+    ----------
+    session
+        Open bench and open record.
+    ledger
+        Where exposures are booked.
+    number
+        Of the job, from 0; shots are recorded as of this step.
+    """
+
+    session: Session
+    ledger: Ledger
+    number: int
+
+    @property
+    def entry(self) -> ReservoirEntry:
+        """The operating point of the run."""
+        return self.session.setting.entry
+
+    def reservoir(self, entry: ReservoirEntry | None = None) -> Reservoir:
+        """Make a function of the bench.
+
+        Parameters
+        ----------
+        entry
+            Operating point; None takes the run's.
+        """
+        return self.session.reservoir(
+            self.entry if entry is None else entry, self.ledger
+        )
+
+
+@dataclass(frozen=True)
+class BenchStudy(Generic[S]):
+    """An experiment on the device; its jobs follow each other on one open bench.
+
+    Parameters
+    ----------
+    about
+        What it is, in a sentence.
+    columns
+        What every job leaves, for a specification and an operating point.
+    jobs
+        Lists the jobs of a specification and some seeds.
+    points
+        Operating points that it visits, by the key of the specification that says so.
+    shots
+        Counts the exposures of a job by category; refuses what cannot be done.
+    measure
+        Does one job; returns its score and a value of every column.
+    claims
+        Judges the claims by the rows of all jobs.
+    """
+
+    about: str
+    columns: Callable[[S, ReservoirEntry], tuple[Column, ...]]
+    jobs: Callable[[S, Sequence[int]], list[Job]]
+    points: Callable[[S, ReservoirEntry], dict[str, ReservoirEntry]]
+    shots: Callable[[S, Job, Setting[Any]], dict[str, int]]
+    measure: Callable[[S, Job, Lab], Values]
+    claims: Callable[[S, Rows], list[Claim]]
+
+
+def at_power(entry: ReservoirEntry, power_mw: float) -> ReservoirEntry:
+    """Move an operating point to another power, at the same energy a frame.
+
+    Parameters
+    ----------
+    entry
+        Where to start from.
+    power_mw
+        The power.
+    """
+    exposure_s = entry.exposure_s * entry.power_mw / power_mw
+    return entry.model_copy(update={"power_mw": power_mw, "exposure_s": exposure_s})
 
 
 def told(values: Sequence[float] | NDArray[Any], form: str = ".3g") -> str:

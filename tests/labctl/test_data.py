@@ -79,6 +79,21 @@ def test_mnist_1d_has_its_shapes_and_range(mnist_1d: data.Dataset) -> None:
     check_shapes(mnist_1d, *BUILT_IN["mnist-1d"])
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "axes"), [("knot", 1, 2), ("saddle", 2, 3)]
+)
+def test_clouds_lie_around_their_manifold(
+    name: str, parameters: int, axes: int
+) -> None:
+    cloud = data.load(set=name)
+    assert (cloud.task, cloud.classes, cloud.outputs) == ("regression", 0, axes)
+    place = cloud.train.x[:, :parameters]
+    assert np.array_equal(cloud.train.x[:, parameters:], 1 - place)
+    apart = cloud.train.y - data.manifold(name, place)
+    assert apart.std(axis=0) == pytest.approx(data.CLOUD_SPREAD, rel=0.05)
+    assert cloud.train.y.std() > 10 * data.CLOUD_SPREAD
+
+
 def check_shapes(
     dataset: data.Dataset, features: int, classes: int, sizes: tuple[int, int, int]
 ) -> None:
@@ -230,6 +245,7 @@ def test_smaller_split_is_part_of_larger_and_keeps_the_mixture() -> None:
         ({"set": "digits", "file": "a.npz"}, "expected one of the two"),
         ({"set": "digts"}, "set=digts, expected one of digits, yin-yang"),
         ({"set": "digits", "task": "regression"}, "expected classification"),
+        ({"set": "knot", "task": "classification"}, "expected regression"),
         (
             {"set": "digits", "train": 1201},
             r"data digits: train=1201, expected 1 to 1200 \(samples of the train",

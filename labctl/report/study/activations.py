@@ -12,11 +12,11 @@ from labctl.recording.reader import Record
 from labctl.report import figure
 from labctl.report.figure import Drawing
 from labctl.report.section import Section, Table
-from labctl.studies.activations import MEASURES, SHOWN
+from labctl.studies.zoo import MEASURES, SHOWN
 from labctl.training.interval import bootstrap
 
 Rows = dict[str, NDArray[Any]]
-_HEADS = {
+HEADS = {
     "largest": "largest slope",
     "typical": "rms slope",
     "zero_share": "share of zero slope",
@@ -169,7 +169,7 @@ def _table(rows: Rows, spec: dict[str, Any]) -> Table:
         own.append("yes" if measured[-1] else "no")
         scores = [f"{value:.3f}" for value in means[number]]
         cells.append((spec["functions"][number], *own, *scores))
-    heads = ("function", *(_HEADS[name] for name in MEASURES), *spec["backwards"])
+    heads = ("function", *(HEADS[name] for name in MEASURES), *spec["backwards"])
     note = (
         "Measured from -4 to 4. The last columns are mean accuracies with each "
         "backward pass. Waves a unit hold nine tenths of the function's spectral power."

@@ -9,8 +9,10 @@ from labctl.report.section import Section, Table
 from labctl.report.study import (
     activations,
     destroy_jacobian,
+    device_activations,
     loss_fields,
     restore_jacobian,
+    superposition,
 )
 
 Draw = Callable[[Record], Iterator[Section]]
@@ -20,6 +22,8 @@ FIGURES: Final[Mapping[str, Draw]] = MappingProxyType(
         "restore-jacobian": restore_jacobian.sections,
         "destroy-jacobian": destroy_jacobian.sections,
         "activations": activations.sections,
+        "device-activations": device_activations.sections,
+        "superposition": superposition.sections,
     }
 )
 

@@ -8,8 +8,9 @@ import pytest
 from labctl import document
 from labctl.protocol import ADAPTER, Study, StudyProtocol
 from labctl.report.study.course import FIGURES
-from labctl.studies.catalogue import STUDIES, markdown
+from labctl.studies.catalogue import BENCH_STUDIES, STUDIES, markdown
 
+BOTH = {**STUDIES, **BENCH_STUDIES}
 ROOT = Path(__file__).parents[3]
 COMMAND = (
     'python -c "from pathlib import Path; '
@@ -28,7 +29,8 @@ def _names() -> set[str]:
 
 
 def test_every_study_of_the_schema_is_built_and_drawn() -> None:
-    assert set(STUDIES) == set(FIGURES) == _names()
+    assert set(BOTH) == set(FIGURES) == _names()
+    assert not set(STUDIES) & set(BENCH_STUDIES)
 
 
 def test_the_reference_page_is_current() -> None:
@@ -43,7 +45,7 @@ def test_every_study_comes_in_two_sizes() -> None:
         if isinstance(found, StudyProtocol):
             assert path.stem.endswith(found.size)
             sizes.setdefault(found.study.name, set()).add(found.size)
-    assert sizes == {name: {"smoke", "full"} for name in STUDIES}
+    assert sizes == {name: {"smoke", "full"} for name in BOTH}
 
 
 @pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.stem)
@@ -51,7 +53,7 @@ def test_no_two_jobs_of_a_study_are_alike(path: Path) -> None:
     found = document.read(path, ADAPTER).value
     if not isinstance(found, StudyProtocol):
         return
-    study = STUDIES[found.study.name]
+    study = BOTH[found.study.name]
     names = [job.name for job in study.jobs(found.study, range(found.seeds))]
     assert len(names) == len(set(names)) >= found.seeds
     # A job's column holds so many bytes.
