@@ -107,8 +107,8 @@ def _harmonics(rows: Rows, spec: Superposition) -> Drawing:
             share = rows["spectrum"][some].mean(axis=0)
             # What noise was taken out of may fall below 0, where it is nothing.
             shown = np.where(share > 0, share, np.nan)
-            style = {"marker": "os"[number], "color": f"C{number}"}
-            axis.plot(order, shown, linewidth=1, label=f"{power:g} mW", **style)
+            label = f"{power:g} mW"
+            axis.plot(order, shown, f"C{number}{'os'[number]}-", lw=1, label=label)
         axis.set(
             xlabel="harmonic of the stepped phase",
             ylabel="share of the interference",

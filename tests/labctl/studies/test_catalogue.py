@@ -6,11 +6,13 @@ from typing import Any, get_args
 import pytest
 
 from labctl import document
-from labctl.protocol import ADAPTER, Study, StudyProtocol
+from labctl.protocol import ADAPTER, StudyProtocol
+from labctl.protocol import Study as Spec
 from labctl.report.study.course import FIGURES
 from labctl.studies.catalogue import BENCH_STUDIES, STUDIES, markdown
+from labctl.studies.job import BenchStudy, Study
 
-BOTH = {**STUDIES, **BENCH_STUDIES}
+BOTH: dict[str, Study[Any] | BenchStudy[Any]] = {**STUDIES, **BENCH_STUDIES}
 ROOT = Path(__file__).parents[3]
 COMMAND = (
     'python -c "from pathlib import Path; '
@@ -23,8 +25,8 @@ PROTOCOLS = sorted((ROOT / "protocols" / "studies").glob("*.yaml"))
 
 def _names() -> set[str]:
     # One class alone is no union.
-    specs: tuple[Any, ...] = get_args(get_args(Study)[0] if get_args(Study) else Study)
-    specs = specs or (Study,)
+    specs: tuple[Any, ...] = get_args(get_args(Spec)[0] if get_args(Spec) else Spec)
+    specs = specs or (Spec,)
     return {get_args(spec.model_fields["name"].annotation)[0] for spec in specs}
 
 
