@@ -4,7 +4,10 @@ torch, h5py, matplotlib and scikit-learn are imported only by the commands that
 need them, so that ``labctl --help`` answers at once.
 """
 
+import errno
+import io
 import json
+import os
 import signal
 import sys
 import traceback
@@ -12,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -23,8 +26,55 @@ from labctl import lane
 from labctl.errors import LabctlError
 
 EXIT_INTERRUPTED = 130
+# What a pipe answers whose reader left; Windows says EINVAL.
+READER_LEFT = frozenset({errno.EPIPE, errno.EINVAL})
 # A device, a limit, the record or a person ended the run: it can go on.
 RESUMABLE = frozenset({3, 4, 5, EXIT_INTERRUPTED})
+
+
+class _Outlet(io.TextIOWrapper):
+    """Standard output or error; a reader who leaves (``| head``) ends no run.
+
+    What nobody reads any more goes to the null device.
+    """
+
+    @override
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._drop(error)
+            return len(text)
+
+    @override
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self._drop(error)
+            super().flush()
+
+    def _drop(self, error: OSError) -> None:
+        """Write to nowhere from now on.
+
+        Raises
+        ------
+        OSError
+            Another error than that of a reader who left.
+        """
+        if error.errno not in READER_LEFT:
+            raise error
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+
+
+def _outlet(stream: TextIO) -> TextIO:
+    """Make a standard stream outlive its reader."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    how = stream.encoding, stream.errors, None
+    return _Outlet(stream.detach(), *how, line_buffering=stream.line_buffering)
 
 
 class _Commands(TyperGroup):
@@ -412,6 +462,7 @@ def main() -> NoReturn:
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _interrupt)
+    sys.stdout, sys.stderr = _outlet(sys.stdout), _outlet(sys.stderr)
     try:
         app(prog_name="labctl")
     except SystemExit as end:

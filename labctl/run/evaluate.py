@@ -1,6 +1,7 @@
 """Kind ``evaluate``: a trained model from a record, measured again."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,8 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
         trained = TrainProtocol.model_validate(record.resolved)
         then = record.result
         _, _, state = record.checkpoint()
-    dataset = data.load_entry(trained.data, setting.folder)
+        folder = _data_folder(record, trained, setting)
+    dataset = data.load_entry(trained.data, folder)
     if then.get("data_sha256") != dataset.sha256:
         text = (
             f"{source}: data {trained.data.set or trained.data.file} differs from what "
@@ -127,6 +129,30 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
         nbytes=nbytes,
     )
     return EvaluateJob(setting, trained, dataset, state["network"], then, forecast)
+
+
+def _data_folder(
+    record: Record, trained: TrainProtocol, setting: Setting[EvaluateProtocol]
+) -> Path:
+    """Choose the folder of the training's own file: as it was named, else as here.
+
+    Raises
+    ------
+    InputError
+        It is in neither.
+    """
+    file = trained.data.file
+    folders = [setting.folder]
+    if record.protocol_path:
+        folders.insert(0, Path(record.protocol_path).parent)
+    for folder in folders:
+        if file is None or (folder / file).is_file():
+            return folder
+    text = (
+        f"{record.path}: the model was trained on {file}, expected it in "
+        f"{' or '.join(str(folder.absolute()) for folder in folders)}. Put it there."
+    )
+    raise InputError(text)
 
 
 def _as_trained(

@@ -18,21 +18,22 @@ from labctl.protocol import ScanProtocol
 from labctl.recording import disk
 from labctl.recording.layout import scan_layout
 from labctl.reservoir import TURN, Ledger, Reservoir
-from labctl.run import convergence
 from labctl.run.progress import Progress, Update
 from labctl.run.setting import (
     Forecast,
     Outcome,
     Session,
     Setting,
+    checked_point,
     opened,
-    operating_point,
     shot_seconds,
     shot_spec,
 )
 from labctl.training.encoding import Additive
 
 BENCH_PREFIX = "bench_file."
+# What is wrong with these is no fault of a value.
+OWN_KEYS = frozenset({"sweep", "patterns"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +136,8 @@ def _placed(setting: Setting[ScanProtocol], number: int, value: object) -> Point
         return _point(setting, value)
     except InputError as error:
         found = error.faults if isinstance(error, ProtocolError) else ()
-        if any(fault.where == setting.where for fault in found):
+        own = (fault.key.split(".")[0] in OWN_KEYS for fault in found)
+        if any(own):
             raise
         told = [f"{fault.key}: {fault.text}" for fault in found] or [str(error)]
         place = f"values.{number}"
@@ -160,9 +162,7 @@ def _point(setting: Setting[ScanProtocol], value: object) -> Point:
             where=setting.where,
             overrides=(*setting.overrides, override),
         )
-    entry = operating_point(given, source)
-    swept = benches.construct(source, simulate=setting.options.simulate)
-    convergence.check(given, swept, entry)
+    entry, _ = checked_point(given, source, simulate=setting.options.simulate)
     here = replace(setting, document=given, source=source, entry=entry)
     return Point(value, here, _phases(here, entry))
 
@@ -235,7 +235,14 @@ def execute(job: ScanJob, progress: Progress) -> Outcome:
     first = job.points[0].setting
     means: list[list[float]] = []
     with opened(
-        replace(first, out=setting.out), scan_layout(shot_spec(first)), progress
+        replace(first, out=setting.out),
+        scan_layout(shot_spec(first)),
+        progress,
+        others=[
+            point.setting
+            for point in job.points
+            if point.setting.source.file == first.source.file
+        ],
     ) as session:
         for number, point in enumerate(job.points):
             with _at(session, point, ledger) as reservoir:
@@ -260,10 +267,12 @@ def _at(session: Session, point: Point, ledger: Ledger) -> Iterator[Reservoir]:
     """Yield the reservoir of a point: on the open bench, or on one of its own."""
     here, first = point.setting, session.setting
     same_file = here.source.file == first.source.file
-    if same_file and here.protocol.seed == first.protocol.seed:
+    same_seed = here.protocol.seed == first.protocol.seed
+    # The seed of a real bench draws patterns only; devices are opened once.
+    if same_file and (same_seed or not session.bench.simulated):
         yield session.reservoir(here.entry, ledger)
         return
-    with benches.open(here.source, seed=here.protocol.seed) as other:
+    with benches.open(here.source, seed=here.protocol.seed, simulate=True) as other:
         own = replace(session, bench=other)
         own.tell_convergence(here.entry)
         yield own.reservoir(here.entry, ledger)

@@ -7,7 +7,7 @@
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -308,14 +308,7 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol] | Desk:
         return _desk(cast("Document[StudyProtocol]", protocol), path, options)
     chosen, reason = benches.choose(protocol.value.bench, options.bench)
     source = benches.load(chosen)
-    entry = operating_point(protocol, source)
-    bench = benches.construct(source, simulate=options.simulate)
-    check_fit(protocol, bench, entry)
-    convergence.check(protocol, bench, entry)
-    if source.file.fallback is not None and not options.simulate:
-        stand_in = benches.construct(source, simulate=True)
-        check_fit(protocol, stand_in, entry)
-        convergence.check(protocol, stand_in, entry)
+    entry, bench = checked_point(protocol, source, simulate=options.simulate)
     # A twin brings its own calibrations.
     if not bench.notice and source.file.fallback is None:
         check_calibrations(source, bench)
@@ -408,6 +401,45 @@ def operating_point(protocol: Document[P], source: BenchSource) -> ReservoirEntr
     return entry
 
 
+def checked_point(
+    protocol: Document[P], source: BenchSource, *, simulate: bool
+) -> tuple[ReservoirEntry, Bench]:
+    """Check an operating point against all that is known before a device opens.
+
+    Parameters
+    ----------
+    protocol
+        The protocol; faults are shown in its lines.
+    source
+        The bench.
+    simulate
+        Its simulated twin is used. Where the bench may fall back on that, the point
+        has to suit both.
+
+    Returns
+    -------
+    entry
+        The operating point.
+    bench
+        The bench that it was compared with, not open.
+
+    Raises
+    ------
+    InputError
+        It is beyond a limit, does not fit panel or camera, or its light would not
+        be computed well.
+    """
+    entry = operating_point(protocol, source)
+    bench = benches.construct(source, simulate=simulate)
+    benches_to_suit = [bench]
+    if source.file.fallback is not None and not simulate:
+        benches_to_suit.append(benches.construct(source, simulate=True))
+    for each in benches_to_suit:
+        check_fit(protocol, each, entry)
+        convergence.check(protocol, each, entry)
+    return entry, bench
+
+
 def check_fit(protocol: Document[P], bench: Bench, entry: ReservoirEntry) -> None:
     """Compare the operating point with what panel and camera can do.
 
@@ -427,20 +459,38 @@ def check_fit(protocol: Document[P], bench: Bench, entry: ReservoirEntry) -> Non
         Panel or sensor is too small.
     """
     faults: list[Fault] = []
+
+    def refuse(key: str, text: str) -> None:
+        faults.append(protocol.fault(f"reservoir.{key}", text))
+
     with suppress(DeviceError):
         try:
             Blocks(bench.slm.shape, entry.macropixels)
         except InputError as error:
-            faults.append(protocol.fault("reservoir.macropixels", str(error)))
+            refuse("macropixels", str(error))
+    camera = bench.camera
     with suppress(DeviceError):
         top, left, height, width = entry.region
-        rows, columns = bench.camera.shape
+        rows, columns = camera.shape
         if top + height > rows or left + width > columns:
             text = (
                 f"region={list(entry.region)}, expected within {rows} x {columns} "
                 "(the sensor). Move it, or make it smaller."
             )
-            faults.append(protocol.fault("reservoir.region", text))
+            refuse("region", text)
+    for key, limits in (
+        ("exposure_s", lambda: camera.exposure_limits_s),
+        ("gain_db", lambda: camera.gain_limits_db),
+    ):
+        with suppress(DeviceError):
+            low, high = limits()
+            got = getattr(entry, key)
+            if not low <= got <= high:
+                text = (
+                    f"{key}={got:g}, expected {low:g} to {high:g} (the camera). "
+                    "Choose another, or other light."
+                )
+                refuse(key, text)
     if faults:
         raise ProtocolError(faults)
 
@@ -647,7 +697,11 @@ class Session:
 
 @contextmanager
 def opened(
-    setting: Setting[P], layout: Layout, progress: Progress
+    setting: Setting[P],
+    layout: Layout,
+    progress: Progress,
+    *,
+    others: Iterable[Setting[P]] = (),
 ) -> Iterator[Session]:
     """Open bench and record; close both, dark first, whatever happens.
 
@@ -659,6 +713,8 @@ def opened(
         What the record holds.
     progress
         Whoever listens.
+    others
+        The run at its further operating points, on the same bench.
 
     Yields
     ------
@@ -675,6 +731,9 @@ def opened(
     seed, simulate = setting.protocol.seed, setting.options.simulate
     # The record outlives the bench, so that it can say how the bench ended.
     with benches.open(setting.source, seed=seed, simulate=simulate) as bench:
+        # Now panel and camera know all of their limits, and the laser is dark still.
+        for each in (setting, *others):
+            check_fit(each.document, bench, each.entry)
         recorder = _recorder(setting, layout, bench)
         # Closing a record can block on a full disk: the light goes off before.
         with recorder, bench.dark_after():

@@ -27,12 +27,14 @@ class Part:
     def __init__(self, *, name, clock, light, fault=""):
         self._name, self._clock, self._light = name, clock, Path(light)
         self._fault = fault
+        self._is_open = False
 
     name = property(lambda self: self._name)
 
     def open(self):
         if self._fault == "mute":
             raise DeviceError(self._name, "open", "no answer. Plug it in.")
+        self._is_open = True
 
     def close(self):
         pass
@@ -101,7 +103,6 @@ class AcmeSLM(Part, SLM):
 
 
 class AcmeCamera(Part, Camera):
-    shape = property(lambda self: (10, 14))
     bit_depth = property(lambda self: 12)
     pixel_um = property(lambda self: 5.5)
     exposure_limits_s = property(lambda self: (1e-5, 1.0))
@@ -110,6 +111,12 @@ class AcmeCamera(Part, Camera):
     frame_id_modulus = property(lambda self: None)
     _region, _exposure_s = (0, 0, 10, 14), 1e-3
     _armed = _triggers = _frames = 0
+
+    @property
+    def shape(self):
+        if self._fault == "shy" and not self._is_open:
+            raise DeviceError(self._name, "shape", "not open.")
+        return 10, 14
 
     def configure(self, *, exposure_s, gain_db=0.0, region=None):
         self._region, self._exposure_s = region or (0, 0, 10, 14), exposure_s

@@ -400,6 +400,24 @@ def test_words_that_are_no_command_are_refused_like_all_else(
     assert names(here) == {"small.yaml"}
 
 
+def test_a_reader_who_leaves_ends_no_run(here: Path) -> None:
+    words = [sys.executable, "-m", "labctl", "run", "small.yaml", "--out", "r.h5"]
+    with subprocess.Popen(
+        [*words, "--set", "budget.shots=900"],
+        cwd=here,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"bench: sim-small")
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (0, b"")
+    with Record.open(here / "r.h5") as record:
+        assert record.status == "complete"
+
+
 def test_without_words_the_commands_are_listed(call: Cli) -> None:
     result = call()
     assert result.exit_code == 2

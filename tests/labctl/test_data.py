@@ -372,6 +372,13 @@ def test_refuses_arrays_that_make_no_data_set(tmp_path: Path, case: str) -> None
     assert str(path) in str(caught.value)
 
 
+def test_refuses_targets_that_never_change(tmp_path: Path) -> None:
+    path = write(tmp_path / "own.npz", changed(y=np.tile([1.5, 2.0], (30, 1))))
+    message = r"every target of the train split is the same \(1.5 first\)"
+    with pytest.raises(InputError, match=message):
+        data.load(file=path, task="regression")
+
+
 def test_refuses_pickled_arrays(tmp_path: Path) -> None:
     path = tmp_path / "own.npz"
     np.savez(path, x=np.array([{}, {}], dtype=object), y=np.arange(2))

@@ -69,6 +69,8 @@ class Ring:
         """
         self._check(columns)
         rows = len(columns[0])
+        if not rows:
+            return
         self._reserve(min(self.capacity, self._size + rows), columns)
         # Of more rows than fit, the last ones stay.
         kept = min(rows, self.capacity)

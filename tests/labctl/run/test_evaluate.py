@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from labctl.errors import InputError, ProtocolError
@@ -56,6 +57,30 @@ def test_the_bench_is_used_as_in_training_unless_the_protocol_says_otherwise(
         job = prepare(str(path), options)
         assert isinstance(job, EvaluateJob)
         assert job.setting.entry.exposure_s == expected_s
+
+
+def test_own_data_is_found_where_the_training_found_it(small: Path) -> None:
+    rng = np.random.default_rng(5)
+    folder = small.with_name("sub")
+    folder.mkdir()
+    own = small.rename(folder / "own.yaml")
+    x = rng.random((120, 4))
+    np.savez(folder / "own.npz", x=x, y=(x[:, 0] > x[:, 1]).astype(int))
+    overrides = (
+        "data={file: own.npz, task: classification}",
+        "reference.oracle=false",
+        "training.batch=8",
+    )
+    out = small.with_name("own.h5")
+    execute(prepare(str(own), Options(overrides=overrides, out=out)), Silent())
+    again = small.with_name("again.yaml")
+    again.write_text(EVALUATE.format(source=out), encoding="utf-8")
+    job = prepare(str(again), Options())
+    assert isinstance(job, EvaluateJob)
+    assert len(job.dataset.train) > 50
+    (folder / "own.npz").unlink()
+    with pytest.raises(InputError, match=r"trained on own\.npz, expected it in .*sub"):
+        prepare(str(again), Options())
 
 
 def test_refuses_a_bench_used_otherwise_than_in_training(protocol: Path) -> None:

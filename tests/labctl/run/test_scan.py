@@ -1,5 +1,6 @@
 """A setting swept, the outputs recorded."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,21 @@ def test_a_setting_of_the_simulated_bench_is_swept(scan: Path) -> None:
     [
         ("reservoir.power_mw", "[1, 99]", r"values\.1: .*power_mw=99, expected 0 to 8"),
         ("reservoir.bins", "[[3, 3], [2, 2]]", "changes the number"),
+        (
+            "reservoir.region",
+            "[[3, 3, 27, 27], [30, 30, 27, 27]]",
+            r"values\.1: .*expected within 32 x 32 \(the sensor\)",
+        ),
+        (
+            "reservoir.gain_db",
+            "[0, 1000]",
+            r"values\.1: .*gain_db=1000, expected 0 to 24 \(the camera\)",
+        ),
+        (
+            "bench_file.world.options.grid",
+            "[[32, 32], [16, 16]]",
+            r"values\.1: .*(sensor|macropixels|grid)",
+        ),
         ("bench_file.limits.power_mw", "[100]", "never its limits"),
         ("kind", "[train]", "expected a setting"),
         ("reservoir.powr_mw", "[1]", r"values\.0: reservoir\.powr_mw: is not known"),
@@ -79,3 +95,52 @@ def test_refuses_before_anything_opens(
     with pytest.raises(ProtocolError, match=message):
         prepare(write(scan, sweep, values), Options())
     assert list(scan.parent.iterdir()) == [scan]
+
+
+Lab = Callable[..., Path]
+ON_ACME = SCAN.replace("sim-small", "acme")
+
+
+def test_a_seed_draws_patterns_and_opens_real_devices_once(
+    lab: Lab, tmp_path: Path
+) -> None:
+    light = lab()
+    (tmp_path / "scan.yaml").write_text(
+        ON_ACME.format(sweep="seed", values="[1, 2]"), encoding="utf-8"
+    )
+    execute(prepare("scan.yaml", Options(out=Path("s.h5"))), Silent())
+    with Record.open("s.h5") as record:
+        assert (record.status, record.simulated) == ("complete", False)
+        outputs = record.column("points", "outputs")
+        patterns = record.column("shots_meta", "pattern_id")
+    # One count of writes over both points: the panel was opened once.
+    assert patterns.tolist() == list(range(1, 25))
+    assert not np.array_equal(outputs[:6], outputs[12:18])
+    assert light.read_text() == "0.0"
+
+
+def test_every_point_of_a_twin_is_simulated(lab: Lab, tmp_path: Path) -> None:
+    light = lab()
+    (tmp_path / "scan.yaml").write_text(
+        ON_ACME.format(sweep="seed", values="[1, 2]"), encoding="utf-8"
+    )
+    options = Options(out=Path("s.h5"), simulate=True)
+    outcome = execute(prepare("scan.yaml", options), Silent())
+    one, two = (np.mean(row) for row in outcome.result["mean_outputs"])
+    assert one == pytest.approx(two, rel=0.3)
+    assert not light.exists()
+
+
+def test_what_only_an_open_device_knows_is_compared_in_the_dark(
+    lab: Lab, tmp_path: Path
+) -> None:
+    light = lab("shy")
+    region = "[[1, 2, 8, 9], [8, 8, 8, 9]]"
+    (tmp_path / "scan.yaml").write_text(
+        ON_ACME.format(sweep="reservoir.region", values=region), encoding="utf-8"
+    )
+    job = prepare("scan.yaml", Options(out=Path("s.h5")))
+    with pytest.raises(ProtocolError, match=r"within 10 x 14 \(the sensor\)"):
+        execute(job, Silent())
+    assert light.read_text() == "0.0"
+    assert not (tmp_path / "s.h5").exists()

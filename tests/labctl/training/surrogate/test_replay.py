@@ -85,6 +85,8 @@ def test_state_of_a_ring_that_is_not_full_goes_on_growing() -> None:
 
 def test_appending_nothing_changes_nothing() -> None:
     ring = Ring(4)
+    ring.append(*numbers(0, 0))
+    assert len(ring) == 0
     ring.append(*numbers(0, 2))
     ring.append(*numbers(2, 2))
     assert contents(ring) == [0, 1]
