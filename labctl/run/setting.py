@@ -478,12 +478,10 @@ def check_fit(protocol: Document[P], bench: Bench, entry: ReservoirEntry) -> Non
                 "(the sensor). Move it, or make it smaller."
             )
             refuse("region", text)
-    for key, limits in (
-        ("exposure_s", lambda: camera.exposure_limits_s),
-        ("gain_db", lambda: camera.gain_limits_db),
-    ):
+    for key in ("exposure_s", "gain_db"):
+        quantity, unit = key.split("_")
         with suppress(DeviceError):
-            low, high = limits()
+            low, high = getattr(camera, f"{quantity}_limits_{unit}")
             got = getattr(entry, key)
             if not low <= got <= high:
                 text = (
