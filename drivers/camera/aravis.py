@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera
 from labctl.devices import CameraSettings, Clock, Found, Identity
-from labctl.errors import DeviceError
+from labctl.errors import DeviceError, DeviceTimeoutError
 
 gi: Final[Any] = importlib.import_module("gi")
 try:
@@ -41,13 +41,17 @@ def vendor_errors(where: str, action: str) -> Iterator[None]:
 
     Raises
     ------
+    DeviceTimeoutError
+        It does not answer: unplugged, frozen, or without power.
     DeviceError
-        Always, of an error of its.
+        Anything else.
     """
     try:
         yield
     except GLib.Error as err:
         text = f"{err.message}. Look at cable, power and network address."
+        if err.matches(Aravis.device_error_quark(), Aravis.DeviceError.TIMEOUT):
+            raise DeviceTimeoutError(where, action, text) from err
         raise DeviceError(where, action, text) from err
 
 

@@ -541,6 +541,8 @@ def test_a_bench_without_a_phase_calibration_says_so(lab: Lab) -> None:
 def test_choosing_goes_from_the_option_to_the_simulator(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shipped = bench.load("loopback").path.parent
+    shutil.copytree(shipped, "calibrations/loopback")
     assert bench.choose(None, None) == ("sim", "no real bench in calibrations")
     lab.source()
     assert bench.choose(None, None) == ("lab", "the only real bench in calibrations")

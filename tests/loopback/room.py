@@ -1,0 +1,275 @@
+"""A room with a bench in it whose every part is real, but the light.
+
+::
+
+    second monitor --an X client of its own--> levels --labctl.optics--> counts
+    counts --aravis' GigE Vision camera, real packets--> whoever reads the camera
+    a serial port --a Cobolt simulator by others--> power and emission
+
+Its own process, so that nothing is shared with labctl but the display, the network and
+the serial port. It says ``ready`` on standard output, then answers one line of JSON to
+each line of standard input (:func:`main` lists them), and ends with it.
+"""
+
+import ctypes
+import gc
+import importlib
+import json
+import math
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable  # noqa: TC003 - no types at run time here
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from drivers.camera.aravis import Aravis
+from labctl.optics import lens, propagation
+from labctl.optics.medium import SaturableKerr
+from tests.conftest import Bridge
+
+# By name: whether a peer is installed makes no difference to a type checker.
+mss: Final[Any] = importlib.import_module("mss")
+mocks: Final[Any] = importlib.import_module("microscope.testsuite.mock_devices")
+
+PANEL: Final = {"left": 640, "top": 0, "width": 800, "height": 600}
+GRID: Final = (48, 64)
+MACROPIXEL: Final = 4.0  # grid points
+MEDIUM: Final = SaturableKerr(b=2.0, saturation=1.0, fresnel=0.1, steps=8)
+BEAM: Final = 0.6  # radius of exp(-2) of the intensity, of half the window's width
+NOMINAL_MW: Final = 50.0
+COUNTS_PER_S: Final = 1.0e4  # of the mean intensity at nominal power
+OFFSET_DN: Final = 4
+SENSOR: Final = (2048, 2048)
+SCALE: Final = 4  # sensor pixels along a point of the far field
+WAIT_S: Final = 10.0
+
+
+def beam(shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Amplitude of the laser on the panel, 1 in the middle."""
+    row, column = (np.arange(side) - (side - 1) / 2 for side in shape)
+    squared = (row[:, None] ** 2 + column[None] ** 2) / (BEAM * shape[1] / 2) ** 2
+    amplitude: NDArray[np.float64] = np.exp(-squared)
+    return amplitude
+
+
+class Light:
+    """From levels on the panel to counts on the sensor."""
+
+    def __init__(self) -> None:
+        self._turns = np.exp(2j * math.pi * np.arange(256) / 256)
+        self._plan = propagation.plan(MEDIUM, GRID, MACROPIXEL, dtype=torch.complex128)
+
+    def counts(
+        self, levels: NDArray[np.uint8], power_mw: float, exposure_s: float
+    ) -> NDArray[np.uint8]:
+        """Counts of the lit part of the sensor, right-justified 8 bits."""
+        field = self._turns[levels]
+        edges = [
+            np.linspace(0, side, points + 1).round().astype(int)
+            for side, points in zip(levels.shape, GRID, strict=True)
+        ]
+        sums = np.add.reduceat(field, edges[0][:-1], axis=0)
+        sums = np.add.reduceat(sums, edges[1][:-1], axis=1)
+        area = np.outer(np.diff(edges[0]), np.diff(edges[1]))
+        power = power_mw / NOMINAL_MW
+        entrance = torch.from_numpy(sums / area * beam(GRID) * math.sqrt(power))
+        light = lens.far_intensity(self._plan.through(entrance[None]))[0].numpy()
+        counts = OFFSET_DN + COUNTS_PER_S * exposure_s * light
+        pixels = np.minimum(counts, 255).astype(np.uint8)
+        return pixels.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+
+
+def levels_on(client: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - a peer has no types
+    """Levels that the display gives to the panel; none of a monitor that is off."""
+    try:
+        seen: NDArray[np.uint8] = np.asarray(client.grab(PANEL))[..., 1]
+    except mss.ScreenShotError:
+        return np.zeros((PANEL["height"], PANEL["width"]), dtype=np.uint8)
+    return seen
+
+
+def placed(
+    lit: NDArray[np.uint8], row: int, column: int, height: int, width: int
+) -> NDArray[np.uint8]:
+    """Cut a region out of a sensor whose middle is lit."""
+    top, left = (
+        (whole - part) // 2 for whole, part in zip(SENSOR, lit.shape, strict=True)
+    )
+    sensor = np.full((height, width), OFFSET_DN, dtype=np.uint8)
+    rows = slice(max(row, top), min(row + height, top + lit.shape[0]))
+    columns = slice(max(column, left), min(column + width, left + lit.shape[1]))
+    if rows.start < rows.stop and columns.start < columns.stop:
+        sensor[
+            rows.start - row : rows.stop - row,
+            columns.start - column : columns.stop - column,
+        ] = lit[
+            rows.start - top : rows.stop - top,
+            columns.start - left : columns.stop - left,
+        ]
+    return sensor
+
+
+GOBJECT: Final = ctypes.CDLL("libgobject-2.0.so.0")
+for call in (GOBJECT.g_object_ref, GOBJECT.g_object_unref):
+    call.argtypes = [ctypes.c_void_p]
+    call.restype = ctypes.c_void_p
+
+
+def at(thing: Any) -> int:  # noqa: ANN401 - aravis has no types
+    """Address of a GObject, which its bindings do not tell."""
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype = ctypes.c_void_p
+    pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    return int(pointer(thing.__gpointer__, None))
+
+
+Exposure = tuple[float, "queue.Queue[NDArray[np.uint8] | None]"]
+
+
+class Room:
+    """Everything between the panel, the laser's port and the camera's socket."""
+
+    def __init__(self, port: Path) -> None:
+        self.mock = mocks.CoboltLaserMock()
+        self._port = port
+        self.plug_laser()
+        self.readout_s = 0.0
+        self.frames = 0
+        self.errors: list[str] = []
+        self._asked: queue.Queue[Exposure | None] = queue.Queue()
+        # One thread with one connection: the camera's own is another for every frame.
+        self._worker = threading.Thread(target=self._expose, daemon=True)
+        self._worker.start()
+        self._fill = self._callback()
+        self._camera: Any = None
+        self.plug_camera()
+
+    def _expose(self) -> None:
+        light = Light()
+        with mss.MSS() as client:
+            while (asked := self._asked.get()) is not None:
+                exposure_s, answer = asked
+                try:
+                    seen = levels_on(client)
+                    power_mw = self.mock.power if self.mock.light else 0.0
+                    answer.put(light.counts(seen, power_mw, exposure_s))
+                except Exception as error:  # noqa: BLE001 - told, not lost in a thread
+                    self.errors.append(f"{type(error).__name__}: {error}")
+                    answer.put(None)
+
+    def _callback(self) -> Any:  # noqa: ANN401 - ctypes
+        kind = ctypes.CFUNCTYPE(
+            None, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_uint32] * 3
+        )
+        library = ctypes.CDLL("libaravis-0.8.so.0")
+        self._library = library
+        library.arv_buffer_get_data.restype = ctypes.c_void_p
+        size = ctypes.POINTER(ctypes.c_size_t)
+        library.arv_buffer_get_data.argtypes = [ctypes.c_void_p, size]
+        library.arv_fake_camera_set_fill_pattern.argtypes = [
+            ctypes.c_void_p,
+            kind,
+            ctypes.c_void_p,
+        ]
+
+        def fill(
+            buffer: int, user: int, exposure_us: int, gain: int, pixel_format: int
+        ) -> None:
+            del user, gain, pixel_format
+            answer: queue.Queue[NDArray[np.uint8] | None] = queue.Queue()
+            self._asked.put((1e-6 * exposure_us, answer))
+            lit = answer.get(timeout=WAIT_S)
+            time.sleep(self.readout_s)
+            if lit is not None:
+                self._store(buffer, lit)
+                self.frames += 1
+
+        return kind(fill)
+
+    def _store(self, buffer: int, lit: NDArray[np.uint8]) -> None:
+        camera = self._camera
+        if camera is None:
+            return
+        fake = camera.get_fake_camera()
+        row, column, height, width = (
+            fake.read_register(getattr(Aravis, f"FAKE_CAMERA_REGISTER_{name}"))[1]
+            for name in ("Y_OFFSET", "X_OFFSET", "HEIGHT", "WIDTH")
+        )
+        data = np.ascontiguousarray(placed(lit, row, column, height, width))
+        if data.nbytes != fake.get_payload():
+            self.errors.append(f"{data.nbytes} bytes, expected {fake.get_payload()}")
+            return
+        length = ctypes.c_size_t()
+        to = self._library.arv_buffer_get_data(buffer, ctypes.byref(length))
+        ctypes.memmove(to, data.ctypes.data, data.nbytes)
+
+    def plug_camera(self) -> None:
+        """Put the camera on the network."""
+        self._camera = Aravis.GvFakeCamera(
+            interface_name="127.0.0.1", serial_number="loopback"
+        )
+        GOBJECT.g_object_ref(at(self._camera))
+        fake = at(self._camera.get_fake_camera())
+        self._library.arv_fake_camera_set_fill_pattern(fake, self._fill, None)
+
+    def unplug_camera(self) -> None:
+        """Take it off the network."""
+        camera, self._camera = at(self._camera), None
+        gc.collect()
+        # Its last reference: ctypes lets the laser go on while its thread ends.
+        GOBJECT.g_object_unref(camera)
+
+    def plug_laser(self) -> None:
+        """Plug the laser's cable in."""
+        self._bridge = Bridge(self.mock)
+        self._port.unlink(missing_ok=True)
+        self._port.symlink_to(self._bridge.port)
+
+    def read_out(self, seconds: float) -> None:
+        """Let so much time pass between each exposure and its frame."""
+        self.readout_s = seconds
+
+    def unplug_laser(self) -> None:
+        """Pull the laser's cable; it stays as it is."""
+        self._bridge.unplug()
+
+    def state(self) -> dict[str, object]:
+        """Tell what only somebody in the room can see."""
+        return {
+            "light": self.mock.light,
+            "power_mw": self.mock.power,
+            "frames": self.frames,
+            "errors": self.errors,
+        }
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(mode=0o700, exist_ok=True)
+    room = Room(folder / "laser")
+    done: dict[str, Callable[[], object]] = {
+        "state": room.state,
+        "unplug laser": room.unplug_laser,
+        "plug laser": room.plug_laser,
+        "unplug camera": room.unplug_camera,
+        "plug camera": room.plug_camera,
+        "slow readout": partial(room.read_out, 0.04),
+        "quick readout": partial(room.read_out, 0.0),
+    }
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(done[line.strip()]()) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""The whole chain without a photon: every frame is the one that its pattern makes.
+
+What it should be is computed here once more, in another way, from what was asked for.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from labctl import bench, state, stop
+from labctl.bench import Bench, RealClock
+from labctl.devices import SLM
+from labctl.errors import DeviceError, SafetyError
+from labctl.recording.reader import Record
+from labctl.reservoir import Batch, Exposer, Ledger
+from labctl.run.execute import execute
+from labctl.run.prepare import prepare
+from labctl.run.progress import Silent
+from labctl.run.setting import Options
+
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
+SHAPE, MACROPIXELS, GRID = (600, 800), (12, 16), (48, 64)
+REGION = (976, 960, 96, 128)
+NEAR_DN = 1  # the room rounds after another order of sums
+Image = NDArray[np.uint8]
+
+
+class Room(Protocol):
+    """The process in ``conftest.py``."""
+
+    desktop: Any
+
+    def ask(self, words: str) -> dict[str, Any]: ...
+
+
+def expected(blocks: NDArray[Any], power_mw: float, exposure_s: float) -> Image:
+    """Compute a frame from macropixels, with nothing of labctl."""
+    phase = np.kron(blocks.reshape(MACROPIXELS), np.ones((4, 4))) * math.tau / 256
+    y, x = (np.arange(side) - (side - 1) / 2 for side in GRID)
+    radius = 0.6 * GRID[1] / 2
+    beam = np.exp(-(y[:, None] ** 2 + x[None] ** 2) / radius**2)
+    field = math.sqrt(power_mw / 50) * beam * np.exp(1j * phase)
+    ky, kx = (math.tau * np.fft.fftfreq(side) for side in GRID)
+    free = np.exp(-0.5j * (ky[:, None] ** 2 + kx[None] ** 2) * 0.1 * 4**2 / 8)
+    for step in range(9):
+        response = np.abs(field) ** 2
+        share = (0.5 if step in {0, 8} else 1) / 8
+        field = field * np.exp(2j * share * response / (1 + response))
+        if step < 8:
+            field = np.fft.ifft2(np.fft.fft2(field) * free)
+    far = np.fft.fftshift(np.abs(np.fft.fft2(field, norm="ortho")) ** 2)
+    counts = np.minimum(4 + 1e4 * exposure_s * far, 255).astype(np.uint8)
+    sensor = np.full((2048, 2048), 4, np.uint8)
+    sensor[928:1120, 896:1152] = counts.repeat(4, axis=0).repeat(4, axis=1)
+    row, column, height, width = REGION
+    return sensor[row : row + height, column : column + width]
+
+
+def wrong(frames: NDArray[Any], wanted: list[Image]) -> int:
+    """Count the frames that are not those wanted."""
+    far = np.abs(frames.astype(int) - np.stack(wanted)).max(axis=(1, 2))
+    return int((far > NEAR_DN).sum())
+
+
+def patterns(count: int, seed: int) -> Image:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (count, 192)).astype(np.uint8)
+
+
+def panel(blocks: Image) -> Image:
+    return np.kron(blocks.reshape(MACROPIXELS), np.ones((50, 50), np.uint8))
+
+
+@pytest.fixture
+def table(room: Room) -> Iterator[Bench]:
+    """The loopback bench, open and dark."""
+    room.desktop.reset()
+    with bench.open(bench.load("loopback")) as opened:
+        yield opened
+
+
+def exposed(table: Bench, blocks: Image, exposure_s: float) -> NDArray[np.uint16]:
+    """Show patterns and take their frames, as a run does."""
+    taken = table.configure_camera(exposure_s=exposure_s, region=REGION)
+    exposer = Exposer(table, Ledger(None), taken, settle_s=0.01)
+
+    def accepted(batch: Batch) -> NDArray[np.uint16]:
+        return batch.played.frames[batch.accepted]
+
+    with exposer.booked("calibrate", len(blocks)):
+        return exposer.expose(np.stack([*map(panel, blocks)]), "calibrate", accepted)
+
+
+def test_each_frame_is_that_of_its_pattern_power_and_exposure(
+    room: Room, table: Bench
+) -> None:
+    blocks = patterns(6, 1)
+    dark = exposed(table, blocks[:1], 0.005)
+    assert (dark == 4).all()
+    for power_mw, exposure_s in ((50.0, 0.005), (20.0, 0.02)):
+        with table.dark_after():
+            table.light(power_mw)
+            frames = exposed(table, blocks, exposure_s)
+            measured_mw = table.laser.power_mw()
+        wanted = [expected(each, measured_mw, exposure_s) for each in blocks]
+        assert wrong(frames, wanted) == 0
+        # What proves nothing: frames that hardly differ.
+        assert wrong(frames, [*wanted[1:], wanted[0]]) == len(blocks)
+    assert room.ask("state")["light"] is False
+    assert (exposed(table, blocks[:1], 0.005) == 4).all()
+
+
+def test_a_run_trains_and_every_recorded_frame_is_right(
+    room: Room, tmp_path: Path
+) -> None:
+    out = tmp_path / "run.h5"
+    room.desktop.reset()
+    ran = execute(prepare("protocols/loopback.yaml", Options(out=out)), Silent())
+    assert ran.as_json()["status"] == "complete"
+    assert room.ask("state")["light"] is False
+    with Record.open(out) as record:
+        shots = record.table("shots") | record.table("shots_meta")
+    assert len(shots["frames"]) > 40
+    assert set(map(str, shots["quality"])) == {"ok"}
+    wanted = [
+        expected(levels, power_mw, 0.005)
+        for levels, power_mw in zip(shots["levels"], shots["power_mw"], strict=True)
+    ]
+    assert wrong(shots["frames"], wanted) == 0
+
+
+class Running:
+    """The camera as nobody should use it: running free, its buffers in a queue."""
+
+    def __init__(self, library: ModuleType) -> None:
+        self._aravis = library.Aravis
+        self._camera = self._aravis.Camera.new("127.0.0.1")
+        row, column, height, width = REGION
+        self._camera.set_pixel_format_from_string("Mono8")
+        self._camera.set_region(column, row, width, height)
+        self._camera.set_exposure_time(5000)
+        self._camera.clear_triggers()
+        self._camera.set_frame_rate(20)
+        self._stream = self._camera.create_stream(None, None)
+        for _ in range(12):
+            size = self._camera.get_payload()
+            self._stream.push_buffer(self._aravis.Buffer.new_allocate(size))
+        self._camera.start_acquisition()
+
+    def next(self) -> Image:
+        """The oldest buffer there is."""
+        buffer = self._stream.timeout_pop_buffer(5_000_000)
+        assert buffer.get_status() == self._aravis.BufferStatus.SUCCESS
+        data = np.frombuffer(buffer.get_data(), np.uint8, REGION[2] * REGION[3])
+        frame = data.reshape(REGION[2:]).copy()
+        self._stream.push_buffer(buffer)
+        return frame
+
+    def drain(self) -> None:
+        """Empty the queue."""
+        while (buffer := self._stream.try_pop_buffer()) is not None:
+            self._stream.push_buffer(buffer)
+
+    @property
+    def waiting(self) -> int:
+        _, output = self._stream.get_n_buffers()
+        return int(output)
+
+    def stop(self) -> None:
+        self._camera.stop_acquisition()
+        self._stream = self._camera = None
+
+
+@pytest.fixture
+def running(
+    room: Room, need_module: Callable[..., ModuleType]
+) -> Iterator[tuple[SLM, Running]]:
+    """A lit panel, and a camera that runs free."""
+    room.desktop.reset()
+    file = bench.load("loopback").file
+    slm = need_module("drivers.screen").ScreenSLM(
+        **file.devices.slm.options, clock=RealClock()
+    )
+    port = file.devices.laser.options["address"]
+    laser = need_module("drivers.laser.cobolt").cobolt(
+        address=port, wavelength_nm=561, name="laser"
+    )
+    with slm, laser:
+        laser.set_power_mw(50)
+        laser.emission(True)
+        camera = Running(need_module("drivers.camera.aravis"))
+        yield slm, camera
+        camera.stop()
+
+
+def test_the_chain_fails_who_takes_the_next_buffer_of_a_queue(
+    running: tuple[SLM, Running],
+) -> None:
+    slm, camera = running
+    blocks = patterns(8, 2)
+    while camera.waiting < 3:
+        time.sleep(0.01)  # others' threads fill it
+    frames = []
+    for each in blocks:
+        slm.write(panel(each))
+        time.sleep(0.06)  # longer than a frame, so that the queue does not shrink
+        frames.append(camera.next())
+    wanted = [expected(each, 50, 0.005) for each in blocks]
+    assert wrong(np.stack(frames), wanted) == len(blocks)
+
+
+def test_the_chain_fails_who_drains_and_takes_the_frame_in_flight(
+    room: Room, running: tuple[SLM, Running]
+) -> None:
+    slm, camera = running
+    room.ask("slow readout")
+    blocks = patterns(16, 3)
+    frames = []
+    for each in blocks:
+        slm.write(panel(each))
+        camera.drain()
+        frames.append(camera.next())
+    room.ask("quick readout")
+    wanted = [expected(each, 50, 0.005) for each in blocks]
+    assert wrong(np.stack(frames), wanted) > 0
+
+
+@contextmanager
+def ends_dark_within(room: Room, seconds: float) -> Iterator[None]:
+    """What fails inside is over soon, and leaves no light."""
+    start_s = time.monotonic()
+    yield
+    assert time.monotonic() - start_s < seconds
+    assert room.ask("state")["light"] is False
+
+
+def lit_until_it_fails(room: Room, fault: Callable[[], object]) -> None:
+    """A burst on a bench that loses a part in the middle of it."""
+    room.desktop.reset()
+    # The burst is endless; its thread is no clock, the fault may come at any shot.
+    later = threading.Timer(0.4, fault)
+    with bench.open(bench.load("loopback")) as table, table.dark_after():
+        table.light(50)
+        assert room.ask("state")["light"] is True
+        later.start()
+        try:
+            while True:
+                exposed(table, patterns(20, 4), 0.005)
+        finally:
+            later.join()
+
+
+def test_a_monitor_that_goes_off_ends_the_burst_dark(room: Room) -> None:
+    off = partial(room.desktop.set, "--output", "DUMMY1", "--off")
+    with ends_dark_within(room, 10), pytest.raises(DeviceError, match="DUMMY1 is gone"):
+        lit_until_it_fails(room, off)
+
+
+def test_a_camera_that_is_removed_ends_the_burst_dark_and_comes_back(
+    room: Room,
+) -> None:
+    with ends_dark_within(room, 20), pytest.raises(DeviceError) as caught:
+        lit_until_it_fails(room, partial(room.ask, "unplug camera"))
+    assert caught.value.device == "camera"
+    room.ask("plug camera")  # with the settings of the factory: all are sent again
+    with bench.open(bench.load("loopback")) as table:
+        assert (exposed(table, patterns(1, 5), 0.005) == 4).all()
+
+
+def test_a_laser_that_cannot_be_asked_counts_as_lit_and_latches(room: Room) -> None:
+    start_s = time.monotonic()
+    with pytest.raises(SafetyError) as caught:
+        lit_until_it_fails(room, partial(room.ask, "unplug laser"))
+    assert time.monotonic() - start_s < 20
+    assert "by hand" in str(caught.value)
+    assert state.latched("loopback") is not None
+    assert room.ask("state")["light"] is True  # as labctl feared
+    room.ask("plug laser")
+    stop.clear(bench.load("loopback"), "its cable is in again")
+    with bench.open(bench.load("loopback")):
+        assert room.ask("state")["light"] is False
