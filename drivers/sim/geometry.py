@@ -44,7 +44,10 @@ class PanelGrid:
         """Take what the grid sees of several patterns; differentiable."""
         if self._is_same:
             return levels
-        rows, columns = torch.from_numpy(self._rows), torch.from_numpy(self._columns)
+        rows, columns = (
+            torch.from_numpy(kept).to(levels.device)
+            for kept in (self._rows, self._columns)
+        )
         return levels.index_select(-2, rows).index_select(-1, columns)
 
 
@@ -91,8 +94,8 @@ class SensorGrid:
         row, column, height, width = region
         if self._is_same:
             return light[:, row : row + height, column : column + width]
-        rows = self._rows[row : row + height].to(light.dtype)
-        columns = self._columns[column : column + width].to(light.dtype).T
+        rows = self._rows[row : row + height].to(light)
+        columns = self._columns[column : column + width].to(light).T
         # One field at a time: a product of many may be summed in another order.
         return torch.stack([rows @ field @ columns for field in light])
 

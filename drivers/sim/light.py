@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from drivers.sim.noise import Stream, generator
 from drivers.sim.options import Options
-from labctl.optics import harmonic, scatterer
+from labctl.optics import cuda, harmonic, scatterer
 from labctl.optics.kernel import Chosen, choose
 from labctl.optics.lens import far_intensity, intensity
 from labctl.optics.medium import SaturableKerr, SecondHarmonic, ThickScatterer
 from labctl.optics.panel import PhaseCurve, blur, modulate
-from labctl.optics.propagation import Crossing, Plan, chunk_size, plan, propagate
+from labctl.optics.propagation import Crossing, Plan, plan, propagate
 
 LEVELS = 256
 
@@ -71,25 +71,43 @@ class LightPath:
     Raises
     ------
     ValueError
-        The curve of the panel would fall somewhere, or the kernel cannot be had.
+        The curve of the panel would fall somewhere, or the kernel or the device
+        cannot be had.
     """
 
     def __init__(self, options: Options) -> None:
         self.shape = options.grid
+        self.device = cuda.device_of(options.device)
         self.dtype = (
             torch.complex128 if options.precision == "complex128" else torch.complex64
         )
         self.real = torch.float64 if self.dtype == torch.complex128 else torch.float32
-        self.chunk = chunk_size(self.shape)
         self.curve = phase_curve(options)
         self.sigma_px = options.panel.crosstalk_macropixels * options.macropixel_px
         self.zero_order = options.panel.zero_order
-        self.curvature_rad = curvature(options, self.real)
-        self.beam = gaussian(self.shape, options.light.radius).to(self.dtype)
+        bow = curvature(options, self.real)
+        self.curvature_rad = None if bow is None else bow.to(self.device)
+        beam = gaussian(self.shape, options.light.radius).to(self.dtype)
+        self.beam = beam.to(self.device)
         self.chosen = crossing(options, self.dtype)
         self.plan = self.chosen.crossing
+        self.chunk = self.plan.chunk
+        # What is recorded for one shape computes no other.
+        self.is_whole = isinstance(self.plan, cuda.Recorded)
         self._view = options.view
+        # Places along the rows, then along the columns, and which axis each is of.
+        self._at = torch.cat(
+            [torch.arange(side, dtype=self.real) / side - 0.5 for side in self.shape]
+        ).to(self.device)
+        self._axis = torch.tensor([0] * self.shape[0] + [1] * self.shape[1])
+        self._axis = self._axis.to(self.device)
         self._total = float(intensity(self.beam).double().sum())
+
+    @property
+    def device_name(self) -> str:
+        """Which graphics processor computes; empty for none."""
+        cpu = self.device.type == "cpu"
+        return "" if cpu else f"cuda ({torch.cuda.get_device_name(self.device)})"
 
     def entrance(
         self, levels: Float[Tensor, "field row column"], lit: Illumination
@@ -118,17 +136,11 @@ class LightPath:
             phase = phase + lit.ripple_rad[:, None, None]
         beam = self.beam * lit.power.sqrt()[:, None, None]
         if lit.tilt_px is not None:
-            rows, columns = (
-                self._ramp(lit.tilt_px[:, axis], side)
-                for axis, side in enumerate(self.shape)
-            )
+            lean = 2 * math.pi * lit.tilt_px[:, self._axis] * self._at
+            ramps = torch.polar(torch.ones_like(lean), lean)
+            rows, columns = ramps.tensor_split([self.shape[0]], dim=1)
             beam = beam * rows[:, :, None] * columns[:, None, :]
         return modulate(phase, self.zero_order) * beam
-
-    def _ramp(self, periods: Float[Tensor, " field"], side: int) -> Tensor:
-        at = torch.arange(side, dtype=self.real) / side - 0.5
-        phase = 2 * math.pi * periods[:, None] * at
-        return torch.polar(torch.ones_like(phase), phase)
 
     def fraction(
         self,
@@ -310,9 +322,17 @@ def crossing(
         Of which kernel, and why.
     """
     made = options.medium
-    remembers = f"medium.memory_rad={made.memory_rad:g}, expected 0"
+    lacking = f"medium.memory_rad={made.memory_rad:g}, expected 0"
+    if options.device == "cuda":
+        lacking = "device='cuda', expected cpu"
+    elif made.memory_rad == 0:
+        lacking = ""
     ready = medium_plan(options, made.steps, dtype, grain)
-    return choose(ready, options.kernel, remembers if made.memory_rad != 0 else "")
+    chosen = choose(ready, options.kernel, lacking)
+    if options.device == "cpu":
+        return chosen
+    there = cuda.moved(chosen.crossing, cuda.device_of(options.device))
+    return replace(chosen, crossing=cuda.Recorded(there, options.grid, cuda.graph))
 
 
 def medium_plan(

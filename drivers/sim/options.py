@@ -364,6 +364,9 @@ class Options:
         complex64; ``auto``, that one where it can be had and else torch. Their
         frames differ in rounding, so a record goes on with the one it began
         with [D].
+    device
+        Where torch computes the light: ``cpu``, or ``cuda``, the first graphics
+        processor that torch can use. Frames differ in rounding [D].
     view
         Where the camera looks: behind a lens (``far_field``), or at the exit
         face (``image``, upright and at the panel's scale) [D].
@@ -380,6 +383,7 @@ class Options:
     device_seed: int = _whole(1, 0, 2**63 - 1)
     precision: Literal["complex64", "complex128"] = "complex64"
     kernel: Literal["torch", "fused", "auto"] = "torch"
+    device: Literal["cpu", "cuda"] = "cpu"
     view: Literal["far_field", "image"] = "far_field"
     ideal: bool = False
     medium: MediumOptions = MediumOptions()
@@ -426,6 +430,12 @@ class Options:
             text = (
                 f"medium.transmission='dense' on {points} grid points, expected at "
                 f"most {_DENSE_POINTS} (grid: [32, 32]), or 'structured'"
+            )
+            raise ValueError(text)
+        if self.device == "cuda" and self.medium.memory_rad != 0:
+            text = (
+                f"device='cuda', expected cpu with medium.memory_rad="
+                f"{self.medium.memory_rad:g}: what light has written is kept there"
             )
             raise ValueError(text)
         self._check_turns()

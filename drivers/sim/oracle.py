@@ -64,9 +64,10 @@ class SimOracle(Oracle):
             )
         if not power_mw >= 0:
             raise OutOfRangeError(_NAME, "power_mw", power_mw, low=0, high="any")
-        real, chunk = self._world.light.real, self._world.light.chunk
-        shown = torch.from_numpy(levels.astype(np.float64)).to(real)
-        pulled = torch.from_numpy(cotangent).to(real)
+        light = self._world.light
+        chunk = light.chunk
+        shown = torch.from_numpy(levels.astype(np.float64)).to(light.device, light.real)
+        pulled = torch.from_numpy(cotangent).to(light.device, light.real)
         with one_thread():
             parts = [
                 self._pull(
@@ -87,7 +88,7 @@ class SimOracle(Oracle):
             levels = levels.clone().requires_grad_()
             counts = self.mean_counts(levels, settings, power_mw)
             (gradient,) = torch.autograd.grad(counts, levels, cotangent)
-        return gradient.double().numpy()
+        return gradient.double().cpu().numpy()
 
     def mean_counts(
         self, levels: Tensor, settings: CameraSettings, power_mw: float

@@ -6,6 +6,7 @@ quantiser; no dither is added to it, which would count its noise twice.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drivers.sim.noise import Stream, generator
+from drivers.sim.noise import Reseated, Stream, generator
 from drivers.sim.options import Options
 from labctl.devices import CameraSettings
 
@@ -35,7 +36,7 @@ class Sensor:
     """
 
     def __init__(self, options: Options, seed: int) -> None:
-        self._made, self._seed = options.sensor, seed
+        self._made, self._noise = options.sensor, Reseated(seed, Stream.SENSOR)
         shape = options.sensor_shape
         device = options.device_seed
         spread = generator(device, Stream.SENSITIVITY).standard_normal(shape)
@@ -112,11 +113,11 @@ class Sensor:
         counts
             Of the region, ``(field, row, column)``.
         """
-        factor = torch.from_numpy(self.electrons_per_fraction(settings)).to(seen.dtype)
+        factor = torch.from_numpy(self.electrons_per_fraction(settings)).to(seen)
         level = self._crop(self._dark_level_e, settings)
-        dark = torch.from_numpy(level).to(seen.dtype)
+        dark = torch.from_numpy(level).to(seen)
         current = self._dark_current_e(settings)
-        electrons = seen * factor + dark + torch.from_numpy(current).to(seen.dtype)
+        electrons = seen * factor + dark + torch.from_numpy(current).to(seen)
         counts = electrons.clamp(max=self._made.well_e) * self._gain(settings.gain_db)
         return (counts + self._made.offset_dn).clamp(min=0, max=_TOP_DN)
 
@@ -145,13 +146,17 @@ class Sensor:
         """
         made = self._made
         electrons = light_e + self._dark_current_e(settings)
-        for frame, shot in zip(electrons, shots, strict=True):
-            source = generator(self._seed, Stream.SENSOR, shot)
+        # In one dimension, in which numpy draws a quarter faster than in two.
+        frames = electrons.reshape(len(electrons), -1)
+        read = np.empty(frames.shape[1], dtype=np.float32)
+        for frame, shot in zip(frames, shots, strict=True):
+            source = self._noise.at(shot)
             if made.shot_noise:
                 frame[:] = _arrivals(frame, source)
             if made.read_noise_e > 0:
-                noise = source.standard_normal(frame.shape, dtype=np.float32)
-                frame += made.read_noise_e * noise
+                source.standard_normal(dtype=np.float32, out=read)
+                read *= made.read_noise_e
+                frame += read
         electrons += self._crop(self._dark_level_e, settings)
         np.minimum(electrons, made.well_e, out=electrons)
         electrons *= self._gain(settings.gain_db)
@@ -160,10 +165,10 @@ class Sensor:
         return np.clip(electrons, 0, _TOP_DN, out=electrons).astype(np.uint16)
 
 
-def _arrivals(mean: NDArray[np.float64], source: Generator) -> NDArray[np.float64]:
+def _arrivals(mean: NDArray[np.float64], source: Generator) -> NDArray[Any]:
+    if mean.max() < _BRIGHT_E:
+        return source.poisson(mean)
     dim = mean < _BRIGHT_E
-    if dim.all():
-        return source.poisson(mean).astype(np.float64)
     # Normal numbers for all pixels, so that how many are drawn does not depend
     # on how many are bright.
     electrons = mean + np.sqrt(mean) * source.standard_normal(mean.shape)

@@ -76,10 +76,11 @@ class SimSequence(devices.Sequence):
         steps: list[_Step] = []
         frames: list[Counts] = []
         held: list[Shot] = []
+        held_at_most = max(_HELD, self._world.light.chunk)
         for pattern in levels:
             steps.append(self._step(pattern, settle_s, len(steps)))
             held.append(steps[-1].made.shot)
-            if len(held) == _HELD:
+            if len(held) == held_at_most:
                 frames.append(self._world.render(held))
                 held.clear()
         if held:

@@ -380,7 +380,7 @@ class World(devices.World):
         lit = [(index, shot) for index, shot in enumerate(shots) if shot.power_mw > 0]
         for index, weight, picture in self._pictures(lit, settings.region):
             share = weight / shots[index].strength
-            light_e[index] += picture * (share * factor)
+            light_e[index] += picture * (factor if share == 1 else share * factor)
         return self.sensor.counts(light_e, settings, [shot.number for shot in shots])
 
     def _pictures(
@@ -391,11 +391,11 @@ class World(devices.World):
             self._memory.expose(max(shot.number for _, shot in shots))
             for index, shot in shots:
                 if shot.light is not None:
-                    seen = self.sensor_grid.crop(shot.light[None], region)
-                    yield index, 1.0, seen[0].numpy()
+                    there = self.sensor_grid.crop(shot.light[None], region)
+                    yield index, 1.0, there[0].double().numpy()
             return
         pictures = [
-            (index, shot, levels, weight)
+            (index, shot, weight, levels)
             for index, shot in shots
             for levels, weight in shot.pictures
         ]
@@ -404,16 +404,27 @@ class World(devices.World):
             same, plan = list(group), self._medium(part)
             for at in range(0, len(same), self.light.chunk):
                 chunk = same[at : at + self.light.chunk]
-                levels = torch.from_numpy(np.stack([each[2] for each in chunk]))
-                lit = self._illumination([shot for _, shot, _, _ in chunk])
-                with torch.no_grad(), one_thread():
-                    shown = levels.to(self.light.real)
-                    fraction = self.light.fraction(shown, lit, plan)
-                    seen = self.sensor_grid.crop(fraction, region)
-                for (index, _, _, weight), picture in zip(
-                    chunk, seen.numpy(), strict=True
-                ):
+                seen = self._seen(chunk, plan, region)
+                for (index, _, weight, _), picture in zip(chunk, seen, strict=True):
                     yield index, weight, picture
+
+    def _seen(
+        self,
+        chunk: list[tuple[int, Shot, float, NDArray[np.float64]]],
+        plan: Crossing,
+        region: tuple[int, int, int, int],
+    ) -> NDArray[np.float64]:
+        """Light on a region, of fields that cross the medium together."""
+        light, count = self.light, len(chunk)
+        if light.is_whole:
+            chunk = chunk + chunk[-1:] * (light.chunk - count)
+        levels = torch.stack([torch.from_numpy(each[3]) for each in chunk])
+        with torch.no_grad(), one_thread():
+            shown = levels.to(light.device, light.real)
+            lit = self._illumination([shot for _, shot, _, _ in chunk])
+            fraction = light.fraction(shown, lit, plan)
+            seen = self.sensor_grid.crop(fraction[:count], region)
+            return seen.double().cpu().numpy()
 
     def _made_renewal(self) -> Renewal | None:
         made = self.options.drift
@@ -452,7 +463,7 @@ class World(devices.World):
 
     def _illumination(self, shots: Sequence[Shot]) -> Illumination:
         def column(values: list[Any]) -> Tensor:
-            return torch.tensor(values, dtype=self.light.real)
+            return torch.tensor(values, dtype=self.light.real, device=self.light.device)
 
         made = self.options
         nominal = made.nominal_mw
@@ -474,7 +485,7 @@ class World(devices.World):
         side = self.options.macropixel_px
         tiled = np.stack(known).repeat(side, axis=1).repeat(side, axis=2)
         on_grid = tiled[:, : self.shape[0], : self.shape[1]]
-        return torch.from_numpy(on_grid).to(self.light.real)
+        return torch.from_numpy(on_grid).to(self.light.device, self.light.real)
 
     @override
     def state(self) -> dict[str, Any]:
@@ -523,7 +534,7 @@ class World(devices.World):
             **self._convergence,
         }
         for key, value in dataclasses.asdict(self.options).items():
-            if key == "kernel":  # what was asked for is in the bench file
+            if key in {"kernel", "device"}:  # what was asked for is in the bench file
                 continue
             if isinstance(value, dict):
                 described |= {f"{key}.{k}": _plain(v) for k, v in value.items()}
@@ -539,6 +550,7 @@ class World(devices.World):
             "kernel": chosen.kernel,
             "kernel_build": chosen.build,
             "kernel_note": chosen.note,
+            "device": self.light.device_name,
         }
         return {key: text for key, text in told.items() if text}
 
@@ -547,9 +559,15 @@ class World(devices.World):
         self, levels: devices.Levels, *, power_mw: float
     ) -> devices.Convergence:
         shown = torch.from_numpy(levels.astype(np.float64))
-        return measure(
-            self.options, self.light, shown, power_mw / self.options.nominal_mw
-        )
+        return self._measure(shown, power_mw / self.options.nominal_mw)
+
+    def _measure(self, shown: Tensor, power: float) -> devices.Convergence:
+        options, light = self.options, self.light
+        if options.device != "cpu":
+            # Steps and grid are what they are on any device.
+            options = dataclasses.replace(options, kernel="torch", device="cpu")
+            light = LightPath(options)
+        return measure(options, light, shown, power)
 
     @cached_property
     def _convergence(self) -> dict[str, float]:
@@ -560,7 +578,7 @@ class World(devices.World):
         levels = source.integers(0, LEVELS, (_CHECKED, *blocks)).repeat(side, 1)
         levels = levels.repeat(side, 2)[:, : self.shape[0], : self.shape[1]]
         shown = torch.from_numpy(levels.astype(np.float64))
-        found = measure(self.options, self.light, shown, 1.0)
+        found = self._measure(shown, 1.0)
         return {
             "step_gate": found.step_gate,
             "nyquist_share": found.nyquist_share,

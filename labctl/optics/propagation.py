@@ -8,6 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -102,8 +103,17 @@ class Kick:
 # Up to this angle the polynomials below are as exact as single precision; they
 # cost two thirds of torch.polar, which is a quarter of a step.
 _SMALL_RAD = 0.5
-_COSINE = tuple(torch.tensor(c) for c in (1.0, -1 / 2, 1 / 24))
-_SINE = tuple(torch.tensor(c) for c in (1.0, -1 / 6, 1 / 120))
+_COSINE = (1.0, -1 / 2, 1 / 24)
+_SINE = (1.0, -1 / 6, 1 / 120)
+
+
+@cache
+def _coefficients(device: torch.device) -> tuple[tuple[Tensor, ...], ...]:
+    # Where the angles are: what is recorded for a CUDA device may copy nothing there.
+    return tuple(
+        tuple(torch.tensor(c, device=device) for c in series)
+        for series in (_COSINE, _SINE)
+    )
 
 
 def turn(
@@ -126,8 +136,9 @@ def turn(
     if bound > _SMALL_RAD or angle.dtype != torch.float32:
         return torch.polar(torch.ones_like(angle), angle)
     square = angle * angle
-    cosine = _horner(_COSINE, square, -1 / 720)
-    sine = _horner(_SINE, square, -1 / 5040)
+    even, odd = _coefficients(angle.device)
+    cosine = _horner(even, square, -1 / 720)
+    sine = _horner(odd, square, -1 / 5040)
     return torch.complex(cosine, sine * angle)
 
 

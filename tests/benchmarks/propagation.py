@@ -7,6 +7,7 @@ Every output is compared with complex128 before it is timed.
 import argparse
 import ctypes
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -20,8 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from ruamel.yaml import YAML
 from torch import Tensor
 
+from drivers.sim.camera import SimCamera
+from drivers.sim.laser import SimLaser
+from drivers.sim.light import Illumination
+from drivers.sim.sequence import SimSequence
+from drivers.sim.slm import SimSLM
+from drivers.sim.world import World
 from labctl.optics.kernel import choose
 from labctl.optics.medium import SaturableKerr
 from labctl.optics.propagation import Crossing, plan, propagate
@@ -32,6 +40,7 @@ Way = Callable[[], Fields]
 WINDOW_M, WAVELENGTH_M, LENGTH_M = 4e-3, 1.064e-6, 50e-3
 B, SATURATION, STEPS, BLOCKS = 3.0, 1.0, 16, 8
 WORST = 1e-3
+BENCH = Path(__file__).parents[2] / "calibrations" / "sim" / "bench.yaml"
 
 
 @dataclass(frozen=True)
@@ -324,7 +333,7 @@ def contest(side: int, count: int, rounds: int) -> dict[str, Any]:
 
 
 def growth(kernel: str, rounds: int) -> dict[str, Any]:
-    """Shots per CPU second with batch, grid and steps, and memory of 64 fields."""
+    """Shots per CPU second with batch, grid and steps."""
     grid = {"batch 1": (64, 1, 16), "batch 8": (64, 8, 16), "batch 64": (64, 64, 16)}
     grid |= {"grid 32": (32, 32, 16), "grid 128": (128, 8, 16)}
     grid |= {"grid 256": (256, 2, 16), "grid 512": (512, 1, 16)}
@@ -353,30 +362,111 @@ def crossed(fields: Tensor, crossing: Crossing, repeats: int) -> Way:
     return cross
 
 
-def alone(kernel: str, rounds: int) -> dict[str, float]:
-    """Shots per CPU second at 64 x 64, for two processes at once."""
+def alone(kernel: str) -> None:
+    """Cross 256 fields of 64 x 64 at each line that comes, and tell what it took."""
     of = case(64, 8)
     ready = plan(of.medium(), (64, 64), 1.0)
     crossing = choose(ready, "fused" if kernel == "fused" else "torch").crossing
-    way = crossed(torch.from_numpy(of.fields), crossing, 64)
-    seconds = timed({"alone": way}, rounds)
-    return {"alone": 512 / float(np.median(seconds["alone"]))}
+    way = crossed(torch.from_numpy(of.fields), crossing, 32)
+    way()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for _ in sys.stdin:
+        wall, spent = time.perf_counter(), time.process_time()
+        way()
+        taken = [time.perf_counter() - wall, time.process_time() - spent]
+        sys.stdout.write(json.dumps(taken) + "\n")
+        sys.stdout.flush()
 
 
-def memory(kernel: str) -> dict[str, float]:
-    """Most memory that one crossing takes, in fields: its result is one of them."""
-    of = case(1024, 1)
-    ready = plan(of.medium(2), (1024, 1024), 1.0)
+def memory(kernel: str, folder: Path) -> dict[str, dict[str, float]]:
+    """Most memory that a crossing takes beside its fields, in fields.
+
+    Of one chunk as torch allocates it, by grid; and of one field of 1024 x 1024 as the
+    system sees it, Fourier transforms and all.
+    """
+    allocated = {}
+    for side in (64, 128, 256, 512, 1024):
+        crossing, chunk = _made(kernel, side)
+        fields = torch.from_numpy(case(side, chunk).fields)
+        propagate(fields, crossing)
+        allocated[str(side)] = (
+            _peak_bytes(
+                lambda of=fields, by=crossing: propagate(of, by), folder / "trace.json"
+            )
+            / fields.nbytes
+        )
+    return {"allocated": allocated, "resident": {"1024": _resident_fields(kernel)}}
+
+
+def _made(kernel: str, side: int) -> tuple[Crossing, int]:
+    ready = plan(case(side, 1).medium(2), (side, side), 1.0)
     crossing = choose(ready, "fused" if kernel == "fused" else "torch").crossing
-    fields = torch.from_numpy(of.fields)
-    small = case(64, 1)  # what is loaded at the first use is no field's
-    propagate(torch.from_numpy(small.fields), plan(small.medium(2), (64, 64), 1.0))
+    return crossing, crossing.chunk
+
+
+def _peak_bytes(work: Callable[[], object], trace: Path) -> int:
+    with torch.profiler.profile(profile_memory=True) as seen:
+        work()
+    seen.export_chrome_trace(str(trace))
+    events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    told = [each["args"] for each in events if each.get("name") == "[memory]"]
+    held = [0, *itertools.accumulate(int(each["Bytes"]) for each in told)]
+    return max(held)
+
+
+def _resident_fields(kernel: str) -> float:
+    crossing, _ = _made(kernel, 1024)
+    fields = torch.from_numpy(case(1024, 1).fields)
+    small, _ = _made("torch", 64)  # what is loaded at the first use is no field's
+    propagate(torch.from_numpy(case(64, 1).fields), small)
     # Free memory goes back to Linux, which then forgets the greatest size so far.
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _resident("VmRSS")
     propagate(fields, crossing)
-    return {"fields": (_resident("VmHWM") - before) / of.fields.nbytes}
+    return (_resident("VmHWM") - before) / fields.nbytes
+
+
+def shot(rounds: int, folder: Path) -> dict[str, float]:
+    """CPU time of the parts of a settled shot of `sim`, in microseconds, in turns."""
+    file = YAML(typ="safe").load(BENCH.read_text(encoding="utf-8"))
+    settings = file["reservoir"]
+    levels = np.random.default_rng(8).integers(0, 256, (32, 16, 16), dtype=np.uint8)
+    shown = levels.repeat(4, 1).repeat(4, 2)
+    ways: dict[str, Way] = {}
+    for kernel in ("torch", "fused"):
+        options = file["world"]["options"] | {"kernel": kernel}
+        world = World(seed=1, beam=folder / kernel, **options)
+        slm = SimSLM(world=world, clock=world.clock)
+        camera = SimCamera(world=world, clock=world.clock)
+        laser = SimLaser(beam=folder / kernel)
+        for device in (laser, slm, camera):
+            device.open()
+        laser.set_power_mw(settings["power_mw"])
+        laser.emission(on=True)
+        taken = camera.configure(
+            exposure_s=settings["exposure_s"], region=tuple(settings["region"])
+        )
+        sequence = SimSequence(slm=slm, camera=camera, world=world)
+        frames = sequence.play(shown, settle_s=0.06).frames
+        world.light.plan.through(torch.zeros((1, 64, 64), dtype=torch.complex64))
+        lit = Illumination(torch.ones(32), torch.zeros((32, 2)), torch.zeros(32))
+        given = torch.from_numpy(shown).float()
+        fields = world.light.entrance(given, lit)
+        dark = world.options.sensor.offset_dn
+        light_e = (frames - dark).clip(0) / world.options.sensor.gain_dn_per_e
+        ways |= {
+            f"whole, {kernel}": lambda s=sequence: s.play(shown, settle_s=0.06).frames,
+            f"medium, {kernel}": lambda w=world, f=fields: propagate(f, w.light.plan),
+            "panel and beam": lambda w=world, g=given, o=lit: w.light.entrance(g, o),
+            "lens": lambda w=world, f=fields: w.light.seen(f),
+            "noise": lambda w=world, e=light_e, t=taken: w.sensor.counts(
+                e, t, range(32)
+            ),
+        }
+    seconds = timed(ways, rounds)
+    return {name: float(np.median(each)) / 32 * 1e6 for name, each in seconds.items()}
 
 
 def _resident(name: str) -> int:
@@ -390,7 +480,7 @@ def _resident(name: str) -> int:
 
 def main() -> None:
     words = argparse.ArgumentParser()
-    words.add_argument("what", choices=["contest", "growth", "alone", "memory"])
+    words.add_argument("what", choices=["contest", "growth", "alone", "memory", "shot"])
     words.add_argument("--kernel", default="torch")
     words.add_argument("--side", type=int, default=128)
     words.add_argument("--count", type=int, default=16)
@@ -398,14 +488,18 @@ def main() -> None:
     asked = words.parse_args()
     torch.set_num_threads(1)
     with torch.no_grad():
+        if asked.what == "alone":
+            alone(asked.kernel)
+            return
+        found: dict[str, Any]
         if asked.what == "contest":
             found = contest(asked.side, asked.count, asked.rounds)
         elif asked.what == "growth":
             found = growth(asked.kernel, asked.rounds)
-        elif asked.what == "alone":
-            found = alone(asked.kernel, asked.rounds)
+        elif asked.what == "shot":
+            found = shot(asked.rounds, Path.cwd())
         else:
-            found = memory(asked.kernel)
+            found = memory(asked.kernel, Path.cwd())
     sys.stdout.write(json.dumps(found) + "\n")
 
 

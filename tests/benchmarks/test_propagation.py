@@ -7,6 +7,7 @@ with complex128 before it is timed. ``make bench`` prints the tables; with
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,7 +24,22 @@ Section = Callable[[str, str, str], None]
 
 CHILD = Path(__file__).with_name("propagation.py")
 PAGE = "simulated-bench-speed"
-SIZES = {64: 8, 128: 4, 256: 1}
+SIZES = {64: 16, 128: 16, 256: 4}
+# Shots per CPU second of one way over those of another, on every grid. The compiled
+# kernel's are those of registers of 512 bits.
+FLOORS = {
+    ("torch", "naive torch"): 3.0,
+    ("torch", "torchoptics"): 5.0,
+    ("torch", "LightPipes"): 4.5,
+    ("torch", "NLSE"): 2.0,
+    ("fused", "FFTW only"): 1.4,
+    ("fused", "JAX"): 3.0,
+    ("fused", "NLSE"): 10.0,
+    ("fused", "torchoptics"): 25.0,
+    ("fused", "LightPipes"): 25.0,
+}
+WIDE = 16
+ROUNDS = 12
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -36,6 +52,7 @@ ONE_THREAD = {
 def started(folder: Path, *words: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(  # noqa: S603 - our own interpreter
         [sys.executable, str(CHILD), *words],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=folder,  # one of the ways writes files where it runs
@@ -84,16 +101,13 @@ def test_torch_and_the_compiled_kernel_against_other_ways(
     if found[64]["absent"]:
         lines.append(f"Not there: {', '.join(found[64]['absent'])}.")
     section(PAGE, "One thread, shots per CPU second over torch's", "\n".join(lines))
-    for each in found.values():
+    wide = Library(compiled.path).lanes == WIDE
+    for side, each in found.items():
         shots = each["shots"]
         assert {"torch", "fused"} <= set(shots)
-        floors = {("torch", "torchoptics"): 2.0, ("torch", "LightPipes"): 2.0}
-        floors |= {("torch", "naive torch"): 2.0, ("torch", "NLSE"): 1.8}
-        if Library(compiled.path).lanes == 16:
-            floors |= {("fused", "JAX"): 2.0, ("fused", "FFTW only"): 1.0}
-        for (ours, other), floor in floors.items():
-            if other in shots:
-                assert shots[ours] / shots[other] >= floor, (ours, other)
+        for (ours, other), floor in FLOORS.items():
+            if other in shots and (wide or ours == "torch"):
+                assert shots[ours] / shots[other] >= floor, (side, ours, other)
 
 
 @pytest.mark.bench
@@ -119,23 +133,68 @@ def test_growth_with_batch_grid_and_steps(
         assert each["8 steps"] > 1.4 * each["batch 8"] > 2 * each["32 steps"]
 
 
+class Worker:
+    """A process that crosses the same fields whenever it is told to."""
+
+    def __init__(self, folder: Path, kernel: str) -> None:
+        words = ("alone", "--kernel", kernel)
+        self._child = started(folder, *words)
+        assert self._child.stdout is not None
+        assert self._child.stdin is not None
+        self._asked, self._told = self._child.stdin, self._child.stdout
+        assert self._told.readline() == "ready\n"
+
+    def start(self) -> None:
+        self._asked.write("go\n")
+        self._asked.flush()
+
+    def taken(self) -> tuple[float, float]:
+        wall_s, cpu_s = json.loads(self._told.readline())
+        return float(wall_s), float(cpu_s)
+
+    def end(self) -> None:
+        self._asked.close()
+        self._told.close()
+        assert self._child.wait() == 0
+
+
+def scaling(folder: Path, kernel: str) -> tuple[float, float]:
+    """Work of two processes over that of one: by the clock, and by processor time."""
+    workers = [Worker(folder, kernel) for _ in range(2)]
+    best = {count: [math.inf, math.inf] for count in (1, 2)}
+    for _ in range(ROUNDS):  # by turns, so that both have the quietest moment there is
+        for count, each in best.items():
+            asked = workers[:count]
+            for worker in asked:
+                worker.start()
+            seen = [worker.taken() for worker in asked]
+            for at in range(2):
+                each[at] = min(each[at], max(taken[at] for taken in seen))
+    for worker in workers:
+        worker.end()
+    wall, cpu = (2 * one / two for one, two in zip(best[1], best[2], strict=True))
+    return wall, cpu
+
+
 @pytest.mark.bench
 def test_two_processes_do_nearly_twice_as_much(
     compiled: Built,  # noqa: ARG001 - skips where there is none
     section: Section,
     tmp_path: Path,
 ) -> None:
-    lines = ["| kernel | two processes over one |", "|---|---|"]
-    ratios = []
-    for kernel in ("torch", "fused"):
-        words = ("alone", "--kernel", kernel, "--rounds", "15")
-        one = run(tmp_path, *words)["alone"]
-        pair = [started(tmp_path, *words) for _ in range(2)]
-        ratios.append(sum(result(child)["alone"] for child in pair) / one)
-        lines.append(f"| {kernel} | {ratios[-1]:.2f} |")
-    text = "Shots per CPU second, of both processes together.\n\n" + "\n".join(lines)
-    section(PAGE, "Two processes on two cores", text)
-    assert min(ratios) > 1.6
+    found = {kernel: scaling(tmp_path, kernel) for kernel in ("torch", "fused")}
+    lines = ["| kernel | by the clock | by processor time |", "|---|---|---|"]
+    lines += [f"| {name} | {w:.2f} | {c:.2f} |" for name, (w, c) in found.items()]
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    text = (
+        "Fields of two processes in the time of one: 256 fields of 64 x 64 each, one "
+        f"process and two in turns, the best of {ROUNDS} rounds. By the clock it needs "
+        "two cores that nobody else uses; by processor time it shows what is left when "
+        "both work, caches and memory shared. Load of the computer at the end: "
+        f"{load}, on {os.cpu_count()} cores.\n\n"
+    )
+    section(PAGE, "Two processes on two cores", text + "\n".join(lines))
+    assert min(cpu for _, cpu in found.values()) > 1.6
 
 
 @pytest.mark.bench
@@ -145,16 +204,53 @@ def test_memory_of_a_crossing_is_a_few_fields(
     section: Section,
     tmp_path: Path,
 ) -> None:
-    lines = ["| kernel | fields |", "|---|---|"]
-    for kernel in ("torch", "fused"):
-        fields = run(tmp_path, "memory", "--kernel", kernel)["fields"]
-        lines.append(f"| {kernel} | {fields:.1f} |")
-        assert fields < 14
+    found = {
+        name: run(tmp_path, "memory", "--kernel", name) for name in ("torch", "fused")
+    }
+    sides = list(found["torch"]["allocated"])
+    head = " | ".join(f"{side} x {side}" for side in sides)
+    lines = [
+        f"| kernel | {head} | resident, 1024 x 1024 |",
+        "|---|" + "---|" * (len(sides) + 1),
+    ]
+    for name, each in found.items():
+        cells = " | ".join(f"{fields:.1f}" for fields in each["allocated"].values())
+        lines.append(f"| {name} | {cells} | {each['resident']['1024']:.1f} |")
+        assert max(each["allocated"].values()) < 8
+        assert each["resident"]["1024"] < 14
     text = (
-        "Most memory that crossing one field takes beside it, in fields of the same "
-        "size (8 bytes a point); the result is one of them. Torch needs it for each "
-        "field of a chunk, which has at most 16 fields and 32,768 points (or one "
-        "field); the compiled kernel needs its result for each field of a chunk and "
-        "the rest once.\n\n" + "\n".join(lines)
+        "Most memory that crossing takes beside the fields, in fields of the "
+        "same size (8 bytes a point): what torch allocates for a chunk, for each field "
+        "of it, and what the system sees of one large field. The result is one of "
+        "them. A chunk has at most 16 fields and 32,768 points, or one field; so more "
+        "fields take no more than this and their results.\n\n" + "\n".join(lines)
     )
     section(PAGE, "Memory", text)
+
+
+@pytest.mark.bench
+def test_noise_costs_less_than_propagation(
+    compiled: Built,  # noqa: ARG001 - skips where there is none
+    section: Section,
+    tmp_path: Path,
+) -> None:
+    found = run(tmp_path, "shot", "--rounds", "15")
+    medium = {name: found[f"medium, {name}"] for name in ("torch", "fused")}
+    lines = ["| part of a shot of `sim` | torch | fused |", "|---|---|---|"]
+    for name in ("medium", "panel and beam", "lens", "noise", "whole"):
+        cells = [
+            found.get(f"{name}, {kernel}", found.get(name, math.nan)) / crossing
+            for kernel, crossing in medium.items()
+        ]
+        lines.append(f"| {name} | {cells[0]:.2g} | {cells[1]:.2g} |")
+    rates = ", ".join(f"{1e6 / found[f'whole, {name}']:.0f}" for name in medium)
+    text = (
+        "CPU time over that of the medium, for a settled panel, everything on, played "
+        "as a sequence by the drivers (no guard, no record). The whole is more than "
+        "its parts: the liquid crystal, identities and times of each frame are in "
+        f"it.\n\n{chr(10).join(lines)}\n\nWhole shots per CPU second: {rates}."
+    )
+    section(PAGE, "A whole shot", text)
+    assert found["noise"] < 0.4 * medium["torch"]
+    # Poisson numbers pixel by pixel, as numpy draws them, cost more than this kernel.
+    assert found["noise"] < 2.5 * medium["fused"]

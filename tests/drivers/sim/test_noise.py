@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from drivers.sim.noise import PerShot, Stream, generator
+from drivers.sim.noise import PerShot, Reseated, Stream, generator
 
 
 def draw(*name: int) -> list[float]:
@@ -20,6 +20,16 @@ def test_the_same_name_gives_the_same_numbers_and_another_others() -> None:
         draw(5, Stream.POWER, 9, 1),
     ]
     assert all(other != here for other in others)
+
+
+def test_a_kept_generator_gives_the_numbers_of_a_new_one() -> None:
+    kept = Reseated(5, Stream.SENSOR)
+    for shot in (3, 0, 2**40, 3):
+        source, fresh = kept.at(shot), generator(5, Stream.SENSOR, shot)
+        assert np.array_equal(source.poisson(0.9, 7), fresh.poisson(0.9, 7))
+        # Half a word is left over, which the next shot must not find.
+        left = [each.standard_normal(3, dtype=np.float32) for each in (source, fresh)]
+        assert np.array_equal(*left)
 
 
 def test_numbers_of_a_shot_do_not_depend_on_the_order_of_asking() -> None:

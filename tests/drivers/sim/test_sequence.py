@@ -1,9 +1,12 @@
-from collections.abc import Callable
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from drivers.sim.camera import SimCamera
@@ -31,6 +34,13 @@ NUMBERS = (
 def joined(parts: list[Played], name: str) -> NDArray[np.float64]:
     values: NDArray[np.float64] = np.concatenate([getattr(p, name) for p in parts])
     return values
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 # At 4 ms the panel still moves, at 60 ms it stands.
@@ -69,6 +79,38 @@ def test_any_split_gives_the_frames_and_numbers_of_stepping(
     for name, column in zip(NUMBERS, zip(*numbers, strict=True), strict=True):
         assert joined(parts, name).tolist() == list(column), name
     assert played.world.clock.now() == stepped.world.clock.now()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["torch", "fused"])
+def test_threads_batches_and_stepping_change_no_bit(
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+    threads: Callable[[int], None],
+    request: pytest.FixtureRequest,
+    kernel: str,
+) -> None:
+    if kernel == "fused":
+        request.getfixturevalue("compiled")
+    digests = set()
+    for count, size in itertools.product((1, 2), (1, 7, 64, None)):
+        threads(count)
+        medium = {"steps": 4, "screens": 2}
+        lit = build(kernel=kernel, grid=[16, 32], medium=medium)
+        lit.camera.configure(exposure_s=0.001, region=REGION)
+        shown, digest = patterns(lit, 64), hashlib.sha256()
+        for start in range(0, 64, size or 64):
+            batch = shown[start : start + (size or 64)]
+            if size:
+                made = lit.sequence.play(batch, settle_s=0.06).frames
+            else:
+                lit.camera.arm(64)
+                made = np.stack([lit.step(each, 0.06)[0] for each in batch])
+                lit.camera.disarm()
+            digest.update(made.tobytes())
+        assert lit.world.shots == 64
+        digests.add(digest.hexdigest())
+    assert len(digests) == 1
 
 
 def test_frames_are_of_the_region_and_differ(

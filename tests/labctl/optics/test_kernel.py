@@ -1,8 +1,12 @@
 """Which kernel is taken, and when none but torch is."""
 
-from collections.abc import Iterator
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import torch
 
 from labctl.optics import harmonic, kernel
 from labctl.optics.fused import build
@@ -10,7 +14,7 @@ from labctl.optics.fused.build import Built
 from labctl.optics.fused.library import Library
 from labctl.optics.fused.plan import FusedPlan
 from labctl.optics.medium import SaturableKerr, SecondHarmonic
-from labctl.optics.propagation import Plan, plan
+from labctl.optics.propagation import Plan, plan, propagate
 
 SHAPE = (16, 32)
 
@@ -88,3 +92,36 @@ def test_a_damaged_library_is_named(
     monkeypatch.setattr(build, "built", lambda: Built(damaged, compiled.key))
     with pytest.raises(ValueError, match=r"damaged\.so.* Delete it"):
         kernel.choose(ready, "fused")
+
+
+def held_bytes(work: Callable[[], object], trace: Path) -> int:
+    """Most that torch held at once beside what it held before."""
+    with torch.profiler.profile(profile_memory=True) as seen:
+        work()
+    seen.export_chrome_trace(str(trace))
+    events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    told = [each["args"] for each in events if each.get("name") == "[memory]"]
+    return max(itertools.accumulate(int(each["Bytes"]) for each in told))
+
+
+@pytest.mark.parametrize(("wanted", "most"), [("torch", 6.0), ("fused", 2.5)])
+def test_a_crossing_holds_a_few_fields_for_each_of_a_chunk(
+    compiled: Built,  # noqa: ARG001 - skips where there is none
+    tmp_path: Path,
+    wanted: kernel.Kernel,
+    most: float,
+) -> None:
+    for shape in ((32, 64), (128, 256)):
+        medium = SaturableKerr(b=3.0, saturation=1.0, steps=4, edge=1.0)
+        crossing = kernel.choose(plan(medium, shape, 4.0), wanted).crossing
+        one = torch.randn((crossing.chunk, *shape), dtype=torch.complex64)
+        many = one.repeat(4, 1, 1)
+        for field, beside in ((one, 0), (many, 2 * many.nbytes)):
+            with torch.no_grad():
+                held = held_bytes(
+                    lambda of=field, by=crossing: propagate(of, by),
+                    tmp_path / "trace.json",
+                )
+            # Of more than a chunk, the results stand twice while they are joined.
+            assert held < most * one.nbytes + beside, (shape, held / one.nbytes)
+            assert held > 0.9 * one.nbytes

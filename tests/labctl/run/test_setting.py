@@ -210,6 +210,15 @@ def test_a_run_says_when_torch_stands_in_for_the_compiled_kernel(
         benches.construct(refused)
 
 
+def test_a_bench_on_a_graphics_processor_is_refused_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked = benches.load("sim-small", ["world.options.device=cuda"])
+    with pytest.raises(InputError, match=r"finds no CUDA device, .* set device: cpu"):
+        benches.construct(asked)
+
+
 def test_the_header_says_what_is_known_before_the_first_shot(session: Session) -> None:
     with Record.open("s.h5") as record:
         assert record.title == "small"
