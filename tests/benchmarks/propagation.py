@@ -13,8 +13,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -300,7 +301,9 @@ def there(needed: str) -> bool:
     return not needed or importlib.util.find_spec(needed) is not None
 
 
-def timed(ways: dict[str, Way], rounds: int) -> dict[str, list[float]]:
+def timed(
+    ways: Mapping[str, Callable[[], object]], rounds: int
+) -> dict[str, list[float]]:
     """CPU seconds of each way, one after the other in every round."""
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 2):
@@ -391,9 +394,7 @@ def memory(kernel: str, folder: Path) -> dict[str, dict[str, float]]:
         fields = torch.from_numpy(case(side, chunk).fields)
         propagate(fields, crossing)
         allocated[str(side)] = (
-            _peak_bytes(
-                lambda of=fields, by=crossing: propagate(of, by), folder / "trace.json"
-            )
+            _peak_bytes(partial(propagate, fields, crossing), folder / "trace.json")
             / fields.nbytes
         )
     return {"allocated": allocated, "resident": {"1024": _resident_fields(kernel)}}
@@ -434,7 +435,7 @@ def shot(rounds: int, folder: Path) -> dict[str, float]:
     settings = file["reservoir"]
     levels = np.random.default_rng(8).integers(0, 256, (32, 16, 16), dtype=np.uint8)
     shown = levels.repeat(4, 1).repeat(4, 2)
-    ways: dict[str, Way] = {}
+    ways: dict[str, Callable[[], object]] = {}
     for kernel in ("torch", "fused"):
         options = file["world"]["options"] | {"kernel": kernel}
         world = World(seed=1, beam=folder / kernel, **options)
@@ -457,13 +458,11 @@ def shot(rounds: int, folder: Path) -> dict[str, float]:
         dark = world.options.sensor.offset_dn
         light_e = (frames - dark).clip(0) / world.options.sensor.gain_dn_per_e
         ways |= {
-            f"whole, {kernel}": lambda s=sequence: s.play(shown, settle_s=0.06).frames,
-            f"medium, {kernel}": lambda w=world, f=fields: propagate(f, w.light.plan),
-            "panel and beam": lambda w=world, g=given, o=lit: w.light.entrance(g, o),
-            "lens": lambda w=world, f=fields: w.light.seen(f),
-            "noise": lambda w=world, e=light_e, t=taken: w.sensor.counts(
-                e, t, range(32)
-            ),
+            f"whole, {kernel}": partial(sequence.play, shown, settle_s=0.06),
+            f"medium, {kernel}": partial(propagate, fields, world.light.plan),
+            "panel and beam": partial(world.light.entrance, given, lit),
+            "lens": partial(world.light.seen, fields),
+            "noise": partial(world.sensor.counts, light_e, taken, range(32)),
         }
     seconds = timed(ways, rounds)
     return {name: float(np.median(each)) / 32 * 1e6 for name, each in seconds.items()}

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ def test_a_crossing_holds_a_few_fields_for_each_of_a_chunk(
         for field, beside in ((one, 0), (many, 2 * many.nbytes)):
             with torch.no_grad():
                 held = held_bytes(
-                    lambda of=field, by=crossing: propagate(of, by),
+                    partial(propagate, field, crossing),
                     tmp_path / "trace.json",
                 )
             # Of more than a chunk, the results stand twice while they are joined.
