@@ -12,7 +12,7 @@ attempted. Every call of a device has a deadline (:mod:`labctl.bounded`). Limits
 the bench file are checked here and nowhere else: through :func:`limit_faults`, by a
 run before anything opens, by the two doors :meth:`Bench.light` and
 :meth:`Bench.configure_camera`, and at every sign of life (:meth:`Bench.beat`) what
-only shows in use: the meter and the duty. The guard watches the laser's own faults.
+only shows in use: the meters and the duty. The guard watches the laser's own faults.
 
 A :class:`SafetyError` that leaves the bench latches it (:mod:`labctl.state`).
 """
@@ -43,6 +43,7 @@ from labctl.calibration import (
     CameraResponse,
     DriverEntry,
     InForce,
+    MeterLimits,
     PhaseCurve,
     Settle,
 )
@@ -64,6 +65,16 @@ FOLDER: Final = "calibrations"
 # Real devices to labctl, yet nobody's lab: used where it is named.
 LOOPBACK: Final = "loopback"
 RAMP_STEP_S: Final = 0.02
+# In the order in which they are opened.
+ROLES: Final = (
+    "laser",
+    "slm",
+    "camera",
+    "meter",
+    "thermometer",
+    "shutter",
+    "attenuator",
+)
 
 
 @final
@@ -258,7 +269,7 @@ class Bench:
         empty otherwise.
     clock
         Time of this bench: virtual where the light is simulated.
-    laser, slm, camera, meter, shutter, attenuator
+    laser, slm, camera, meter, shutter, attenuator, thermometer
         The devices; None where the bench has none of that role. Set power and
         exposure through :meth:`light` and :meth:`configure_camera` only.
     sequence
@@ -289,6 +300,7 @@ class Bench:
     meter: devices.Meter | None = None
     shutter: devices.Shutter | None = None
     attenuator: devices.Attenuator | None = None
+    thermometer: devices.Meter | None = None
     sequence: devices.Sequence | None = None
     world: devices.World | None = None
     beam: Path | None = None
@@ -300,7 +312,7 @@ class Bench:
     _power_mw: float = field(default=0.0, init=False)
     _lit_since_s: float = field(default=0.0, init=False)
     _lit_s: float = field(default=0.0, init=False)
-    _metered_s: float = field(default=-math.inf, init=False)
+    _metered_s: dict[str, float] = field(default_factory=dict, init=False)
     _opened: dict[str, Device] = field(default_factory=dict, init=False)
     _undo: list[Callable[[], None]] = field(default_factory=list, init=False)
 
@@ -461,13 +473,21 @@ class Bench:
         return error if stopped is None else stopped
 
     def _unread(self, error: DeviceError) -> SafetyError | None:
-        """Tell that the meter failed whose readings keep the bench safe."""
-        if self.meter is None or self.file.limits.meter is None:
+        """Tell that a meter failed whose readings keep the bench safe."""
+        if error.device not in {meter.name for meter, _ in self._watched()}:
             return None
-        if error.device != self.meter.name:
-            return None
-        text = f"{error.device}: no reading ({error}), expected one. Look at the meter."
+        text = f"{error.device}: no reading ({error}), expected one. Look at it."
         return SafetyError(text)
+
+    def _watched(self) -> Iterator[tuple[devices.Meter, MeterLimits]]:
+        """Meters whose readings keep the bench safe, and what they have to show."""
+        limits = self.file.limits
+        for meter, bounds in (
+            (self.meter, limits.meter),
+            (self.thermometer, limits.thermometer),
+        ):
+            if meter is not None and bounds is not None:
+                yield meter, bounds
 
     def _laser_fault(self) -> SafetyError | None:
         """Ask the laser whether it failed, as frames without light make one think."""
@@ -533,17 +553,18 @@ class Bench:
     def beat(self) -> None:
         """Tell the guard that the run is alive: at every shot and every fit step.
 
-        Looks at the meter, and rests in the dark where the duty asks for it.
+        Looks at the meters, and rests in the dark where the duty asks for it.
 
         Raises
         ------
         SafetyError
-            The guard stopped the run, or the meter is silent, stale or out of
+            The guard stopped the run, or a meter is silent, stale or out of
             range.
         """
         self.laser.beat()
         if self._power_mw:
-            self._check_meter()
+            for meter, limits in self._watched():
+                self._check_meter(meter, limits)
             self._rest()
 
     def judge_saturation(self, pixels: int) -> None:
@@ -672,23 +693,20 @@ class Bench:
             self._lit_s += self.clock.now() - self._lit_since_s
         self._power_mw = 0.0
 
-    def _check_meter(self) -> None:
-        """Read the meter, not more often than it is worth.
+    def _check_meter(self, meter: devices.Meter, limits: MeterLimits) -> None:
+        """Read a meter, not more often than it is worth.
 
         Raises
         ------
         SafetyError
             It is silent, stale or out of range.
         """
-        limits, now = self.file.limits.meter, self.clock.now()
-        if limits is None or self.meter is None:
+        name, now = meter.name, self.clock.now()
+        if now - self._metered_s.get(name, -math.inf) < limits.oldest_s / 4:
             return
-        if now - self._metered_s < limits.oldest_s / 4:
-            return
-        self._metered_s = now
-        name = self.meter.name
+        self._metered_s[name] = now
         try:
-            reading = self.meter.reading()
+            reading = meter.reading()
         except DeviceError as err:
             raise self._unread(err) or err from err
         age_s = self.clock.now() - reading.time_s
@@ -696,14 +714,14 @@ class Bench:
             text = (
                 f"{name}: reading is {age_s:.3g} s old, expected at most "
                 f"{limits.oldest_s:g} s (bench file): stale counts as unsafe. Look at "
-                "the meter."
+                "it."
             )
             raise SafetyError(text)
         if not limits.low <= reading.value <= limits.high:
             text = (
-                f"{name}: reading={reading.value:g} {self.meter.unit}, expected "
-                f"{limits.low:g} to {limits.high:g} (bench file). Look at laser and "
-                "beam path."
+                f"{name}: reading={reading.value:g} {meter.unit}, expected "
+                f"{limits.low:g} to {limits.high:g} (bench file). Look at what it "
+                "measures."
             )
             raise SafetyError(text)
 
@@ -719,13 +737,14 @@ class Bench:
         with self.digital(pause_s + self.file.heartbeat_s):
             self.clock.sleep(pause_s)
         self._lit_s = 0.0
-        self._metered_s = self.clock.now()  # what it held before the pause is old
+        # What they held before the pause is old.
+        self._metered_s = dict.fromkeys(self._metered_s, self.clock.now())
 
     def _take(self) -> None:
         self._own()
         if isinstance(self.sequence, BoundedSequence):
             self._undo.append(self.sequence.end)
-        for role in ("laser", "slm", "camera", "meter", "shutter", "attenuator"):
+        for role in ROLES:
             device: Device | None = getattr(self, role)
             if device is not None:
                 self._undo.append(device.close)
@@ -982,6 +1001,7 @@ def _assembled(order: _Order) -> Bench:
         ("meter", devices.Meter),
         ("shutter", devices.Shutter),
         ("attenuator", devices.Attenuator),
+        ("thermometer", devices.Meter),
     ):
         entry: DriverEntry | None = getattr(file.devices, role)
         if entry is not None:

@@ -272,6 +272,7 @@ _WRAPS: Final[Mapping[str, Callable[[Any, float], Any]]] = {
     "slm": BoundedSLM,
     "camera": BoundedCamera,
     "meter": BoundedMeter,
+    "thermometer": BoundedMeter,
     "shutter": BoundedShutter,
     "attenuator": BoundedAttenuator,
     "sequence": BoundedSequence,

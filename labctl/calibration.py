@@ -70,6 +70,9 @@ class Devices(Schema):
         Blocks the beam, where there is one.
     attenuator
         Dims the beam, where there is one.
+    thermometer
+        Measures a temperature that has to stay in range, where there is one: of the
+        medium, the panel, the room.
     """
 
     slm: DriverEntry
@@ -78,15 +81,16 @@ class Devices(Schema):
     meter: DriverEntry | None = None
     shutter: DriverEntry | None = None
     attenuator: DriverEntry | None = None
+    thermometer: DriverEntry | None = None
 
 
 class MeterLimits(Schema):
-    """What the meter must show while the laser emits; else the run stops, dark.
+    """What a meter must show while the laser emits; else the run stops, dark.
 
     Parameters
     ----------
     low, high
-        Range of its readings, in the meter's unit.
+        Range of its readings, in its unit.
     oldest_s
         Greatest age of a reading: an older one counts as unsafe.
     """
@@ -141,6 +145,8 @@ class Limits(Schema):
         Time over which that share is taken.
     meter
         Range and greatest age of the meter's readings.
+    thermometer
+        Range and greatest age of the thermometer's.
     on_saturation
         Whether saturated pixels warn, or stop the run and leave the bench dark.
     """
@@ -159,6 +165,7 @@ class Limits(Schema):
     duty: Annotated[float, Field(gt=0, lt=1)] | None = None
     duty_window_s: Annotated[float, Field(gt=0, le=300)] = 60.0
     meter: MeterLimits | None = None
+    thermometer: MeterLimits | None = None
     on_saturation: Literal["warn", "stop"] = "warn"
 
     @model_validator(mode="after")
@@ -424,9 +431,12 @@ class BenchFile(Schema):
                 f"{self.heartbeat_s:g}: a run says nothing while it exposes. Lower it."
             )
             faults.append(("limits.exposure_s", text))
-        if self.limits.meter is not None and self.devices.meter is None:
-            text = "there is no meter to read, expected one under devices. Add it."
-            faults.append(("limits.meter", text))
+        for role in ("meter", "thermometer"):
+            if getattr(self.limits, role) and getattr(self.devices, role) is None:
+                text = (
+                    f"there is no {role} to read, expected one under devices. Add it."
+                )
+                faults.append((f"limits.{role}", text))
         if faults:
             raise wrong(*faults)
         return self

@@ -17,7 +17,6 @@ from labctl.calibration import DriverEntry
 from labctl.devices import SLM, Camera, Device, Found, Laser, Meter, Shutter
 from labctl.errors import DeviceError, InputError, LabctlError
 
-ROLES: Final = ("laser", "slm", "camera", "meter", "shutter", "attenuator")
 FRAME_S: Final = 5.0
 
 
@@ -201,7 +200,7 @@ def call(source: BenchSource) -> RollCall:
 
 
 def _devices(made: Bench) -> Iterator[tuple[str, DriverEntry, Device]]:
-    for role in ROLES:
+    for role in bench.ROLES:
         entry, device = getattr(made.file.devices, role), getattr(made, role)
         if entry is not None:
             yield role, entry, device

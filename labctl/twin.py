@@ -132,6 +132,11 @@ def unlike(file: BenchFile) -> str:
     if file.devices.meter is not None and twin.meter is None:
         guarded = "" if file.limits.meter is None else ", whose limits then do not hold"
         lacking.append(f"a meter (twin.meter{guarded})")
+    if file.devices.thermometer is not None:
+        guarded = (
+            "" if file.limits.thermometer is None else ", whose limits do not hold"
+        )
+        lacking.append(f"a thermometer{guarded}")
     if file.devices.attenuator is not None:
         lacking.append("an attenuator")
     return f"It has not {' nor '.join(lacking)}." if lacking else ""

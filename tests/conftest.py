@@ -9,8 +9,10 @@ the peer is absent the test skips and says how to get it; with
 
 import gc
 import importlib
+import multiprocessing
 import os
 import re
+import runpy
 import select
 import shutil
 import subprocess
@@ -19,6 +21,8 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NoReturn
@@ -87,6 +91,28 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("LABCTL_STATE", str(tmp_path_factory.mktemp("state")))
         patch.setenv("LABCTL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def fork(_own_state: None) -> Callable[[Path], BaseProcess]:
+    """Run a script in a process that begins with all of labctl imported."""
+    if sys.platform == "win32":
+        pytest.skip("forks processes")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["warm"])
+    with pytest.MonkeyPatch.context() as patch:
+        folder = Path(__file__).with_name("forked")  # not ours: it has a labctl as well
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        forkserver.ensure_running()
+
+    def start(script: Path) -> BaseProcess:
+        process = context.Process(
+            target=runpy.run_path, args=(str(script),), kwargs={"run_name": "__main__"}
+        )
+        process.start()
+        return process
+
+    return start
 
 
 @pytest.fixture(scope="session")

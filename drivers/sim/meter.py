@@ -1,24 +1,47 @@
-"""The simulated power meter: holds the power of the last exposure."""
+"""The simulated meter: of the power of the last exposure, or of a temperature."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final, final
+from dataclasses import dataclass, field
+from typing import Final, Literal, final
 
 from typing_extensions import override
 
 from drivers.sim.faults import NO_RETURN, Schedule, never_return, parse_faults
 from drivers.sim.noise import Stream
+from drivers.sim.options import parse
 from drivers.sim.world import World
 from labctl.devices import Clock, Identity, Meter, Reading, Settings
 from labctl.errors import DeviceError, DeviceTimeoutError
 
 # What can break: no answer in time, always the same one, no answer at all.
 KINDS: Final = ("silent", "frozen", NO_RETURN)
+# What of it ends a run.
+_ENDING: Final = ("silent", NO_RETURN)
 _TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True)
+class MeterOptions:
+    """What it shows.
+
+    Parameters
+    ----------
+    shows
+        The power of the last exposure, or a temperature.
+    celsius
+        Temperature at the start.
+    k_per_h
+        How it rises, in virtual time.
+    """
+
+    shows: Literal["power", "temperature"] = "power"
+    celsius: float = field(default=21.0, metadata={"low": -273.15, "high": 1e5})
+    k_per_h: float = field(default=0.0, metadata={"low": -1e5, "high": 1e5})
 
 
 @final
 class SimMeter(Meter):
-    """A power meter that samples each exposure and holds the value.
+    """A power meter that samples each exposure and holds the value, or a thermometer.
 
     Before the first exposure it shows the power of the moment.
 
@@ -35,11 +58,15 @@ class SimMeter(Meter):
     faults
         Schedule of what breaks, by the number of the next exposure; its kinds
         are :data:`KINDS`.
+    **parts
+        Keys of :class:`MeterOptions`.
 
     Raises
     ------
+    TypeError
+        A key is unknown or a value has the wrong type.
     ValueError
-        The clock is another one than the light path's, or a fault is
+        The clock is another one than the light path's, or a number or a fault is
         impossible.
     """
 
@@ -51,14 +78,19 @@ class SimMeter(Meter):
         name: str = "meter",
         serial: str = "SIM-METER-1",
         faults: Sequence[Mapping[str, object]] = (),
+        **parts: object,
     ) -> None:
         if clock is not world.clock:
             text = f"{name}.clock is another clock, expected that of its world"
             raise ValueError(text)
         self._world, self._name, self._serial = world, name, serial
+        self._made = parse(MeterOptions, parts, name)
         self._open = False
         self._faults = Schedule(
-            parse_faults(faults, KINDS, name), world.seed, Stream.METER_FAULTS
+            parse_faults(faults, KINDS, name),
+            world.seed,
+            Stream.METER_FAULTS,
+            ending=_ENDING,
         )
         self._kept: Reading | None = None
 
@@ -70,7 +102,7 @@ class SimMeter(Meter):
     @property
     @override
     def unit(self) -> str:
-        return "mW"
+        return "mW" if self._made.shows == "power" else "C"
 
     @override
     def open(self) -> None:
@@ -89,7 +121,8 @@ class SimMeter(Meter):
     @override
     def identity(self) -> Identity:
         self._check_open("identity")
-        return Identity("labctl", "simulated power meter", self._serial, "1")
+        shows = "power meter" if self._made.shows == "power" else "thermometer"
+        return Identity("labctl", f"simulated {shows}", self._serial, "1")
 
     @override
     def settings(self) -> Settings:
@@ -99,7 +132,7 @@ class SimMeter(Meter):
     def reading(self) -> Reading:
         self._check_open("reading")
         clock = self._world.clock
-        fault = self._faults.at(self._world.shots, clock.now())
+        fault = self._faults.at(self._world.shots, clock.now(), self._world.spared)
         if fault is not None and fault.kind == "silent":
             clock.sleep(_TIMEOUT_S)
             text = f"no answer within {_TIMEOUT_S} s. Look at its plug and power."
@@ -107,5 +140,11 @@ class SimMeter(Meter):
         if fault is not None and fault.kind == NO_RETURN:
             never_return()
         if fault is None or self._kept is None:
-            self._kept = self._world.power_reading()
+            self._kept = self._shown()
         return self._kept
+
+    def _shown(self) -> Reading:
+        if self._made.shows == "power":
+            return self._world.power_reading()
+        now_s = self._world.clock.now()
+        return Reading(self._made.celsius + self._made.k_per_h * now_s / 3600, now_s)

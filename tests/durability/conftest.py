@@ -36,6 +36,12 @@ def kills(soaked: bool) -> int:
     return int(os.environ.get("LABCTL_SOAK_KILLS", "100" if soaked else "10"))
 
 
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """Of the random moments of kills: other parts of a long form take others."""
+    return int(os.environ.get("LABCTL_SOAK_SEED", "4"))
+
+
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """One process that imports the recorder once and forks a child for each order."""
@@ -95,11 +101,18 @@ def _told(name: object, lines: int, child: int) -> bool:
     for _ in range(LIMIT_S * 500):
         if told.exists() and told.read_bytes().count(b"\n") >= lines:
             return True
-        # Who ended stays, marked so, until its parent has looked.
-        if not state.exists() or ") Z" in state.read_text():
+        if not _lives(state):
             return False
         time.sleep(0.002)
     return False
+
+
+def _lives(state: Path) -> bool:
+    """Whether a process runs: who ended stays, marked so, until its parent looked."""
+    try:
+        return ") Z" not in state.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @pytest.fixture(scope="session")

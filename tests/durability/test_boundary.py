@@ -117,7 +117,7 @@ def watched(shim: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
                 "SHIM_ACKNOWLEDGE": str(descriptor),
             },
             check=True,
-            timeout=120,
+            timeout=600,  # of a computer that has much else to do
         )
         os.close(descriptor)
         return list(changes(log))

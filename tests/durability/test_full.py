@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from drivers.sim.beam import Beam
 from labctl.recording.reader import Record
 
+Fork = Callable[[Path], BaseProcess]
 Content = Callable[[Path], dict[str, Any]]
 SMALL = """\
 schema_version: 1
@@ -48,28 +50,54 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607
 
 
-class Command:
-    """``labctl run`` in a process of its own, and the beam of its laser."""
+SCRIPT = """
+import os, sys, tempfile
+tempfile.tempdir = {beams!r}
+said = os.open({said!r}, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+os.dup2(said, 1), os.dup2(said, 2)
+sys.stdout = open(1, "w", buffering=1, closefd=False)
+sys.stderr = open(2, "w", buffering=1, closefd=False)
+sys.argv = ["labctl", "run", *{words!r}]
+from labctl.cli import main
+main()
+"""
 
-    def __init__(self, folder: Path, *words: str) -> None:
-        beams = folder / "beams"
-        beams.mkdir(exist_ok=True)
-        self.process = subprocess.Popen(  # noqa: S603 - our own code
-            [sys.executable, "-m", "labctl", "run", *words],
-            env={**os.environ, "TMPDIR": str(beams)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+
+class Command:
+    """``labctl run`` in a process of its own, and the beam of its laser.
+
+    Parameters
+    ----------
+    fork
+        Makes the process.
+    folder
+        Where it says what it says, and where its beam lies.
+    words
+        Of the command.
+    """
+
+    def __init__(self, fork: Fork, folder: Path, *words: str) -> None:
+        self._beams, self._said = folder / "beams", folder / "said.txt"
+        self._beams.mkdir(exist_ok=True)
+        script = folder / "command.py"
+        script.write_text(
+            SCRIPT.format(beams=str(self._beams), said=str(self._said), words=words)
         )
-        self._beams = beams
+        self.process = fork(script)
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self.process.pid is not None
+        return self.process.pid
 
     def dark_s(self) -> float:
         """When it went dark, by the beam; waits until it has been lit."""
         beam = self._beam()
         with beam:
-            while not beam.read().emission and self.process.poll() is None:
+            while not beam.read().emission and self.process.is_alive():
                 time.sleep(0.002)
-            while beam.read().emission and self.process.poll() is None:
+            while beam.read().emission and self.process.is_alive():
                 time.sleep(0.002)
             return beam.read().since_s
 
@@ -82,10 +110,12 @@ class Command:
         text = "no beam"
         raise AssertionError(text)
 
-    def end(self) -> tuple[int, str, str]:
+    def end(self) -> tuple[int, str]:
         """Exit code, and what it said."""
-        out, err = self.process.communicate(timeout=500)
-        return self.process.returncode, out, err
+        self.process.join(500)
+        said = self._said.read_text(encoding="utf-8")
+        assert self.process.exitcode is not None, said
+        return self.process.exitcode, said
 
 
 @pytest.fixture
@@ -96,28 +126,33 @@ def protocol(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, fork: Fork) -> Path:
     """The record of a run that has room enough."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "small.yaml").write_text(SMALL, encoding="utf-8")
     words = (str(folder / "small.yaml"), "--out", str(folder / "whole.h5"))
-    code, _, err = Command(folder, *words).end()
-    assert code == 0, err
+    code, said = Command(fork, folder, *words).end()
+    assert code == 0, said
     return folder / "whole.h5"
 
 
 def wait_for_shots(path: Path, command: Command) -> None:
     while not path.exists() or path.stat().st_size < 900_000:
-        assert command.process.poll() is None
+        assert command.process.is_alive()
         time.sleep(0.005)
 
 
 @pytest.mark.slow
 def test_a_disk_that_somebody_fills_ends_the_run_well(
-    disk: Path, protocol: str, whole: Path, tmp_path: Path, content: Content
+    disk: Path,
+    protocol: str,
+    whole: Path,
+    tmp_path: Path,
+    content: Content,
+    fork: Fork,
 ) -> None:
     path, filler = disk / "run.h5", disk / "filler"
-    command = Command(tmp_path, protocol, "--out", str(path))
+    command = Command(fork, tmp_path, protocol, "--out", str(path))
     wait_for_shots(path, command)
     with filler.open("wb", buffering=0) as file:
         for piece in (2**20, 2**12):
@@ -127,17 +162,17 @@ def test_a_disk_that_somebody_fills_ends_the_run_well(
             except OSError:
                 continue
     dark_s = command.dark_s()
-    code, _, err = command.end()
-    assert code == 5, err
-    assert "no space (errno 28)" in err or "free=0.0 MiB" in err
-    assert "Traceback" not in err
+    code, said = command.end()
+    assert code == 5, said
+    assert "no space (errno 28)" in said or "free=0.0 MiB" in said
+    assert "Traceback" not in said
     with Record.open(path) as record:
         assert record.status == "failed"
         assert dark_s <= record.writers()[-1]["end_s"]
         held = record.lengths["shots"]
     filler.unlink()
-    code, _, err = Command(tmp_path, "--resume", str(path)).end()
-    assert code == 0, err
+    code, said = Command(fork, tmp_path, "--resume", str(path)).end()
+    assert code == 0, said
     found, expected = content(path), content(whole)
     assert [name for name in expected if found[name] != expected[name]] == []
     with Record.open(path) as record:
@@ -147,24 +182,24 @@ def test_a_disk_that_somebody_fills_ends_the_run_well(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process that runs")
 def test_a_file_at_its_limit_ends_the_run_well(
-    protocol: str, whole: Path, tmp_path: Path, content: Content
+    protocol: str, whole: Path, tmp_path: Path, content: Content, fork: Fork
 ) -> None:
     path = tmp_path / "run.h5"
-    command = Command(tmp_path, protocol, "--out", str(path))
+    command = Command(fork, tmp_path, protocol, "--out", str(path))
     wait_for_shots(path, command)
     size = path.stat().st_size + 60_000
     limits = (size, resource.RLIM_INFINITY)
-    resource.prlimit(command.process.pid, resource.RLIMIT_FSIZE, limits)
+    resource.prlimit(command.pid, resource.RLIMIT_FSIZE, limits)
     dark_s = command.dark_s()
-    code, _, err = command.end()
-    assert code == 5, err
-    assert "the file is at its size limit (errno 27)" in err
-    assert "Traceback" not in err
+    code, said = command.end()
+    assert code == 5, said
+    assert "the file is at its size limit (errno 27)" in said
+    assert "Traceback" not in said
     with Record.open(path) as record:
         held = record.lengths["shots"]
     assert held > 0
     assert dark_s > 0
-    code, _, err = Command(tmp_path, "--resume", str(path)).end()
-    assert code == 0, err
+    code, said = Command(fork, tmp_path, "--resume", str(path)).end()
+    assert code == 0, said
     found, expected = content(path), content(whole)
     assert [name for name in expected if found[name] != expected[name]] == []

@@ -21,7 +21,15 @@ from labctl.recording.reopen import mend
 from labctl.recording.repair import repair
 
 Nursery = Callable[..., tuple[int, str]]
-Files = dict[str, bytes]
+
+
+class Files(dict[str, bytes]):
+    """Contents by name, told by their lengths: hypothesis prints what it was given."""
+
+    def __repr__(self) -> str:
+        return repr({name: len(content) for name, content in self.items()})
+
+
 HEAD = 48
 
 
@@ -29,7 +37,7 @@ HEAD = 48
 def files(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Files:
     """A finished record, and one whose writer was killed."""
     folder = tmp_path_factory.mktemp("files")
-    made = {}
+    made = Files()
     for name, rounds, kill_after_s in (("closed", 3, None), ("killed", -1, 0.05)):
         path = folder / name
         told = {"path": str(path), "told": str(folder / f"{name}.told")}

@@ -883,6 +883,29 @@ def test_a_stale_meter_counts_as_unsafe(lab: Lab) -> None:
     assert state.latched("lab") is not None
 
 
+def test_a_room_that_grows_too_warm_stops_the_run(lab: Lab) -> None:
+    source = lab.simulated()
+    tree = json.loads(source.text)
+    # A degree each second, from 21.
+    options = {"shows": "temperature", "k_per_h": 3600.0}
+    tree["devices"]["thermometer"] = {"driver": "sim.meter", "options": options}
+    tree["limits"]["thermometer"] = {"low": 15, "high": 28, "oldest_s": 2}
+    with (
+        pytest.raises(SafetyError, match=r"thermometer: reading=\S+ C, expected 15"),
+        bench.open(lab.write(tree)) as table,
+    ):
+        assert table.identities()["thermometer"].model == "simulated thermometer"
+        table.light(5.0)
+        for _ in range(9):
+            table.beat()
+            assert table.clock.now() < 7.1
+            table.clock.sleep(1.0)
+    assert state.latched("lab") is not None
+    tree["devices"].pop("thermometer")
+    with pytest.raises(ProtocolError, match=r"limits\.thermometer.*no thermometer to"):
+        lab.write(tree)
+
+
 def test_a_bench_rests_where_the_duty_asks_for_it(lab: Lab) -> None:
     with bench.open(_virtual(lab, duty=0.25, duty_window_s=4.0)) as table:
         table.light(5.0)
@@ -1075,9 +1098,11 @@ def test_the_time_of_a_call_is_in_the_bench_file(lab: Lab) -> None:
 
 
 LIT = """
-import threading
+import signal, threading
 from labctl import bench
 
+# Whoever starts tests in the background has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with bench.open(bench.load("lab")) as table:
     table.light(5.0)
     print("lit", flush=True)

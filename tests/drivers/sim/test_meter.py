@@ -34,6 +34,22 @@ def test_holds_the_power_of_the_last_exposure(build: Callable[..., Any]) -> None
     assert lit.meter.reading() == held
 
 
+def test_as_a_thermometer_it_tells_of_a_room_that_grows_warmer(
+    build: Callable[..., Any],
+) -> None:
+    world = build().world
+    warming: dict[str, Any] = {"shows": "temperature", "k_per_h": 2.0}
+    room = SimMeter(world=world, clock=world.clock, **warming)
+    room.open()
+    assert room.unit == "C"
+    start = room.reading()
+    world.clock.sleep(1800.0)
+    assert room.reading().value - start.value == pytest.approx(1.0)
+    assert room.reading().time_s == world.clock.now()
+    with pytest.raises(ValueError, match=r"meter\.k_per_h.*expected"):
+        SimMeter(world=world, clock=world.clock, k_per_h=1e9)
+
+
 def test_refuses_a_strange_clock(build: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="another clock"):
         SimMeter(world=build().world, clock=VirtualClock())
