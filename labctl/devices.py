@@ -697,6 +697,16 @@ class World(Protocol):
         """Take up a state that :meth:`state` returned."""
 
     @abstractmethod
+    def spare(self, shots: int) -> None:
+        """Let nothing end the run again that ended one before: it was mended.
+
+        Parameters
+        ----------
+        shots
+            Exposures that were made by then.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of the beam's file; may be called twice."""
 

@@ -12,7 +12,7 @@ and the panel confirms that it showed *k*. Everything else has one name.
 
 import math
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 Quality = Literal[
     "ok",
@@ -29,6 +29,8 @@ Quality = Literal[
 # What a second exposure can mend. A refused trigger or a silent camera has done
 # nobody knows what: doing it again is not safe.
 REPEATABLE: Final = frozenset({"gap", "incomplete", "stale", "late"})
+# Every other class but ok ends the run at once.
+ENDING: Final = frozenset(get_args(Quality)) - REPEATABLE - {"ok"}
 # Exposures of one pattern before its run gives up.
 ATTEMPTS: Final = 3
 # Clocks add times in another order than we do.

@@ -36,6 +36,8 @@ KINDS: Final = (
     NO_RETURN,
     "removed",
 )
+# What of it ends a run.
+_ENDING: Final = ("wrong_shape", "trigger_refused", "hung", NO_RETURN, "removed")
 # A GigE Vision 1 counter has 16 bits and skips 0: 65,535 is followed by 1.
 _SHORT_MODULUS = 65_535
 
@@ -155,7 +157,10 @@ class SimCamera(Camera):
         self.world = world
         self._made = parse(CameraOptions, parts, name)
         self._faults = Schedule(
-            parse_faults(faults, KINDS, name), world.seed, Stream.CAMERA_FAULTS
+            parse_faults(faults, KINDS, name),
+            world.seed,
+            Stream.CAMERA_FAULTS,
+            ending=_ENDING,
         )
         self._name, self._serial = name, serial
         self._open = False
@@ -405,7 +410,8 @@ class SimCamera(Camera):
         return ""
 
     def _fault(self) -> Fault | None:
-        return self._faults.at(self.world.shots, self.world.clock.now())
+        world = self.world
+        return self._faults.at(world.shots, world.clock.now(), world.spared)
 
     def _check_there(self) -> None:
         fault = self._fault()

@@ -1,11 +1,12 @@
 """Faults on command: which exposure, or which moment, finds a device broken.
 
 A schedule is a pure function of shot number and virtual time, so a run that was
-resumed meets the faults that the uninterrupted one would have met.
+resumed meets the faults that the uninterrupted one would have met. What ended a run
+is met once: a run that goes on finds it mended.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -143,16 +144,26 @@ class Schedule:
         Of the run.
     stream
         Of the device's chances.
+    ending
+        Kinds that end a run.
     """
 
-    def __init__(self, faults: Sequence[Fault], seed: int, stream: Stream) -> None:
-        self._faults = tuple(faults)
+    def __init__(
+        self,
+        faults: Sequence[Fault],
+        seed: int,
+        stream: Stream,
+        *,
+        ending: Collection[str] = (),
+    ) -> None:
+        self._faults, self._ending = tuple(faults), frozenset(ending)
+        self._mended = set[int]()
         self._chances = PerShot(seed, stream, max(1, len(self._faults)))
 
     def __bool__(self) -> bool:
         return bool(self._faults)
 
-    def at(self, shot: int, time_s: float) -> Fault | None:
+    def at(self, shot: int, time_s: float, spared: int = -1) -> Fault | None:
         """Return the fault that meets an exposure, if any.
 
         Parameters
@@ -161,6 +172,9 @@ class Schedule:
             Number of the exposure.
         time_s
             Virtual time.
+        spared
+            What ends a run and meets an exposure up to this one did so before: it
+            is left out, and so is the rest of an entry that is not by chance.
 
         Returns
         -------
@@ -170,7 +184,13 @@ class Schedule:
         if not self._faults:
             return None
         chances = self._chances.uniform(shot)
-        for fault, chance in zip(self._faults, chances, strict=True):
-            if fault.meets(shot, time_s, float(chance)):
+        for number, fault in enumerate(self._faults):
+            if number in self._mended:
+                continue
+            if not fault.meets(shot, time_s, float(chances[number])):
+                continue
+            if shot > spared or fault.kind not in self._ending:
                 return fault
+            if fault.probability is None:
+                self._mended.add(number)
         return None

@@ -17,6 +17,9 @@ from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
 _NAME = "sequence"
 _LONGEST = 4096
+# Grid points times steps that are computed in one call: it returns in a fraction of
+# a second, and whoever asked gives a sign of life in between.
+_WORK = 2**21
 # Exposures held before they are rendered: enough to fill the chunks of the
 # light path, few enough to stay small.
 _HELD = 32
@@ -52,18 +55,21 @@ class SimSequence(devices.Sequence):
             text = "sequence: slm and camera are in another world than the sequence"
             raise TypeError(text)
         self._slm, self._camera, self._world = slm, camera, world
+        rows, columns = world.shape
+        cost = rows * columns * world.options.medium.steps
+        self._longest = max(1, min(_LONGEST, _WORK // cost))
 
     @property
     @override
     def longest(self) -> int:
-        return _LONGEST
+        return self._longest
 
     @override
     def play(self, levels: Levels, *, settle_s: float) -> Played:
         self._slm.check(levels, stacked=True)
         count = len(levels)
-        if not 1 <= count <= _LONGEST:
-            raise OutOfRangeError(_NAME, "patterns", count, low=1, high=_LONGEST)
+        if not 1 <= count <= self._longest:
+            raise OutOfRangeError(_NAME, "patterns", count, low=1, high=self._longest)
         if not settle_s >= 0:
             raise OutOfRangeError(_NAME, "settle_s", settle_s, low=0, high="any")
         self._camera.arm(count)

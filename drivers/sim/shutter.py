@@ -62,7 +62,10 @@ class SimShutter(Shutter):
         self._world, self._name, self._serial = world, name, serial
         self._move_s, self._open = float(move_s), False
         self._faults = Schedule(
-            parse_faults(faults, KINDS, name), world.seed, Stream.SHUTTER_FAULTS
+            parse_faults(faults, KINDS, name),
+            world.seed,
+            Stream.SHUTTER_FAULTS,
+            ending=KINDS,
         )
 
     @property
@@ -101,7 +104,7 @@ class SimShutter(Shutter):
 
     def _fault(self) -> str:
         clock = self._world.clock
-        fault = self._faults.at(self._world.shots, clock.now())
+        fault = self._faults.at(self._world.shots, clock.now(), self._world.spared)
         if fault is not None and fault.kind == "silent":
             clock.sleep(_TIMEOUT_S)
             text = f"no answer within {_TIMEOUT_S} s. Look at its plug and power."

@@ -19,6 +19,8 @@ from labctl.errors import DeviceError, DeviceTimeoutError, OutOfRangeError
 # pattern before the one it was sent, a write that is not answered in time, one that
 # never returns, a panel that is gone.
 KINDS: Final = ("lost", "behind", "hung", NO_RETURN, "removed")
+# What of it ends a run.
+_ENDING: Final = ("hung", NO_RETURN, "removed")
 # How long a write that hangs is waited for.
 _TIMEOUT_S = 5.0
 
@@ -70,7 +72,10 @@ class SimSLM(SLM):
             raise ValueError(text)
         self.world = world
         self._faults = Schedule(
-            parse_faults(faults, KINDS, name), world.seed, Stream.PANEL_FAULTS
+            parse_faults(faults, KINDS, name),
+            world.seed,
+            Stream.PANEL_FAULTS,
+            ending=_ENDING,
         )
         self._name, self._pitch_um, self._serial = name, float(pitch_um), serial
         self._open = False
@@ -185,7 +190,7 @@ class SimSLM(SLM):
             It is a panel that is gone.
         """
         clock = self.world.clock
-        fault = self._faults.at(self.world.shots, clock.now())
+        fault = self._faults.at(self.world.shots, clock.now(), self.world.spared)
         match "" if fault is None else fault.kind:
             case "lost":
                 return self.world.shown

@@ -169,6 +169,8 @@ class World(devices.World):
         # What the panel was asked for last, and what it shows: not the same
         # where it is broken.
         self.asked = self.shown = np.zeros(self.options.panel_shape, dtype=np.uint8)
+        # What ended a run at an exposure up to this one does so no more.
+        self.spared = -1
         # Whether a shutter stands in the beam; without one nothing does.
         self.blocked = False
         # What a camera that runs freely must do before the panel changes.
@@ -525,6 +527,10 @@ class World(devices.World):
         if self._memory is not None:
             self._memory.restore(state)
             self._lit_until_s = float(state["lit_until_s"])
+
+    @override
+    def spare(self, shots: int) -> None:
+        self.spared = shots
 
     @override
     def describe(self) -> devices.Settings:

@@ -10,7 +10,7 @@ true by a row in ``commits``, written after the data and before anyone is told.
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +39,8 @@ from labctl.recording.layout import Layout, Rows
 _EVENT_TEXT_BYTES = 200
 # Commits between two looks at the room on the disk.
 _LOOK_EVERY = 64
+# Exposures of one batch, at most, that end a run.
+_FORGOTTEN = 4096
 
 
 class Recorder:
@@ -80,6 +82,8 @@ class Recorder:
         self._status = "running"
         # Of real light: a value that differs is told, once a column, and stands.
         self._measured, self._differing = False, set[str]()
+        # Exposures that ended a run, and were let go when it was resumed.
+        self.forgotten = 0
         # The closed list: every dataset that may change from now on.
         entry = tree.group(file, "entry")
         names = [f"{table.name}/{column.name}" for table, column in plan.columns()]
@@ -146,7 +150,12 @@ class Recorder:
 
     @classmethod
     def resume(
-        cls, path: str | os.PathLike[str], *, layout: Layout, measured: bool = False
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        layout: Layout,
+        measured: bool = False,
+        forget: Collection[str] = (),
     ) -> Self:
         """Open a record that was left unfinished, to go on with it.
 
@@ -163,6 +172,9 @@ class Recorder:
             Whether the light was real. What is made of it again may then differ,
             by the rounding of another processor: an event tells, and what was
             recorded stands. Otherwise a difference is an error.
+        forget
+            Qualities of exposures that end a run. The last ones, where they are
+            such, are let go: their patterns are shown anew.
 
         Returns
         -------
@@ -194,6 +206,7 @@ class Recorder:
             recorder._counts, recorder._kept = dict(counts), dict(counts)
             recorder._committed, recorder._commits = dict(counts), commits
             recorder._measured = measured
+            recorder._forget(forget)
             recorder._start(machine, "resume")
             with recorder._working():
                 file.swmr_mode = True
@@ -203,6 +216,21 @@ class Recorder:
             lock.release()
             raise
         return recorder
+
+    def _forget(self, qualities: Collection[str]) -> None:
+        name, counter = "shots_meta/quality", "shots"
+        if not qualities or name not in self._closed_list:
+            return
+        made = self._counts[counter]
+        with self._working():
+            told = self._closed_list[name].asstr()[max(0, made - _FORGOTTEN) : made]
+        good = np.flatnonzero(~np.isin(told, list(qualities)))
+        self.forgotten = len(told) - (int(good[-1]) + 1 if len(good) else 0)
+        if self.forgotten:
+            self._counts[counter] -= self.forgotten
+            self._kept[counter] -= self.forgotten
+            self.commit()  # first what is true,
+            self._cut()  # then the rows: a kill in between leaves both
 
     @property
     def path(self) -> Path:

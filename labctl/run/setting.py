@@ -30,6 +30,7 @@ from labctl.errors import (
     InputError,
     ProtocolError,
 )
+from labctl.identity import ENDING
 from labctl.protocol import ADAPTER, AnyProtocol, StudyProtocol
 from labctl.recording import disk
 from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
@@ -770,9 +771,18 @@ def _recorder(setting: Setting[P], layout: Layout, bench: Bench) -> Recorder:
         )
         raise InputError(text)
     measured = not left.simulated
-    recorder = Recorder.resume(setting.out, layout=layout, measured=measured)
-    shots = recorder.lengths["shots"]
+    # What real light did stands, whatever came of it.
+    forget = () if measured else ENDING
+    recorder = Recorder.resume(
+        setting.out, layout=layout, measured=measured, forget=forget
+    )
+    shots, ended = recorder.lengths["shots"], recorder.forgotten
     recorder.event("info", "run", f"resumed after {shots} shots")
+    if ended:
+        text = f"the last {ended} exposures had ended the run; they are made anew"
+        recorder.event("info", "run", text)
+    if bench.world is not None:
+        bench.world.spare(shots + ended)
     recorder.rewind({})
     return recorder
 

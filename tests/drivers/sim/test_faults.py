@@ -44,6 +44,29 @@ def test_without_entries_nothing_breaks() -> None:
     assert kinds(scheduled(), 3) == [""] * 3
 
 
+def test_what_ended_a_run_does_so_once() -> None:
+    entries = [
+        {"kind": "hung", "at_shot": 2, "count": 3},
+        {"kind": "hung", "probability": 0.5},
+        {"kind": "late", "at_shot": 1},
+    ]
+    faults = parse_faults(entries, ("hung", "late"), "camera")
+
+    def met(spared: int) -> list[str]:
+        schedule = Schedule(faults, 3, Stream.CAMERA_FAULTS, ending=("hung",))
+        found = [schedule.at(shot, 0.0, spared) for shot in range(40)]
+        return ["" if fault is None else fault.kind for fault in found]
+
+    before, after = met(-1), met(2)
+    assert before[2:5] == ["hung"] * 3
+    # Up to the third exposure nothing ends the run; the rest of the entry is over
+    # too, while chance goes on.
+    assert after[:3] == ["", "late", ""]
+    assert after[5:] == before[5:]
+    assert "hung" in after
+    assert met(40) == ["", "late", *[""] * 38]
+
+
 def test_chance_is_seeded_and_as_frequent_as_it_says() -> None:
     entry = {"kind": "dropped", "probability": 0.1}
     met = np.array(kinds(scheduled(entry), 4000)) == "dropped"

@@ -1,5 +1,8 @@
 """A run that was interrupted anywhere ends bit by bit as if it never had been."""
 
+import hashlib
+import json
+import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +13,9 @@ from typing import Any
 
 import h5py
 import pytest
+from ruamel.yaml import YAML
 
+from labctl import bench as benches
 from labctl.errors import DeviceError, InputError, RecordError
 from labctl.recording.reader import Record
 from labctl.recording.writer import Recorder
@@ -168,6 +173,45 @@ def test_goes_on_after_ctrl_c_and_after_an_error(
         assert [row["reason"] for row in record.writers()] == ["create", "resume"]
         events = [event.text for event in record.events()]
     assert f"resumed after {before} shots" in events
+
+
+@pytest.mark.slow
+def test_what_ended_a_run_does_not_end_it_again(protocol: Path, whole: Outcome) -> None:
+    """Faults that let nothing be exposed, and some after an exposure."""
+    broken = protocol.parent / "calibrations" / "sim-small"
+    shutil.copytree(benches.load("sim-small").path.parent, broken)
+    bench = YAML(typ="safe").load(broken / "bench.yaml")
+    for role, kind, at_shot in (
+        ("camera", "trigger_refused", 20),
+        ("camera", "hung", 45),
+        ("slm", "removed", 90),
+        ("camera", "wrong_shape", 150),
+    ):
+        options = bench["devices"][role].setdefault("options", {})
+        options.setdefault("faults", []).append({"kind": kind, "at_shot": at_shot})
+    text = json.dumps(bench)
+    (broken / "bench.yaml").write_text(text, encoding="utf-8")
+    given = hashlib.sha256(text.encode()).hexdigest()
+    for path in broken.glob("*-2*.yaml"):
+        record = path.read_text(encoding="utf-8")
+        record = re.sub(r"bench_sha256: \S+", f"bench_sha256: {given}", record)
+        path.write_text(record, encoding="utf-8")
+    out = protocol.with_suffix(".h5")
+    job, ends = prepare(str(protocol), Options(out=out)), list[str]()
+    while len(ends) < 9:
+        try:
+            execute(job, Silent())
+        except DeviceError as error:
+            ends.append(error.device)
+            job = resume.unfinished(out)
+        else:
+            break
+    assert ends == ["camera", "camera", "slm", "camera"]
+    # As on a bench that never broke.
+    same(out, whole.record)
+    with Record.open(out) as record:
+        events = [event.text for event in record.events()]
+    assert sum("had ended the run; they are made anew" in text for text in events) == 4
 
 
 @pytest.mark.slow
