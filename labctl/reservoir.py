@@ -61,6 +61,8 @@ CATEGORIES = (
 )
 # So many patterns between two signs of life to the guard; also bounds memory.
 LONGEST_BATCH = 64
+# On real clocks a batch that is played in one go takes so much of the heartbeat.
+PLAY_SHARE = 1 / 3
 # A frame is waited for so long beyond its exposure, as a share of the heartbeat: at
 # most half of that is exposure, so the guard does not take waiting for silence.
 FRAME_SHARE = 0.2
@@ -504,6 +506,11 @@ class Exposer:
         What the camera took when it was configured.
     settle_s
         Time between a complete write and the start of its exposure.
+
+    Attributes
+    ----------
+    longest
+        Greatest number of patterns of a batch.
     """
 
     def __init__(
@@ -511,9 +518,20 @@ class Exposer:
     ) -> None:
         self.bench, self.ledger, self._settle_s = bench, ledger, settle_s
         self.frame_shape = (taken.region[2], taken.region[3])
+        self.longest = self._longest(taken.exposure_s)
         self._timeout_s = taken.exposure_s + FRAME_SHARE * bench.file.heartbeat_s
         # Exposures that were booked and are still to be made.
         self._owed = 0
+
+    def _longest(self, exposure_s: float) -> int:
+        """Patterns that may be exposed between two signs of life."""
+        if self.bench.sequence is None:  # stepped, each of them is one
+            return LONGEST_BATCH
+        most = min(LONGEST_BATCH, self.bench.sequence.longest)
+        if self.bench.simulated:
+            return most
+        patience_s = PLAY_SHARE * self.bench.file.heartbeat_s
+        return max(1, min(most, int(patience_s / (self._settle_s + exposure_s))))
 
     @contextmanager
     def booked(self, category: str, shots: int) -> Iterator[None]:
@@ -565,7 +583,7 @@ class Exposer:
         Parameters
         ----------
         panel
-            ``(pattern, row, column)``, at most :data:`LONGEST_BATCH` patterns.
+            ``(pattern, row, column)``, at most :attr:`longest` patterns.
         category
             What they are for.
         hand_over
@@ -936,11 +954,11 @@ class Reservoir:
                 f"[batch, {self.pixels}]"
             )
             raise ValueError(text)
-        purpose = _Purpose(category, step, layer)
+        purpose, longest = _Purpose(category, step, layer), self._exposer.longest
         with self._exposer.booked(category, len(levels)):
             parts = [
-                self._expose(levels[start : start + LONGEST_BATCH], purpose)
-                for start in range(0, len(levels), LONGEST_BATCH)
+                self._expose(levels[start : start + longest], purpose)
+                for start in range(0, len(levels), longest)
             ]
         outputs = [np.zeros((0, self.outputs)), *(y for y, _ in parts)]
         rows = [np.zeros(0, dtype=np.int64), *(numbers for _, numbers in parts)]

@@ -12,7 +12,7 @@ from labctl.calibration import CalibrationRecord, CameraResponse, Settle
 from labctl.devices import CameraSettings, Levels
 from labctl.errors import OutcomeError
 from labctl.recording.writer import Recorder
-from labctl.reservoir import LONGEST_BATCH, Batch, Exposer, Ledger
+from labctl.reservoir import Batch, Exposer, Ledger
 from labctl.run.progress import Progress, Update
 
 CATEGORY = "calibrate"
@@ -229,7 +229,7 @@ class Stand:
         """
         wait_s = self.settle_s if settle_s is None else settle_s
         exposer = Exposer(self.bench, self.ledger, self._taken, wait_s)
-        numbers, size = self._numbers(panel), self._batch(wait_s)
+        numbers, size = self._numbers(panel), exposer.longest
         parts = []
         with exposer.booked(CATEGORY, len(panel)):
             for start in range(0, len(panel), size):
@@ -383,14 +383,6 @@ class Stand:
             "dark: the laser emits and the camera sees nothing, expected light. The "
             "beam is blocked, or misses the camera: look between panel and camera."
         )
-
-    def _batch(self, wait_s: float) -> int:
-        # Between two signs of life a real bench may spend a third of its heartbeat;
-        # a simulated one must compute the light as well.
-        if self.bench.simulated:
-            return LONGEST_BATCH // 4
-        fits = self.bench.file.heartbeat_s / 3 / (wait_s + self._taken.exposure_s)
-        return max(1, min(LONGEST_BATCH, int(fits)))
 
     # ---- what is recorded ---------------------------------------------------------
 

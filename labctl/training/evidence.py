@@ -13,8 +13,8 @@ from labctl.training.journal import Listener, ProbeKind, ProbeRows
 from labctl.training.probe import Shares, Size, paired, rows, share_out
 from labctl.training.surrogate.fit import Fitter
 
-FITS_A_BEAT: Final = 10
-"""Fit steps between two signs of life; they take milliseconds each."""
+FITS_AT_ONCE: Final = 10
+"""Fit steps in one call; each of them is a sign of life."""
 
 
 @dataclass(frozen=True)
@@ -224,10 +224,9 @@ class Evidence:
         total, left = 0.0, count
         with torch.enable_grad():
             while left > 0:
-                some = min(left, FITS_A_BEAT)
-                total += some * self.fitter.step(some)
+                some = min(left, FITS_AT_ONCE)
+                total += some * self.fitter.step(some, self.listener.beat)
                 left -= some
-                self.listener.beat()
         return total / count
 
     def first_fit(self, batches: int) -> float:

@@ -14,13 +14,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from drivers.sim.laser import SimLaser
 from drivers.sim.world import Shot, World
 from labctl import bench as benches
+from labctl import devices
 from labctl.bench import Bench
+from labctl.bounded import BoundedSequence
 from labctl.calibration import CameraResponse, ReservoirEntry
-from labctl.devices import CameraSettings
+from labctl.devices import CameraSettings, Levels, Played
 from labctl.errors import (
     BudgetError,
     CalibrationError,
@@ -34,6 +37,7 @@ from labctl.reservoir import (
     CATEGORIES,
     Blocks,
     Decoder,
+    Exposer,
     Ledger,
     PhaseScale,
     Reservoir,
@@ -235,6 +239,41 @@ def test_outputs_do_not_depend_on_how_a_batch_is_split_or_played() -> None:
         found.append(Reservoir(bench)(phase, category="train").y)
     for other in found[1:]:
         assert torch.equal(found[0], other)
+
+
+def test_a_batch_is_no_longer_than_a_sequence_and_the_heartbeat_allow() -> None:
+    with near(benches.load("sim-small")) as bench:
+        assert isinstance(bench.sequence, BoundedSequence)
+        bench.sequence.driver = Short(bench.sequence.driver)
+        rows: list[Shots] = []
+        reservoir = Reservoir(bench, sink=rows.append)
+        reservoir(some_phases(reservoir, 12), category="train")
+        assert [len(shots.levels) for shots in rows] == [5, 5, 2]
+        taken = CameraSettings(0.01, 0.0, (0, 0, 4, 6))
+        lengths = []
+        # On a real clock: a third of two seconds, for settling and exposure.
+        for settle_s in (0.01, 0.19, 3.0):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(
+                    bench, "file", bench.file.model_copy(update={"world": None})
+                )
+                made = Exposer(bench, Ledger(None), taken, settle_s)
+            lengths.append(made.longest)
+    assert lengths == [5, 3, 1]
+
+
+class Short(devices.Sequence):
+    """A panel with room for five patterns."""
+
+    longest = 5
+
+    def __init__(self, whole: devices.Sequence) -> None:
+        self._whole = whole
+
+    @override
+    def play(self, levels: Levels, *, settle_s: float) -> Played:
+        assert len(levels) <= self.longest
+        return self._whole.play(levels, settle_s=settle_s)
 
 
 def test_every_shot_reaches_the_sink_with_its_identity() -> None:

@@ -197,7 +197,7 @@ class Fitter:
             for mine, source in pairs:
                 mine.copy_(source)
 
-    def step(self, count: int) -> float:
+    def step(self, count: int, beat: Callable[[], None] = lambda: None) -> float:
         """Take fit steps; a model in closed form is only measured.
 
         Terms whose data have not come yet wait.
@@ -206,6 +206,8 @@ class Fitter:
         ----------
         count
             Steps.
+        beat
+            Called after each of them, as a sign of life.
 
         Returns
         -------
@@ -227,6 +229,7 @@ class Fitter:
             self.steps += 1
             self._average()
             total += loss.detach()
+            beat()
         return float(total) / count
 
     def first(

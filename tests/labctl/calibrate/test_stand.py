@@ -158,18 +158,3 @@ def test_what_is_needed_and_missing_is_named(on_stand: Callable[..., Outcome]) -
             stand.response.electrons(np.zeros((1, 1), np.uint16), 1.0)
 
     on_stand(ask).raise_failures()
-
-
-def test_a_real_bench_gives_signs_of_life_between_slow_shots(
-    on_stand: Callable[..., Outcome],
-) -> None:
-    def size(stand: Stand) -> None:
-        assert stand._batch(0.1) == 16
-        file = stand.bench.file.model_copy(update={"world": None})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stand.bench, "file", file)
-            # Two seconds of heartbeat, a third of them for settle and exposure.
-            assert stand._batch(0.1) == 6
-            assert stand._batch(10.0) == 1
-
-    on_stand(size).raise_failures()

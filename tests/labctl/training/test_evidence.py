@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from labctl.training.blackbox import Exposure, Response
-from labctl.training.evidence import FITS_A_BEAT, Evidence, Probing
+from labctl.training.evidence import FITS_AT_ONCE, Evidence, Probing
 from labctl.training.journal import ProbeRows, Row
 from labctl.training.probe import Size, paired, rows
 from labctl.training.surrogate.build import build
@@ -178,8 +178,8 @@ def test_fits_come_with_signs_of_life(device: "FakeDevice") -> None:
     evidence.warm_up(exposed(device))
     enough.append(evidence.is_enough)
     assert enough == [False, True]
-    assert math.isfinite(evidence.fit(2 * FITS_A_BEAT + 1))
-    assert (ear.beats, fitter.steps) == (3, 21)
+    assert math.isfinite(evidence.fit(2 * FITS_AT_ONCE + 1))
+    assert (ear.beats, fitter.steps) == (21, 21)
     assert math.isnan(evidence.fit(0))
     assert math.isnan(evidence_of(device, None, ear).fit(5))
 
