@@ -706,10 +706,10 @@ def _check_range(raw: _Raw, name: str, x: NDArray[np.float64]) -> None:
     if bad.any():
         place, first = _place(raw, name, bad)
         text = (
-            f"{place}={x[first]:g}, expected 0 to 1 (in all {bad.sum()} of {bad.size} "
-            f"values are outside; they span {x.min():g} to {x.max():g}). Scale the "
-            "features yourself, with the same two numbers in every split: (x - low) / "
-            "(high - low)."
+            f"{place}={x[first]:g}, expected 0 to 1 (of {bad.size} values {bad.sum()} "
+            f"are outside; the least is {x.min():g}, the greatest {x.max():g}). Scale "
+            "the features yourself, every sample by the same two numbers: "
+            "(x - low) / (high - low)."
         )
         raise InputError(text)
 

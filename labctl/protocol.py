@@ -8,15 +8,21 @@ from pydantic import Field, JsonValue, TypeAdapter, model_validator
 from labctl.document import Schema
 from labctl.document.page import reference_page, schema_text
 from labctl.document.teller import wrong
+from labctl.document.words import shown
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Beyond what any bench lives to see, and small enough for every counter.
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Whole = Annotated[int, Field(ge=0, le=1_000_000_000)]
+# Of digital work at once, and of numbers held in memory for it.
+Effort = Annotated[int, Field(ge=1, le=1_000_000)]
+Width = Annotated[int, Field(ge=1, le=65_536)]
 # More pixels than the side of any panel or sensor.
 Pixels = Annotated[int, Field(ge=1, le=65_536)]
 Place = Annotated[int, Field(ge=0, le=65_535)]
+# What a data set of one's own may be stored as.
+FILES: Final = (".csv", ".npz", ".h5")
 ClassesName = Literal["digits", "yin-yang", "spirals", "mnist-1d", "moons", "xor"]
 DataSetName = Literal[ClassesName, "knot", "saddle"]
 
@@ -42,6 +48,18 @@ class DataEntry(Schema):
     train: Count | None = None
     validation: Count | None = None
     test: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tells_files_from_sets(cls, given: object) -> object:
+        name = given.get("set") if isinstance(given, dict) else None
+        if isinstance(name, str) and name.lower().endswith(FILES):
+            text = (
+                f"got {shown(name)}, which is a file, expected a built-in data set. "
+                "Write file in place of set, and task beside it."
+            )
+            raise wrong(("set", text))
+        return given
 
     @model_validator(mode="after")
     def _names_one(self) -> Self:
@@ -126,7 +144,7 @@ class LinearLayer(Schema):
     """
 
     layer: Literal["linear"]
-    outputs: Count | None = None
+    outputs: Annotated[int, Field(ge=1, le=4096)] | None = None
 
 
 class StandardiseLayer(Schema):
@@ -233,21 +251,21 @@ class SurrogateEntry(Schema):
         "twin-pairs",
         "twin-optics",
     ]
-    width: Count = 128
-    depth: Count = 2
-    rank: Count = 64
-    modes: Count = 64
+    width: Width = 128
+    depth: Annotated[int, Field(ge=1, le=64)] = 2
+    rank: Width = 64
+    modes: Width = 64
     reach: Annotated[float, Field(ge=1, le=1000)] = 2.0
     screens: Annotated[int, Field(ge=1, le=64)] = 4
     ridge: Positive = 1e-2
     forgetting: Annotated[float, Field(gt=0, le=1)] = 0.999
     loss: list[FitLoss] = Field(default_factory=list)
-    first_fits: Count | None = None
+    first_fits: Effort | None = None
     starts: Annotated[int, Field(ge=1, le=64)] = 1
     keep_every: Annotated[int, Field(ge=0, le=1000)] = 0
     schedule: Literal["constant", "one-cycle"] = "constant"
-    fits_per_step: Whole = 40
-    fit_batch: Count = 128
+    fits_per_step: Annotated[int, Field(ge=0, le=1_000_000)] = 40
+    fit_batch: Width = 128
     learning_rate: Positive = 3e-3
     average: Annotated[float, Field(ge=0, lt=1)] = 0.995
     replay: Count = 100_000
@@ -277,7 +295,7 @@ class ProbeEntry(Schema):
     paired_rad: Positive = 0.3
     held_out_per_step: Whole = 2
     held_out_rad: Positive = 0.3
-    window: Annotated[int, Field(ge=100)] = 100
+    window: Annotated[int, Field(ge=100, le=1_000_000)] = 100
     noise_repeats: Whole = 32
     warm_up: Annotated[int, Field(ge=2, le=1_000_000_000)] | None = None
 
@@ -306,7 +324,7 @@ class EstimatorEntry(Schema):
     name: Literal["trust", "control-variate", "rehearse"] = "trust"
     probes: Count = 1
     gain: Annotated[float, Field(ge=0, le=1)] | Literal["optimal"] = "optimal"
-    digital_steps: Count = 40
+    digital_steps: Effort = 40
     radius_rad: Positive = 0.5
 
 
@@ -364,8 +382,8 @@ class MethodEntry(Schema):
     probes: Count = 1
     pretrain_samples: Count | None = None
     pretrain_rad: Positive = 0.6
-    pretrain_fits: Count = 1000
-    digital_steps: Count = 600
+    pretrain_fits: Effort = 1000
+    digital_steps: Effort = 600
 
 
 class TrainingEntry(Schema):
@@ -495,7 +513,7 @@ class TrainProtocol(_Document):
 
     kind: Literal["train"]
     data: DataEntry
-    model: Annotated[list[Layer], Field(min_length=1)]
+    model: Annotated[list[Layer], Field(min_length=1, max_length=32)]
     method: MethodEntry = MethodEntry()
     surrogate: SurrogateEntry
     probes: ProbeEntry = ProbeEntry()
@@ -547,7 +565,7 @@ class ScanPatterns(Schema):
     """
 
     source: Literal["random", "flat", "data"] = "random"
-    count: Count = 8
+    count: Width = 8
     scale_rad: Positive = 6.283185307179586
     data: DataEntry | None = None
 

@@ -293,8 +293,10 @@ def _expected_list(here: dict[str, Any], schema: dict[str, Any]) -> str:
         if len(set(kinds)) == 1:
             return f"a list of {len(kinds)}, each {kinds[0]}"
         return f"a list of {len(kinds)}: {'; '.join(kinds)}"
-    least = here.get("minItems", 0)
+    least, most = here.get("minItems", 0), here.get("maxItems")
     size = f"at least {least}" if least else "any length"
+    if most is not None:
+        size = f"{least} to {most}"
     return f"a list of {size}, each {expected(here.get('items', {}), schema)}"
 
 

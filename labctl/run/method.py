@@ -1,5 +1,6 @@
 """Which way a training goes: what each method leaves out, needs, and costs."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +26,8 @@ from labctl.training.trainer import Trainer
 # What is measured for the held-out cosine stays where an estimator is judged by it.
 _JUDGED = frozenset({"forward-gradient", "dfa", "jacobian", "pat", "dat"})
 PRETRAIN_SHARE = 4
+# That a search may hold at once.
+MOST_NUMBERS = 2**28
 
 
 def settings(protocol: TrainProtocol) -> Method:
@@ -63,7 +66,8 @@ def effective(setting: Setting[TrainProtocol]) -> Setting[TrainProtocol]:
     name = protocol.method.name
     if name == "surrogate":
         return setting
-    faults = [setting.document.fault(*found) for found in _contradictions(protocol)]
+    found = [*_contradictions(protocol), *_excess(setting)]
+    faults = [setting.document.fault(*each) for each in found]
     if faults:
         raise ProtocolError(faults)
     probes: dict[str, object] = {"dither_rad": (0.0, 0.0)}
@@ -111,6 +115,28 @@ def _contradictions(protocol: TrainProtocol) -> Iterator[tuple[str, str]]:
             f"{name}. End the model with a linear layer."
         )
         yield "model", text
+
+
+def _excess(setting: Setting[TrainProtocol]) -> Iterator[tuple[str, str]]:
+    """Find what a search would hold beyond any memory."""
+    method = setting.protocol.method
+    layers = sum(layer.layer == "device" for layer in setting.protocol.model)
+    theta = layers * math.prod(setting.entry.macropixels)
+    if method.name == "cma-es" and theta**2 > MOST_NUMBERS:
+        text = (
+            f"name=cma-es with {theta} phases, expected at most "
+            f"{math.isqrt(MOST_NUMBERS)}: it holds a matrix of them. Take pepg."
+        )
+        yield "method.name", text
+    if (
+        settings(setting.protocol).is_search
+        and method.candidates * theta > MOST_NUMBERS
+    ):
+        text = (
+            f"candidates={method.candidates} of {theta} phases each, expected at most "
+            f"{MOST_NUMBERS // theta}: they would not fit into memory. Lower it."
+        )
+        yield "method.candidates", text
 
 
 def course(protocol: TrainProtocol, common: Course) -> Course:

@@ -34,6 +34,8 @@ from labctl.training.encoding import Additive
 BENCH_PREFIX = "bench_file."
 # What is wrong with these is no fault of a value.
 OWN_KEYS = frozenset({"sweep", "patterns"})
+# Of the patterns of one point.
+MOST_PHASES = 2**27
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +188,12 @@ def _phases(setting: Setting[ScanProtocol], entry: ReservoirEntry) -> Tensor:
         return torch.zeros(1, size, dtype=torch.float64)
     if patterns.source == "random":
         rng = np.random.default_rng([setting.protocol.seed, patterns.count])
+        if patterns.count * size > MOST_PHASES:
+            text = (
+                f"count={patterns.count} of {size} macropixels each, expected at most "
+                f"{MOST_PHASES // size}: they would not fit into memory. Lower it."
+            )
+            raise ProtocolError([setting.document.fault("patterns.count", text)])
         drawn = rng.random((patterns.count, size)) * patterns.scale_rad
         return torch.from_numpy(drawn)
     if patterns.data is None:

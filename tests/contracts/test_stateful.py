@@ -15,6 +15,7 @@ a new object and in a new process; its state must not change with it afterwards.
 """
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,18 +27,42 @@ from typing import Any, Protocol
 import pytest
 import torch
 from torch import Generator, Tensor
+from typing_extensions import override
 
 from labctl import bench as benches
 from labctl.recording.checkpoint import pack, unpack
 from labctl.reservoir import Ledger, Reservoir
-from labctl.training.contestant.build import SEARCHES, Method
+from labctl.training.blackbox import Device, Exposure, Response
+from labctl.training.contestant.build import SEARCHES, Method, MethodName
+from labctl.training.contestant.dfa import DirectFeedback
 from labctl.training.contestant.search import Search
+from labctl.training.estimator import ControlVariate, Correction, Estimator, Trust
+from labctl.training.evidence import Evidence, Probing
+from labctl.training.journal import Silent
+from labctl.training.network import (
+    DeviceSpec,
+    Ends,
+    LinearSpec,
+    Network,
+    StandardiseSpec,
+)
+from labctl.training.network import build as build_network
+from labctl.training.readout import Task
+from labctl.training.rehearsal import Rehearsal, Rehearsing
 from labctl.training.surrogate.build import build
 from labctl.training.surrogate.fit import Fitter
+from labctl.training.surrogate.model import Twin
 from labctl.training.surrogate.replay import Ring
-from labctl.training.surrogate.settings import FitTerm, Ports, SurrogateSettings
+from labctl.training.surrogate.settings import (
+    FitTerm,
+    OpticalLayout,
+    Ports,
+    SurrogateSettings,
+)
+from labctl.training.trainer import Optimisation, Parts, Samples, Settings, Trainer
 
 STEPS = 6
+XOR = Task("classification", 2)
 
 
 class Stateful(Protocol):
@@ -224,6 +249,111 @@ class Exposing:
         self.number = state["number"]
 
 
+@dataclass
+class Light(Device):
+    """Twenty-four macropixels, five outputs, noise by the number of the shot."""
+
+    shots: int = 0
+
+    @property
+    @override
+    def layout(self) -> tuple[int, int]:
+        return (4, 6)
+
+    @property
+    @override
+    def pixels(self) -> int:
+        return 24
+
+    @property
+    @override
+    def outputs(self) -> int:
+        return 5
+
+    @override
+    def __call__(
+        self, phase: Tensor, *, category: str, layer: int, step: int
+    ) -> Response:
+        del category, layer, step
+        shown = torch.remainder(phase.detach(), 2 * torch.pi)
+        field = torch.randn(24, 5, generator=Generator().manual_seed(10))
+        shot = torch.arange(self.shots, self.shots + len(phase))
+        self.shots += len(phase)
+        noise = torch.sin(12.9898 * shot[:, None] + torch.arange(5.0))
+        return Response(100 + 9 * shown.cos() @ field + noise, shown, shot)
+
+    @property
+    def ports(self) -> Ports:
+        """What a surrogate of it is told."""
+        optics = OpticalLayout((4, 6), 1, 0.1, (0, 0, 4, 6), (1, 5))
+        return Ports(self.pixels, self.outputs, layout=self.layout, optics=optics)
+
+
+@dataclass
+class Gathering:
+    """The evidence of a course: probes, what is held out, and the fits between."""
+
+    evidence: Evidence
+    light: Light
+    number: int = 0
+
+    def step(self) -> list[float]:
+        draw = Generator().manual_seed(self.number)
+        phase = 6 * torch.rand(9, self.light.pixels, generator=draw)
+        made = Exposure(
+            layer=0,
+            step=self.number,
+            category="train",
+            response=self.light(phase, category="train", layer=0, step=self.number),
+            cotangent=torch.randn(9, self.light.outputs, generator=draw),
+            gradient=torch.randn(9, self.light.pixels, generator=draw),
+        )
+        self.evidence.gather([made], self.number)
+        self.number += 1
+        moments = self.evidence.cosine.state_dict()["moments"]
+        return [self.evidence.fit(3), self.evidence.shots, *moments.flatten().tolist()]
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "evidence": self.evidence.state_dict(),
+            "shots": self.light.shots,
+            "number": self.number,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.evidence.load_state_dict(state["evidence"])
+        self.light.shots, self.number = state["shots"], state["number"]
+
+
+@dataclass
+class Training:
+    """A whole course, at the boundaries of its steps."""
+
+    trainer: Trainer
+    light: Light
+
+    def _prepare(self) -> None:
+        if not self.trainer.prepared:
+            assert self.trainer.prepare()
+
+    def step(self) -> list[float]:
+        self._prepare()
+        row = self.trainer.step()
+        theta = torch.cat(
+            [each.detach() for each in self.trainer.parts.network.theta()]
+        )
+        told = [row.loss, row.loss_surrogate, row.cosine, row.shots, *theta.tolist()]
+        return [-1.0 if math.isnan(number) else number for number in told]
+
+    def state(self) -> dict[str, Any]:
+        self._prepare()
+        return {"trainer": self.trainer.state_dict(), "shots": self.light.shots}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.trainer.load_state_dict(state["trainer"])
+        self.light.shots = state["shots"]
+
+
 Make = Callable[[], AbstractContextManager[Stateful]]
 
 
@@ -242,7 +372,9 @@ def fitting(settings: SurrogateSettings) -> Make:
     @contextmanager
     def make() -> Iterator[Stateful]:
         draw = Generator().manual_seed(6)
-        made = build(settings, Ports(pixels=6, outputs=4, layout=(2, 3)), draw)
+        optics = OpticalLayout((4, 6), 2, 0.1, (0, 0, 4, 6), (2, 2))
+        ports = Ports(pixels=6, outputs=4, layout=(2, 3), optics=optics)
+        made = build(settings, ports, draw)
         yield Fitting(Fitter(made, settings, draw))
 
     return make
@@ -266,12 +398,99 @@ def optimising() -> Iterator[Stateful]:
     yield Optimising(layer, adam, Generator().manual_seed(9))
 
 
+def exposing(*overrides: str) -> Make:
+    @contextmanager
+    def make() -> Iterator[Stateful]:
+        with benches.open(benches.load("sim-small", overrides), seed=3) as bench:
+            yield Exposing(Reservoir(bench))
+
+    return make
+
+
 @contextmanager
-def exposing() -> Iterator[Stateful]:
-    with benches.open(benches.load("sim-small"), seed=3) as bench:
-        yield Exposing(Reservoir(bench))
+def gathering() -> Iterator[Stateful]:
+    light, draw = Light(), Generator().manual_seed(11)
+    fitter = Fitter(build(MODES, light.ports, draw), MODES, draw)
+    probing = Probing(held_out_per_step=2, paired_per_step=2, window=9)
+    evidence = Evidence(light, fitter, probing, listener=Silent(), generator=draw)
+    evidence.noise = torch.ones(light.outputs)
+    yield Gathering(evidence, light)
 
 
+def training(
+    settings: SurrogateSettings | None = None,
+    *,
+    method: MethodName = "surrogate",
+    rehearses: bool = False,
+    corrects: bool = False,
+) -> Make:
+    """Make courses that differ in what moves theta."""
+
+    @contextmanager
+    def make() -> Iterator[Stateful]:
+        light, draw = Light(), Generator().manual_seed(12)
+        network = build_network(
+            [DeviceSpec(), StandardiseSpec(), LinearSpec()],
+            Ends(4, XOR.outputs),
+            device=light,
+            generator=draw,
+        )
+        fitter = settings and Fitter(build(settings, light.ports, draw), settings, draw)
+        own = Generator().manual_seed(13)
+        search = Method(name=method, candidates=4).search(STEPS, own)
+        rehearsal = None
+        if rehearses:
+            assert fitter is not None
+            assert isinstance(fitter.answering, Twin)
+            how = Rehearsing(digital_steps=2, radius_rad=0.1)
+            rehearsal = Rehearsal(how, fitter.answering, network, XOR, own)
+        x = torch.rand(24, 4, generator=draw)
+        samples = Samples(x, ((x[:, 0] > 0.5) ^ (x[:, 3] > 0.5)).long())
+        probing = Probing(
+            held_out_per_step=2, paired_per_step=1, window=20, noise_repeats=4
+        )
+        trainer = Trainer(
+            Parts(
+                network,
+                light,
+                estimator(light, network, fitter, corrects=corrects),
+                fitter,
+                search,
+                rehearsal,
+            ),
+            samples,
+            Settings(XOR, STEPS, Optimisation(batch=8), probing),
+            generator=draw,
+        )
+        yield Training(trainer, light)
+
+    return make
+
+
+def estimator(
+    light: Light, network: Network, fitter: Fitter | None, *, corrects: bool
+) -> Callable[[Tensor | None], Estimator]:
+    draw = Generator().manual_seed(14)
+
+    def made(noise: Tensor | None) -> Estimator:
+        if fitter is None:
+            return DirectFeedback(
+                network, outputs=XOR.outputs, pixels=light.pixels, generator=draw
+            )
+        if corrects:
+            assert noise is not None
+            how = Correction(probes=2, rms_rad=0.3)
+            surrogate = fitter.answering
+            return ControlVariate(surrogate, light, how, noise=noise, generator=draw)
+        return Trust(fitter.answering)
+
+    return made
+
+
+MODES = SurrogateSettings("twin-modes", modes=5, fits_per_step=2, fit_batch=16)
+OPTICS = SurrogateSettings(
+    "twin-optics", screens=2, fits_per_step=2, fit_batch=16, keep_every=4
+)
 SURROGATES = {
     "jacobian": SurrogateSettings("jacobian"),
     "dense": SurrogateSettings("dense", width=8, loss=(FitTerm("cos"),)),
@@ -280,6 +499,7 @@ SURROGATES = {
     "twin-dense": SurrogateSettings("twin-dense", width=8, loss=(FitTerm("jvp"),)),
     "twin-modes": SurrogateSettings("twin-modes", modes=5, average=0.9),
     "twin-pairs": SurrogateSettings("twin-pairs", reach=1.5),
+    "twin-optics": SurrogateSettings("twin-optics", screens=2, fit_batch=16),
 }
 PARTS: dict[str, Make] = {
     **{f"contestant {name}": searching(name) for name in SEARCHES},
@@ -287,7 +507,14 @@ PARTS: dict[str, Make] = {
     "replay": replaying,
     "ledger": spending,
     "optimiser and order of data": optimising,
-    "simulated bench": exposing,
+    "simulated bench": exposing(),
+    "simulated bench that remembers": exposing("world.options.medium.memory_rad=0.5"),
+    "evidence": gathering,
+    "training": training(MODES),
+    "training, control variate": training(MODES, corrects=True),
+    "training, rehearsed": training(OPTICS, rehearses=True),
+    "training by losses": training(method="spsa"),
+    "training by feedback": training(method="dfa"),
 }
 
 
@@ -311,7 +538,7 @@ def checkpoints(make: Make) -> tuple[list[list[float]], list[bytes]]:
 def test_goes_on_from_any_checkpoint(name: str) -> None:
     said, blobs = checkpoints(PARTS[name])
     assert said[0] != said[-1]
-    for number in range(1, STEPS, 1 if name != "simulated bench" else 3):
+    for number in range(1, STEPS, 1 if "bench" not in name else 3):
         with PARTS[name]() as part:
             part.restore(unpack(blobs[number]))
             assert told(part, STEPS - number) == said[number:], number

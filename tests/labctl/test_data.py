@@ -321,7 +321,7 @@ BAD_ARRAYS: dict[str, tuple[dict[str, NDArray[Any]], str]] = {
     "infinite": (changed(x=spoilt(np.inf)), r"x\[4, 2\]=inf, expected a finite"),
     "out of range": (
         changed(x=spoilt(7.5)),
-        r"x\[4, 2\]=7.5, expected 0 to 1 \(in all 1 of 90 .* Scale the features",
+        r"x\[4, 2\]=7.5, expected 0 to 1 \(of 90 values 1 are .* Scale the features",
     ),
     "images": (
         changed(x=np.zeros((30, 4, 5))),

@@ -31,9 +31,10 @@ def test_the_kind_chooses_the_model(text: str, kind: type) -> None:
     [
         (TRAIN, ["data.set="], "data.set: is missing, expected set (a built-in data"),
         (TRAIN, ["data.file=a"], "data.file: is there beside set, expected one."),
+        (TRAIN, ["data.set=a/mine.CSV"], 'data.set: got "a/mine.CSV", which is a file'),
         (TRAIN, ["data={file: a}"], "data.task: is missing, expected classification"),
         (TRAIN, ["model=[{layer: linear}]"], "model: has no device layer, expected"),
-        (TRAIN, ["model=[]"], "model: got [], expected a list of at least 1, each"),
+        (TRAIN, ["model=[]"], "model: got [], expected a list of 1 to 32, each a"),
         (TRAIN, ["model.0.split=1"], "model.0.split: got 1, expected a number above 0"),
         (TRAIN, ["seed=-1"], "seed: got -1, expected a whole number at least 0."),
         (TRAIN, ["budget.shots=1e3"], "budget.shots: got 1000.0, expected a whole"),
@@ -50,6 +51,33 @@ def test_refuses_what_makes_no_sense(text: str, changes: list[str], said: str) -
         document.parse(text, ADAPTER, where="p", overrides=changes)
     (fault,) = caught.value.faults
     assert f"{fault.key}: {fault.text}".startswith(said)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("surrogate.width", "surrogate.depth", "surrogate.rank", "surrogate.modes"),
+        *("surrogate.fit_batch", "surrogate.fits_per_step", "surrogate.first_fits"),
+        *("probes.window", "estimator.digital_steps"),
+        *("method.candidates", "method.pretrain_fits", "method.digital_steps"),
+    ],
+)
+def test_refuses_numbers_that_no_memory_or_life_is_long_enough_for(key: str) -> None:
+    with pytest.raises(
+        ProtocolError, match=rf"{key}: got 1000000000, expected .* most"
+    ):
+        document.parse(TRAIN, ADAPTER, where="p", overrides=[f"{key}=1000000000"])
+
+
+def test_refuses_a_model_that_is_too_long_or_too_wide() -> None:
+    wide = "{layer: linear, outputs: 1000000000}"
+    with pytest.raises(ProtocolError, match=r"model\.0\..*outputs: got 1000000000"):
+        document.parse(TRAIN, ADAPTER, where="p", overrides=[f"model=[{wide}]"])
+    many = ", ".join(["{layer: device}"] * 33)
+    with pytest.raises(
+        ProtocolError, match=r"a list of 33, expected a list of 1 to 32"
+    ):
+        document.parse(TRAIN, ADAPTER, where="p", overrides=[f"model=[{many}]"])
 
 
 def test_a_protocol_cannot_be_changed() -> None:

@@ -1,5 +1,6 @@
 """From a surrogate's settings to the model."""
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -80,6 +81,49 @@ BUILDERS: Final[Mapping[str, Builder]] = MappingProxyType(
 )
 
 
+MOST_WEIGHTS: Final = 2**28
+"""A gigabyte in single precision, of which a fit holds a few copies."""
+_LOWER: Final = {
+    "linear": "rank, width or depth",
+    "log-lin-exp": "width",
+    "twin-modes": "modes",
+    "twin-pairs": "reach",
+    "dense": "width or depth",
+    "twin-dense": "width or depth",
+}
+
+
+def weights(settings: SurrogateSettings, ports: Ports) -> int:
+    """Count what a surrogate would hold, to the order of its greatest parts.
+
+    Parameters
+    ----------
+    settings
+        Which model, and its sizes.
+    ports
+        What goes in and what comes out.
+
+    Returns
+    -------
+    weights
+        Numbers, none of which was made.
+    """
+    pixels, outputs, width = ports.pixels, ports.outputs, settings.width
+    hidden = (settings.depth - 1) * width**2
+    # A phase goes in as its cosine and its sine.
+    net = 2 * pixels * width + hidden
+    near = min(pixels, math.ceil(2 * (settings.reach + 1) ** 2))
+    return {
+        "jacobian": pixels * (pixels + outputs),
+        "dense": net + width * (pixels + outputs),
+        "twin-dense": net + width * outputs,
+        "log-lin-exp": width * (4 * pixels + 2 * outputs),
+        "linear": net + (width + 1) * settings.rank * (pixels + outputs),
+        "twin-modes": settings.modes * (2 * pixels + outputs),
+        "twin-pairs": 2 * pixels * (1 + near) * outputs,
+    }.get(settings.name, settings.screens * pixels)
+
+
 def build(settings: SurrogateSettings, ports: Ports, generator: Generator) -> Surrogate:
     """Build a surrogate.
 
@@ -100,13 +144,21 @@ def build(settings: SurrogateSettings, ports: Ports, generator: Generator) -> Su
     Raises
     ------
     ValueError
-        There is no such model, or it cannot have these sizes.
+        There is no such model, or it cannot have these sizes; nothing was made.
     """
     if settings.name not in BUILDERS:
         known = ", ".join(BUILDERS)
         text = (
             f"surrogate: name={settings.name!r}, expected one of {known}. "
             "Correct surrogate.name."
+        )
+        raise ValueError(text)
+    count = weights(settings, ports)
+    if count > MOST_WEIGHTS:
+        lower = _LOWER.get(settings.name, "the number of macropixels")
+        text = (
+            f"surrogate: {settings.name} would have {count:.2g} weights, expected at "
+            f"most {MOST_WEIGHTS:.2g}: it would not fit into memory. Lower {lower}."
         )
         raise ValueError(text)
     return BUILDERS[settings.name](ports, settings, generator)

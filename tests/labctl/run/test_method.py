@@ -100,6 +100,10 @@ def test_readout_leaves_theta_where_it_started(small: Path) -> None:
             "expected at least 208 ",
         ),
         (("method.name=spas",), "Did you mean"),
+        (
+            ("surrogate.name=dense", "surrogate.width=60000", "surrogate.depth=8"),
+            r"dense would have 2\.5e\+10 weights, expected at most 2\.7e\+08.*width",
+        ),
     ],
 )
 def test_contradictions_are_refused_before_anything_opens(
@@ -108,6 +112,18 @@ def test_contradictions_are_refused_before_anything_opens(
     with pytest.raises(InputError, match=message):
         prepare(str(small), Options(overrides=overrides))
     assert list(small.parent.iterdir()) == [small]
+
+
+def test_a_search_that_no_memory_would_hold_is_refused(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(method, "MOST_NUMBERS", 40_000)
+    for overrides, message in (
+        (("method.name=cma-es", "method.candidates=4"), "with 256 phases, .*most 200"),
+        (("method.name=spsa", "method.candidates=1000"), "256 phases each, .*most 156"),
+    ):
+        with pytest.raises(InputError, match=message):
+            prepare(str(small), Options(overrides=overrides))
 
 
 def test_a_deployment_is_planned_without_steps() -> None:

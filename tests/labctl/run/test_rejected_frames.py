@@ -75,3 +75,32 @@ def test_rejected_frames_are_exposed_again_recorded_and_refunded(
     assert np.sum(~rejected) == job.forecast.total
     for shots in (base[base >= 0], plus):
         assert np.all(quality[shots] == "ok")
+
+
+SCAN = """\
+schema_version: 1
+kind: scan
+sweep: reservoir.power_mw
+values: [3, 4]
+patterns: {source: random, count: 40}
+repeats: 2
+"""
+
+
+def test_every_point_of_a_scan_names_the_frame_that_was_accepted(
+    small: Path, lossy: Path
+) -> None:
+    scan = small.with_name("scan.yaml")
+    scan.write_text(SCAN, encoding="utf-8")
+    outcome = execute(
+        prepare(str(scan), Options(bench=str(lossy), out=Path("s.h5"))), Silent()
+    )
+    with Record.open(outcome.record) as record:
+        quality = record.column("shots_meta", "quality")
+        shot = record.column("points", "shot")
+        outputs = record.column("shots", "outputs")[shot]
+        assert np.array_equal(record.column("points", "outputs"), outputs)
+        step = record.column("shots_meta", "step")[shot]
+    assert len(quality) > len(shot) == 160
+    assert np.all(quality[shot] == "ok")
+    assert step.tolist() == [0] * 80 + [1] * 80

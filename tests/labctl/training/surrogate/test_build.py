@@ -1,4 +1,5 @@
 import dataclasses
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 from torch import Generator
 
 from labctl import protocol
-from labctl.training.surrogate.build import BUILDERS, build
+from labctl.training.surrogate.build import BUILDERS, build, weights
 from labctl.training.surrogate.settings import (
     FitTerm,
     OpticalLayout,
@@ -49,6 +50,21 @@ def test_start_depends_on_the_generator_alone(name: SurrogateName) -> None:
     assert torch.equal(before, torch.random.get_rng_state())
     for left, right in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(left, right)
+
+
+@pytest.mark.parametrize("name", get_args(SurrogateName))
+def test_weights_are_counted_before_they_are_made(name: SurrogateName) -> None:
+    settings = SurrogateSettings(name, width=40, depth=3, rank=5, modes=30)
+    made = build(settings, PORTS, Generator().manual_seed(0))
+    held = sum(part.numel() for part in made.state_dict().values())
+    assert 0.4 < weights(settings, PORTS) / held < 2.5
+    wide = Ports(40_000, 900, layout=(200, 200), optics=PORTS.optics)
+    greedy = replace(settings, width=10**7, rank=10**5, modes=10**7, reach=900.0)
+    if name != "twin-optics":  # bounded by the panel
+        with pytest.raises(
+            ValueError, match=rf"{name} would have .* weights, expected"
+        ):
+            build(greedy, wide, Generator())
 
 
 def test_refuses_an_unknown_model() -> None:
