@@ -18,6 +18,7 @@ Whole = Annotated[int, Field(ge=0, le=1_000_000_000)]
 # Of digital work at once, and of numbers held in memory for it.
 Effort = Annotated[int, Field(ge=1, le=1_000_000)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
+Hidden = Annotated[int, Field(ge=1, le=4096)]
 # More pixels than the side of any panel or sensor.
 Pixels = Annotated[int, Field(ge=1, le=65_536)]
 Place = Annotated[int, Field(ge=0, le=65_535)]
@@ -129,7 +130,7 @@ class DeviceLayer(Schema):
     theta_scale_rad: Positive = 6.283185307179586
     split: Annotated[float, Field(gt=0, lt=1)] = 0.5
     basis: Literal["zernike", "fourier", "hadamard"] = "fourier"
-    modes: Count = 32
+    modes: Width = 32
 
 
 class LinearLayer(Schema):
@@ -144,7 +145,7 @@ class LinearLayer(Schema):
     """
 
     layer: Literal["linear"]
-    outputs: Annotated[int, Field(ge=1, le=4096)] | None = None
+    outputs: Hidden | None = None
 
 
 class StandardiseLayer(Schema):
@@ -766,7 +767,7 @@ class RestoreJacobian(Schema):
     linear: Annotated[tuple[Dimension, ...], Field(min_length=1)] = (2, 4, 8, 16, 32)
     product: Annotated[tuple[Dimension, ...], Field(min_length=1)] = (2, 3, 4)
     fit_steps: Steps = 600
-    width: Count = 64
+    width: Hidden = 64
 
 
 class DestroyJacobian(Schema):
@@ -803,7 +804,7 @@ class DestroyJacobian(Schema):
     powers: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.5, 0.0)
     samples: Annotated[int, Field(ge=8, le=4000)] = 160
     wrong: Share = 0.1
-    width: Count = 12
+    width: Hidden = 12
     steps: Steps = 250
     learning_rate: Positive = 0.02
 
@@ -859,8 +860,8 @@ class Activations(Schema):
     )
     depths: Annotated[tuple[Depth, ...], Field(min_length=1)] = (2, 4, 8)
     samples: Annotated[int, Field(ge=8, le=1200)] = 400
-    width: Count = 16
-    batch: Count = 48
+    width: Hidden = 16
+    batch: Width = 48
     steps: Steps = 250
     learning_rate: Positive = 0.02
 
@@ -898,7 +899,7 @@ class Superposition(Schema):
     steps: Harmonics = 16
     repeats: Repeats = 8
     scale_rad: NotNegative = 0.0
-    features: Count = 16
+    features: Width = 16
     input_scale_rad: Positive = 3.141592653589793
     pairs: Annotated[int, Field(ge=2, le=1000)] = 8
 
@@ -930,7 +931,7 @@ class DeviceActivations(Schema):
     needs_bench: ClassVar[bool] = True
     name: Literal["device-activations"]
     powers_mw: Powers = (0.5, 5.0)
-    features: Count = 4
+    features: Width = 4
     points: Harmonics = 64
     repeats: Repeats = 8
 
