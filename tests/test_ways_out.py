@@ -393,13 +393,16 @@ WAYS = {
     ),
     "meter-silent": Way(
         "the meter falls silent", "the run",
-        bench={**broken("meter", kind="silent", at_shot=120), "limits": METER},
+        bench={
+            **broken("meter", kind="silent", at_shot=120, count=100_000),
+            "limits": METER,
+        },
         code=4, status="stopped", said="meter: no reading", latched=True,
     ),
     "meter-hung": Way(
         "a reading of the meter never returns", "the run, after `call_s` (1 s here)",
         bench={
-            **broken("meter", kind="no_return", at_shot=120),
+            **broken("meter", kind="no_return", at_shot=120, count=100_000),
             "limits": {**METER, "call_s": 1.0},
         },
         code=4, status="stopped", said="meter: no reading", latched=True,
