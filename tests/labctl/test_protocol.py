@@ -63,9 +63,7 @@ def test_refuses_what_makes_no_sense(text: str, changes: list[str], said: str) -
     ],
 )
 def test_refuses_numbers_that_no_memory_or_life_is_long_enough_for(key: str) -> None:
-    with pytest.raises(
-        ProtocolError, match=rf"{key}: got 1000000000, expected .* most"
-    ):
+    with pytest.raises(ProtocolError, match=f"{key}: got 1000000000, expected a whole"):
         document.parse(TRAIN, ADAPTER, where="p", overrides=[f"{key}=1000000000"])
 
 
