@@ -239,7 +239,7 @@ INVALID = {
     "several at once, in order": (
         ("digits}\nmodel:\n  - layer: device", "[]}\nmodell:\n  - layer: devise"),
         [
-            "p line 1 column 1: model: is missing, expected a list of at least 1, each "
+            "p line 1 column 1: model: is missing, expected a list of 1 to 32, each "
             f"a section with layer: one of {LAYERS}.",
             "p line 3 column 13: data.set: got [], expected one of digits, yin-yang, "
             "spirals, mnist-1d, moons, xor, knot, saddle.",
