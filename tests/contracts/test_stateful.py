@@ -435,7 +435,9 @@ def training(
             device=light,
             generator=draw,
         )
-        fitter = settings and Fitter(build(settings, light.ports, draw), settings, draw)
+        fitter = None
+        if settings is not None:
+            fitter = Fitter(build(settings, light.ports, draw), settings, draw)
         own = Generator().manual_seed(13)
         search = Method(name=method, candidates=4).search(STEPS, own)
         rehearsal = None

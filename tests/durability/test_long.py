@@ -17,7 +17,14 @@ from labctl.recording.layout import train_layout
 from labctl.recording.reader import Record
 from labctl.reservoir import Ledger
 from labctl.run.progress import Silent
-from labctl.run.setting import Options, Session, opened, resolve, shot_spec
+from labctl.run.setting import (
+    Options,
+    Session,
+    Setting,
+    opened,
+    resolve,
+    shot_spec,
+)
 
 HOURS = 12.0
 # Of the night, in CI.
@@ -50,6 +57,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
     path = tmp_path / "night.yaml"
     path.write_text(PROTOCOL, encoding="utf-8")
     setting = resolve(str(path), Options(out=tmp_path / "night.h5"))
+    assert isinstance(setting, Setting)
     setting = replace(setting, source=benches.load("sim-small", BENCH))
     layout = train_layout(shot_spec(setting), metrics=("score_validation",))
     with opened(setting, layout, Silent()) as session:
