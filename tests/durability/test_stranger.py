@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from labctl.errors import InputError, RecordError
 from labctl.recording.reader import Record
@@ -26,6 +27,7 @@ Nursery = Callable[..., tuple[int, str]]
 class Files(dict[str, bytes]):
     """Contents by name, told by their lengths: hypothesis prints what it was given."""
 
+    @override
     def __repr__(self) -> str:
         return repr({name: len(content) for name, content in self.items()})
 

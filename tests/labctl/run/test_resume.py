@@ -193,9 +193,9 @@ def test_what_ended_a_run_does_not_end_it_again(protocol: Path, whole: Outcome) 
     (broken / "bench.yaml").write_text(text, encoding="utf-8")
     given = hashlib.sha256(text.encode()).hexdigest()
     for path in broken.glob("*-2*.yaml"):
-        record = path.read_text(encoding="utf-8")
-        record = re.sub(r"bench_sha256: \S+", f"bench_sha256: {given}", record)
-        path.write_text(record, encoding="utf-8")
+        kept = path.read_text(encoding="utf-8")
+        kept = re.sub(r"bench_sha256: \S+", f"bench_sha256: {given}", kept)
+        path.write_text(kept, encoding="utf-8")
     out = protocol.with_suffix(".h5")
     job, ends = prepare(str(protocol), Options(out=out)), list[str]()
     while len(ends) < 9:
