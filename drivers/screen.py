@@ -17,8 +17,17 @@ from typing import Any, Final, final
 import numpy as np
 from typing_extensions import override
 
-from labctl.devices import SLM, Clock, Found, Identity, Levels, Settings, Written
-from labctl.errors import DeviceError, OutOfRangeError
+from labctl.devices import (
+    SLM,
+    Clock,
+    Found,
+    Identity,
+    Levels,
+    Settings,
+    Written,
+    check_levels,
+)
+from labctl.errors import DeviceError
 
 # By name: whether a library is installed makes no difference to a type checker.
 glfw: Final[Any] = importlib.import_module("glfw")
@@ -350,14 +359,7 @@ class ScreenSLM(SLM):
     @override
     def write(self, levels: Levels) -> Written:
         self._check_open("write")
-        if tuple(levels.shape) != self._shape:
-            raise OutOfRangeError(
-                self._name, "shape", levels.shape, low=self._shape, high=self._shape
-            )
-        if levels.dtype != np.uint8:
-            raise OutOfRangeError(
-                self._name, "dtype", levels.dtype, low="uint8", high="uint8"
-            )
+        check_levels(self, levels)
         self._check_there_now()
         self._show(levels)
         self._patterns += 1

@@ -15,8 +15,16 @@ from typing import Any, Final, final
 import numpy as np
 from typing_extensions import override
 
-from labctl.devices import SLM, Clock, Identity, Levels, Settings, Written
-from labctl.errors import DeviceError, OutOfRangeError
+from labctl.devices import (
+    SLM,
+    Clock,
+    Identity,
+    Levels,
+    Settings,
+    Written,
+    check_levels,
+)
+from labctl.errors import DeviceError
 
 PANELS: Final = "slmsuite.hardware.slms"
 importlib.import_module(PANELS)  # refused here, with the extra's name, if it is absent
@@ -208,18 +216,7 @@ class SlmsuiteSLM(SLM):
     @override
     def write(self, levels: Levels) -> Written:
         self._check_open("write")
-        if tuple(levels.shape) != self._shape:
-            raise OutOfRangeError(
-                self._name, "shape", levels.shape, low=self._shape, high=self._shape
-            )
-        if levels.dtype != self._dtype:
-            wanted = self._dtype.name
-            raise OutOfRangeError(
-                self._name, "dtype", levels.dtype, low=wanted, high=wanted
-            )
-        most = (1 << self._bits) - 1
-        if levels.max() > most:
-            raise OutOfRangeError(self._name, "level", levels.max(), low=0, high=most)
+        check_levels(self, levels)
         self._show(levels)
         self._patterns += 1
         return Written(

@@ -405,6 +405,37 @@ def devices(*, bench: BenchOption = None, json_wanted: JsonOption = False) -> No
 
 
 @app.command()
+def live(
+    *,
+    bench: BenchOption = None,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Of the page; 0 for any.")
+    ] = 0,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Use the bench's simulated twin.")
+    ] = False,
+    json_wanted: JsonOption = False,
+) -> None:
+    """Align a bench: a page with camera, pattern and power, within its limits."""
+    with _answering(json_wanted) as answer:
+        from labctl import bench as benches  # noqa: PLC0415 - help is quick
+        from labctl.live import server, session  # noqa: PLC0415
+
+        name, reason = benches.choose(None, bench)
+        typer.echo(f"bench: {name} ({reason})")
+        source = benches.load(name)
+        with benches.open(source, simulate=simulate, allow_uncalibrated=True) as table:
+            hand = session.Session(table)
+            answer.content["bench"] = source.file.name
+            with server.serve(hand, port) as served:
+                typer.echo(f"{table.notice or 'live'}: open {served.address}")
+                typer.echo("Ctrl-C, or its last button, gives the bench back, dark.")
+                hand.run()
+            answer.content["frames"] = hand.frames
+        typer.echo("the bench is dark and given back.")
+
+
+@app.command()
 def dark(*, bench: BenchOption = None, json_wanted: JsonOption = False) -> None:
     """Make a bench dark now, also during a run, and keep it so until labctl clear."""
     with _answering(json_wanted) as answer:

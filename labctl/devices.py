@@ -19,6 +19,8 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.errors import OutOfRangeError
+
 Levels = NDArray[np.uint8 | np.uint16]
 Counts = NDArray[np.uint16]
 Settings = Mapping[str, str | int | float | bool | list[int] | list[float] | None]
@@ -310,6 +312,35 @@ class SLM(Device, Protocol):
         OutOfRangeError
             Shape, dtype or a level does not fit; nothing was sent.
         """
+
+
+def check_levels(panel: SLM, levels: Levels) -> None:
+    """Refuse levels that a panel cannot show as they are, before anything is sent.
+
+    Parameters
+    ----------
+    panel
+        The panel.
+    levels
+        One pattern.
+
+    Raises
+    ------
+    OutOfRangeError
+        Shape, dtype or a level does not fit.
+    """
+    if tuple(levels.shape) != panel.shape:
+        raise OutOfRangeError(
+            panel.name, "shape", tuple(levels.shape), low=panel.shape, high=panel.shape
+        )
+    wanted = "uint8" if panel.bit_depth <= 8 else "uint16"
+    if levels.dtype != wanted:
+        raise OutOfRangeError(
+            panel.name, "dtype", levels.dtype, low=wanted, high=wanted
+        )
+    most = (1 << panel.bit_depth) - 1
+    if levels.max() > most:
+        raise OutOfRangeError(panel.name, "level", levels.max(), low=0, high=most)
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from typing import Any, Final, final
 import numpy as np
 from typing_extensions import override
 
-from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera
+from drivers.camera.triggered import BITS, Buffer, Sensor, TriggeredCamera, bits_of
 from labctl.devices import CameraSettings, Clock, Found, Identity
 from labctl.errors import DeviceError, DeviceTimeoutError
 
@@ -24,7 +24,6 @@ except ValueError as absent:  # the bindings are there, the library is not
 Aravis: Final[Any] = importlib.import_module("gi.repository.Aravis")
 GLib: Final[Any] = importlib.import_module("gi.repository.GLib")
 
-BITS: Final = {"Mono8": 8, "Mono10": 10, "Mono12": 12, "Mono16": 16}
 BUFFERS: Final = 4
 
 
@@ -67,7 +66,7 @@ class AravisSensor(Sensor):
         Network address, or name as ``labctl devices`` prints it; empty for the only
         one there is.
     pixel_format
-        One of :data:`BITS`.
+        As :data:`drivers.camera.triggered.BITS` names it.
     """
 
     modulus = 65_535  # 16 bits: 65,535 is followed by 1
@@ -238,7 +237,7 @@ def aravis(
     name
         Name in the bench file.
     pixel_format
-        One of :data:`BITS`.
+        As :data:`drivers.camera.triggered.BITS` names it.
     camera
         Network address, or name as ``labctl devices`` prints it; empty for the only
         one there is.
@@ -253,18 +252,13 @@ def aravis(
     ValueError
         An option is impossible.
     """
-    if pixel_format not in BITS:
-        text = (
-            f"{name}: pixel_format={pixel_format!r}, expected one of {', '.join(BITS)}"
-        )
-        raise ValueError(text)
     return TriggeredCamera(
         name,
         AravisSensor(name, camera, pixel_format),
         clock=clock,
         shape=shape,
         pixel_um=pixel_um,
-        bits=BITS[pixel_format],
+        bits=bits_of(name, pixel_format),
     )
 
 

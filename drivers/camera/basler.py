@@ -12,7 +12,7 @@ from typing import Any, Final, final
 
 from typing_extensions import override
 
-from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera
+from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera, bits_of
 from labctl.devices import CameraSettings, Clock, Found, Identity
 from labctl.errors import DeviceError, DeviceTimeoutError, FrameError
 
@@ -21,7 +21,6 @@ pylon: Final[Any] = importlib.import_module("pypylon.pylon")
 genicam: Final[Any] = importlib.import_module("pypylon.genicam")
 
 READY_S: Final = 0.5  # until the next trigger is accepted
-BITS: Final = {"Mono8": 8, "Mono10": 10, "Mono12": 12, "Mono16": 16}
 
 
 @contextmanager
@@ -59,7 +58,7 @@ class BaslerSensor(Sensor):
     name
         Name in the bench file.
     pixel_format
-        One of :data:`BITS`.
+        As :data:`drivers.camera.triggered.BITS` names it.
     wanted
         Serial number of the one to open; empty for the only one there is.
     """
@@ -260,7 +259,7 @@ def basler(
     name
         Name in the bench file.
     pixel_format
-        One of :data:`BITS`.
+        As :data:`drivers.camera.triggered.BITS` names it.
     camera
         Serial number of the one to open; empty for the only one there is.
 
@@ -274,18 +273,13 @@ def basler(
     ValueError
         An option is impossible.
     """
-    if pixel_format not in BITS:
-        text = (
-            f"{name}: pixel_format={pixel_format!r}, expected one of {', '.join(BITS)}"
-        )
-        raise ValueError(text)
     return TriggeredCamera(
         name,
         BaslerSensor(name, pixel_format, camera),
         clock=clock,
         shape=shape,
         pixel_um=pixel_um,
-        bits=BITS[pixel_format],
+        bits=bits_of(name, pixel_format),
     )
 
 

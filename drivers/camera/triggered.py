@@ -14,6 +14,36 @@ from labctl.devices import Camera, CameraSettings, Clock, Frame, Identity, Setti
 from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
 GAIN_DB: Final = 0.1  # how far a gain may be from the one asked for
+#: Bits of the pixel formats of GenICam that are right-justified.
+BITS: Final = {"Mono8": 8, "Mono10": 10, "Mono12": 12, "Mono16": 16}
+
+
+def bits_of(name: str, pixel_format: str) -> int:
+    """Look up the bits of a pixel format.
+
+    Parameters
+    ----------
+    name
+        Name of the camera, for the message.
+    pixel_format
+        One of :data:`BITS`.
+
+    Returns
+    -------
+    bits
+        A pixel.
+
+    Raises
+    ------
+    ValueError
+        It is none of these.
+    """
+    if pixel_format not in BITS:
+        text = (
+            f"{name}: pixel_format={pixel_format!r}, expected one of {', '.join(BITS)}"
+        )
+        raise ValueError(text)
+    return BITS[pixel_format]
 
 
 @dataclass(frozen=True, eq=False)

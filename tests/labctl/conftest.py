@@ -6,10 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 Package = Callable[[str, str, Mapping[str, str]], Path]
+CHROMIUM = "apt-get install chromium chromium-driver"
 
 # One module of another package: panel, laser and camera, and between them a lens.
 # The laser lives in the guard's process, so its light is a number in a file.
@@ -257,3 +260,27 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: Package) -> La
         return light
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser(
+    need_module: Callable[..., ModuleType], need_program: Callable[[str, str], str]
+) -> Iterator[Any]:
+    """A Chromium without a window."""
+    need_module("selenium")
+    webdriver = need_module("selenium.webdriver")
+    service = need_module("selenium.webdriver.chrome.service")
+    options = webdriver.ChromeOptions()
+    options.binary_location = need_program("chromium", CHROMIUM)
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu"):
+        options.add_argument(word)
+    options.add_argument("--window-size=1100,1000")
+    options.set_capability(
+        "goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"}
+    )
+    driver = need_program("chromedriver", CHROMIUM)
+    found = webdriver.Chrome(options=options, service=service.Service(driver))
+    try:
+        yield found
+    finally:
+        found.quit()

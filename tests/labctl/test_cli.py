@@ -424,6 +424,15 @@ def test_without_words_the_commands_are_listed(call: Cli) -> None:
     assert "calibrate" in result.stdout
 
 
+def test_live_prints_its_address_and_gives_the_bench_back(
+    call: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.live.session.Session.run", lambda _: None)
+    result = call("live", "--bench", "sim-small", "--json")
+    assert re.search(r"live: open http://127\.0\.0\.1:\d+/\S{30,}/\n", result.stdout)
+    assert last_json(result) == {"bench": "sim-small", "frames": 0, "exit_code": 0}
+
+
 def test_every_command_has_help(call: Cli) -> None:
     top = call("--help")
     assert top.exit_code == 0

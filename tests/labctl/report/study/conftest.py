@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from labctl.run.setting import Options
 PROTOCOLS = Path(__file__).parents[4] / "protocols" / "studies"
 Make = Callable[..., Path]
 Visit = Callable[[Path], Any]
-DEBIAN = "apt-get install chromium chromium-driver"
 
 
 @pytest.fixture(scope="session")
@@ -35,30 +33,6 @@ def make_study(tmp_path_factory: pytest.TempPathFactory) -> Make:
         return made[name]
 
     return make
-
-
-@pytest.fixture(scope="session")
-def browser(
-    need_module: Callable[..., ModuleType], need_program: Callable[[str, str], str]
-) -> Iterator[Any]:
-    """A Chromium without a window."""
-    need_module("selenium")
-    webdriver = need_module("selenium.webdriver")
-    service = need_module("selenium.webdriver.chrome.service")
-    options = webdriver.ChromeOptions()
-    options.binary_location = need_program("chromium", DEBIAN)
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu"):
-        options.add_argument(word)
-    options.add_argument("--window-size=1100,1000")
-    options.set_capability(
-        "goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"}
-    )
-    driver = need_program("chromedriver", DEBIAN)
-    found = webdriver.Chrome(options=options, service=service.Service(driver))
-    try:
-        yield found
-    finally:
-        found.quit()
 
 
 @pytest.fixture

@@ -1,0 +1,172 @@
+"""Patterns for alignment: what a person wants to see on a panel.
+
+Levels are ``(row, column)`` of the panel. Phase is in rad and becomes the nearest level
+of the panel's curve, as in a run.
+"""
+
+import io
+import math
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib import image
+from numpy.typing import NDArray
+
+from labctl.devices import Levels
+from labctl.errors import InputError
+
+# From phases to gray levels, as labctl.reservoir.PhaseScale does.
+Scale = Callable[[NDArray[np.float64]], Levels]
+
+
+def flat(shape: tuple[int, int], bit_depth: int, level: int) -> Levels:
+    """Show one level everywhere.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of the panel.
+    bit_depth
+        Bits a level.
+    level
+        Which one.
+
+    Returns
+    -------
+    levels
+        The pattern.
+
+    Raises
+    ------
+    InputError
+        There is no such level.
+    """
+    most = (1 << bit_depth) - 1
+    if not 0 <= level <= most:
+        text = f"pattern: level={level}, expected 0 to {most}. Choose one of these."
+        raise InputError(text)
+    levels: Levels = np.full(shape, level, dtype=np.uint8 if most < 256 else np.uint16)
+    return levels
+
+
+def grating(
+    shape: tuple[int, int], scale: Scale, period_px: float, angle_deg: float
+) -> Levels:
+    """Show a blaze: the spot moves one way, the zero order stays.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of the panel.
+    scale
+        Phases to levels.
+    period_px
+        Pixels a turn of the phase, along the rise.
+    angle_deg
+        Where the phase rises to: 0 is towards higher columns, 90 towards higher rows.
+
+    Returns
+    -------
+    levels
+        The pattern.
+    """
+    row, column = np.indices(shape, dtype=np.float64)
+    angle = math.radians(angle_deg)
+    way = column * math.cos(angle) + row * math.sin(angle)
+    return scale(math.tau * way / period_px)
+
+
+def checker(shape: tuple[int, int], scale: Scale, size_px: int) -> Levels:
+    """Show squares of phase 0 and half a turn: their edges show focus and scale.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of the panel.
+    scale
+        Phases to levels.
+    size_px
+        Side of a square.
+
+    Returns
+    -------
+    levels
+        The pattern.
+    """
+    row, column = np.indices(shape)
+    odd = (row // size_px + column // size_px) % 2
+    return scale(math.pi * odd.astype(np.float64))
+
+
+def from_file(name: str, data: bytes, shape: tuple[int, int], bit_depth: int) -> Levels:
+    """Read levels from a file, as they are.
+
+    Parameters
+    ----------
+    name
+        Its name: ``.npy`` of whole numbers, or ``.png`` of gray.
+    data
+        Its content.
+    shape
+        Rows and columns of the panel.
+    bit_depth
+        Bits a level; a PNG has 8.
+
+    Returns
+    -------
+    levels
+        The pattern.
+
+    Raises
+    ------
+    InputError
+        It is no such file, or does not fit the panel: nothing is scaled or cut.
+    """
+    try:
+        got = _png(data) if name.lower().endswith(".png") else _npy(data)
+    except (ValueError, OSError, SyntaxError, EOFError) as err:
+        text = f"{name}: {err}. Give an array of whole numbers (.npy), or a gray .png."
+        raise InputError(text) from err
+    most = (1 << bit_depth) - 1
+    if got.shape != shape or got.min() < 0 or got.max() > most:
+        text = (
+            f"{name}: shape={list(got.shape)} with levels {got.min()} to {got.max()}, "
+            f"expected {list(shape)} and 0 to {most} (the panel). Make it fit."
+        )
+        raise InputError(text)
+    levels: Levels = got.astype(np.uint8 if most < 256 else np.uint16)
+    return levels
+
+
+def _npy(data: bytes) -> NDArray[np.integer]:
+    """Read an array of whole numbers.
+
+    Raises
+    ------
+    ValueError
+        It is another thing.
+    """
+    got = np.load(io.BytesIO(data), allow_pickle=False)
+    if not isinstance(got, np.ndarray) or got.dtype.kind not in "iu" or not got.size:
+        kind = getattr(got, "dtype", type(got).__name__)
+        text = f"dtype={kind}, expected whole numbers"
+        raise ValueError(text)
+    return got
+
+
+def _png(data: bytes) -> NDArray[np.integer]:
+    """Read the levels of a gray picture of 8 bits.
+
+    Raises
+    ------
+    ValueError
+        It has colours.
+    """
+    got = image.imread(io.BytesIO(data), format="png")
+    if got.ndim == 3 and (got[..., :3] == got[..., :1]).all():
+        got = got[..., 0]
+    if got.ndim != 2:
+        text = "it has colours, expected gray"
+        raise ValueError(text)
+    levels: NDArray[np.integer] = np.rint(255 * got).astype(np.int64)
+    return levels

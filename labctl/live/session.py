@@ -1,0 +1,354 @@
+"""A bench in the hands of a person: one thread that owns it, and requests to it.
+
+The thread that opened the bench turns round: it does what was asked for, shows the
+pattern, takes a frame, and tells the guard that it is alive; should it hang, the guard
+makes the bench dark as in any run. Others only hand requests in and take pictures out.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from labctl.bench import Bench
+from labctl.calibration import Settle
+from labctl.devices import Counts, Levels
+from labctl.errors import FrameError, InputError, LabctlError, OutOfRangeError
+from labctl.identity import REPEATABLE
+from labctl.live import command, pattern, picture
+from labctl.reservoir import FRAME_SHARE, PhaseScale, calibration
+
+FRAME_S: Final = 0.08  # least time between two frames: the page draws no faster
+UNWATCHED_S: Final = 10.0  # nobody looked for so long: no light
+ARMED: Final = 64  # frames between two starts of the camera
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Something to be done by the thread that owns the bench."""
+
+    do: Callable[[], None]
+    answer: "Future[None]"
+
+
+class Session:
+    """A bench and the person at its page.
+
+    Parameters
+    ----------
+    bench
+        Open, and dark.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        entry = bench.file.reservoir
+        self._scale = PhaseScale(bench.phase_curve_rad())
+        self._settle_s = calibration(bench, Settle).settle_s
+        self._expose = command.Expose(
+            do="expose", exposure_s=entry.exposure_s, gain_db=entry.gain_db
+        )
+        self._power_mw = 0.0
+        self._measured_mw = 0.0
+        self._pattern = "flat, level 0"
+        self._requests: queue.Queue[_Request] = queue.Queue()
+        self._news = threading.Condition()
+        self._message, self._number = b"", 0
+        self._left = self._rejected = 0
+        self._seen_s = time.monotonic()
+        self._is_over = False
+
+    @property
+    def frames(self) -> int:
+        """Frames that were shown."""
+        return self._number
+
+    def facts(self) -> dict[str, Any]:
+        """Tell what does not change: identities, shapes and limits."""
+        bench, limits = self._bench, self._bench.file.limits
+        low_s, high_s = bench.camera.exposure_limits_s
+        _, high_db = bench.camera.gain_limits_db
+        _, laser_mw = bench.laser.power_limits_mw
+        return {
+            "bench": bench.file.name,
+            "note": bench.file.note,
+            "simulated": bench.simulated,
+            "notice": bench.notice,
+            "doubts": dict(bench.doubts),
+            "devices": {role: asdict(who) for role, who in bench.identities().items()},
+            "panel": {"shape": list(bench.slm.shape), "bits": bench.slm.bit_depth},
+            "sensor": {
+                "shape": list(bench.camera.shape),
+                "saturation_dn": bench.camera.saturation_dn,
+            },
+            "region": list(bench.file.reservoir.region),
+            "power_mw": [0.0, min(limits.power_mw, laser_mw)],
+            "suggested_mw": bench.file.reservoir.power_mw,
+            "exposure_s": [low_s, min(limits.exposure_s, high_s)],
+            "gain_db": [0.0, high_db],
+            "unwatched_s": UNWATCHED_S,
+        }
+
+    # What other threads may call.
+
+    def ask(self, wanted: command.Command, timeout_s: float = 30.0) -> None:
+        """Have something done.
+
+        Parameters
+        ----------
+        wanted
+            What.
+        timeout_s
+            How long to wait.
+
+        Raises
+        ------
+        LabctlError
+            It was refused, or failed.
+        """
+        self._hand_in(lambda: self._do(wanted), timeout_s)
+
+    def show_file(self, name: str, data: bytes, timeout_s: float = 30.0) -> None:
+        """Have the levels of a file shown.
+
+        Parameters
+        ----------
+        name, data
+            The file.
+        timeout_s
+            How long to wait.
+
+        Raises
+        ------
+        LabctlError
+            It was refused, or failed.
+        """
+        slm = self._bench.slm
+
+        def show() -> None:
+            levels = pattern.from_file(name, data, slm.shape, slm.bit_depth)
+            self._show(levels, f"file {name}")
+
+        self._hand_in(show, timeout_s)
+
+    def look(self, after: int, timeout_s: float = 1.0) -> bytes:
+        """Wait for a newer picture, and return the newest.
+
+        Parameters
+        ----------
+        after
+            Number of the one that was seen.
+        timeout_s
+            How long to wait.
+
+        Returns
+        -------
+        message
+            As :func:`labctl.live.picture.packed` makes it; empty where there is none.
+        """
+        self._seen_s = time.monotonic()
+        with self._news:
+            self._news.wait_for(
+                lambda: self._number > after or self._is_over, timeout_s
+            )
+            return self._message if self._number > after else b""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the bench was given back."""
+        return self._is_over
+
+    def _hand_in(self, do: Callable[[], None], timeout_s: float) -> None:
+        self._seen_s = time.monotonic()
+        request = _Request(do, Future())
+        self._requests.put(request)
+        if self._is_over:  # nobody may be left to do it
+            self._refuse_all()
+        request.answer.result(timeout_s)
+
+    def _refuse_all(self) -> None:
+        while not self._requests.empty():
+            try:
+                request = self._requests.get_nowait()
+            except queue.Empty:
+                return
+            text = "live: the bench was given back. Start labctl live again."
+            if not request.answer.done():
+                request.answer.set_exception(InputError(text))
+
+    # What only the thread that owns the bench does.
+
+    def run(self) -> None:
+        """Serve until somebody leaves; the bench is dark afterwards.
+
+        Raises
+        ------
+        LabctlError
+            A device failed, or a safety limit stopped it.
+        """
+        try:
+            with self._bench.dark_after():
+                self._do(self._expose)
+                self._do(command.Flat(do="flat"))
+                while not self._is_over:
+                    self._turn()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        with self._news:
+            self._is_over = True
+            self._news.notify_all()
+        self._refuse_all()
+
+    def _turn(self) -> None:
+        start_s = time.monotonic()
+        self._bench.beat()
+        self._watch(start_s)
+        self._take_frame()
+        while (left_s := start_s + FRAME_S - time.monotonic()) > 0:
+            try:
+                self._answer(self._requests.get(timeout=left_s))
+            except queue.Empty:
+                return
+
+    def _answer(self, request: _Request) -> None:
+        """Do what was asked for; a refusal is for who asked, a failure ends it all.
+
+        Raises
+        ------
+        LabctlError
+            It failed.
+        """
+        try:
+            request.do()
+        except LabctlError as err:
+            request.answer.set_exception(err)
+            if err.exit_code != InputError.exit_code and not _is_refusal(err):
+                raise
+        else:
+            request.answer.set_result(None)
+
+    def _watch(self, now_s: float) -> None:
+        if self._power_mw and now_s - self._seen_s > UNWATCHED_S:
+            self._dark()
+
+    def _take_frame(self) -> None:
+        camera = self._bench.camera
+        if self._left == 0:
+            camera.disarm()
+            camera.arm(ARMED)
+            self._left = ARMED
+        self._left -= 1
+        heartbeat_s = self._bench.file.heartbeat_s
+        camera.trigger()
+        try:
+            frame = camera.frame(self._expose.exposure_s + FRAME_SHARE * heartbeat_s)
+        except FrameError as err:
+            if err.kind not in REPEATABLE:
+                raise
+            self._rejected += 1
+            self._left = 0
+            return
+        if self._power_mw:
+            self._measured_mw = self._bench.laser.power_mw()
+        self._publish(frame.data)
+
+    def _publish(self, data: Counts) -> None:
+        made = picture.of(data, self._bench.camera.saturation_dn)
+        state = {
+            "number": self._number + 1,
+            "lit": bool(self._power_mw),
+            "power_mw": self._power_mw,
+            "measured_mw": self._measured_mw if self._power_mw else 0.0,
+            "exposure_s": self._expose.exposure_s,
+            "gain_db": self._expose.gain_db,
+            "view": self._expose.view,
+            "pattern": self._pattern,
+            "rejected": self._rejected,
+        }
+        message = picture.packed(made, state)
+        with self._news:
+            self._message, self._number = message, self._number + 1
+            self._news.notify_all()
+
+    def _do(self, wanted: command.Command) -> None:
+        match wanted:
+            case command.Light():
+                self._light(wanted.power_mw)
+            case command.Dark():
+                self._dark()
+            case command.Expose():
+                self._configure(wanted)
+            case command.Leave():
+                self._dark()
+                self._is_over = True
+            case _:
+                self._show(self._levels(wanted), _told(wanted))
+
+    def _light(self, power_mw: float) -> None:
+        try:
+            self._bench.light(power_mw)
+        except OutOfRangeError:
+            # The bench's limit changes nothing, the laser's own leaves it dark.
+            if not self._bench.laser.is_emitting():
+                self._power_mw = 0.0
+            raise
+        self._power_mw = power_mw
+
+    def _dark(self) -> None:
+        self._power_mw = 0.0
+        self._bench.dark()
+
+    def _configure(self, wanted: command.Expose) -> None:
+        region = self._bench.file.reservoir.region if wanted.view == "region" else None
+        with self._disarmed():
+            taken = self._bench.configure_camera(
+                exposure_s=wanted.exposure_s, gain_db=wanted.gain_db, region=region
+            )
+        self._expose = wanted.model_copy(
+            update={"exposure_s": taken.exposure_s, "gain_db": taken.gain_db}
+        )
+
+    @contextmanager
+    def _disarmed(self) -> Iterator[None]:
+        self._bench.camera.disarm()
+        self._left = 0
+        yield
+
+    def _levels(
+        self, wanted: command.Flat | command.Grating | command.Checker
+    ) -> Levels:
+        slm, scale = self._bench.slm, self._scale.levels
+        match wanted:
+            case command.Flat():
+                return pattern.flat(slm.shape, slm.bit_depth, wanted.level)
+            case command.Grating():
+                period, angle = wanted.period_px, wanted.angle_deg
+                return pattern.grating(slm.shape, scale, period, angle)
+            case command.Checker():
+                return pattern.checker(slm.shape, scale, wanted.size_px)
+
+    def _show(self, levels: Levels, name: str) -> None:
+        self._bench.slm.write(levels)
+        self._bench.clock.sleep(self._settle_s)
+        self._pattern = name
+
+
+def _is_refusal(error: LabctlError) -> bool:
+    """Whether nothing was sent: a value beyond a limit."""
+    return isinstance(error, OutOfRangeError)
+
+
+def _told(wanted: command.Flat | command.Grating | command.Checker) -> str:
+    match wanted:
+        case command.Flat():
+            return f"flat, level {wanted.level}"
+        case command.Grating():
+            return f"grating, {wanted.period_px:g} px at {wanted.angle_deg:g}°"
+        case command.Checker():
+            return f"checker, {wanted.size_px} px"

@@ -1,0 +1,116 @@
+"""A bench in the hands of a person: within limits, watched, given back dark."""
+
+import json
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pytest
+
+from drivers.sim.beam import Beam
+from labctl.bench import Bench
+from labctl.errors import DeviceError, FrameError, InputError, OutOfRangeError
+from labctl.live import command, session
+
+
+class Hand(Protocol):
+    """What ``conftest.py`` gives."""
+
+    session: session.Session
+    table: Bench
+    errors: list[Exception]
+
+    def leave(self) -> None: ...
+
+
+Hold = Callable[..., Hand]
+LIGHT = command.Light(do="light", power_mw=5)
+
+
+def seen(hand: Hand, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Look until a picture tells what is wanted."""
+    number, end_s = 0, time.monotonic() + 20
+    while time.monotonic() < end_s:
+        message = hand.session.look(number)
+        if not message:
+            continue
+        (size,) = struct.unpack("<I", message[:4])
+        state: dict[str, Any] = json.loads(message[4 : 4 + size])
+        number = state["number"]
+        if wanted(state):
+            return state
+    pytest.fail(f"not so within 20 s, {number} frames")
+
+
+def test_what_is_asked_for_is_done_within_limits(hold: Hold) -> None:
+    hand = hold()
+    ask = hand.session.ask
+    assert seen(hand, bool)["lit"] is False
+    ask(LIGHT)
+    lit = seen(hand, lambda state: bool(state["lit"]))
+    assert lit["measured_mw"] == pytest.approx(5, rel=0.1)
+    with pytest.raises(OutOfRangeError, match="power_mw=9, expected 0 to 8"):
+        ask(command.Light(do="light", power_mw=9))
+    with pytest.raises(OutOfRangeError, match=r"exposure_s=1, expected 0 to 0.02"):
+        ask(command.Expose(do="expose", exposure_s=1))
+    with pytest.raises(InputError, match="level=256"):
+        ask(command.Flat(do="flat", level=256))
+    # A refusal changes nothing.
+    after = hand.session.frames
+    assert seen(hand, lambda state: state["number"] > after)["power_mw"] == 5
+    ask(command.Expose(do="expose", exposure_s=0.002, view="region"))
+    cut = seen(hand, lambda state: state["view"] == "region")
+    assert cut["picture"]["shape"] == [27, 27]
+    assert cut["exposure_s"] == pytest.approx(0.002)
+    flat = cut["picture"]["most"]
+    ask(command.Grating(do="grating", period_px=8, angle_deg=90))
+    moved = seen(hand, lambda state: state["pattern"] == "grating, 8 px at 90°")
+    ask(command.Checker(do="checker", size_px=4))
+    assert seen(hand, lambda state: state["pattern"] == "checker, 4 px")
+    assert moved["picture"]["most"] != flat
+    ask(command.Dark(do="dark"))
+    assert seen(hand, lambda state: not state["lit"])["measured_mw"] == 0
+    hand.leave()
+    assert hand.errors == []
+    with pytest.raises(InputError, match="was given back"):
+        ask(LIGHT)
+
+
+def test_nobody_looking_makes_it_dark(
+    hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = hold()
+    assert hand.table.beam is not None
+    with Beam.open(hand.table.beam) as beam:
+        hand.session.ask(LIGHT)
+        assert beam.read().power_mw > 0
+        monkeypatch.setattr(session, "UNWATCHED_S", 0.0)
+        end_s = time.monotonic() + 10
+        while beam.read().power_mw > 0 and time.monotonic() < end_s:
+            time.sleep(0.01)  # another thread makes it so
+        assert beam.read().power_mw == 0
+
+
+def test_a_device_that_fails_ends_it_dark(hold: Hold) -> None:
+    def break_later(table: Bench) -> None:
+        frame = table.camera.frame
+
+        def failing(timeout_s: float) -> Any:  # noqa: ANN401 - a frame
+            if hand_lit:
+                raise FrameError("camera", "removed", "no longer there.")
+            return frame(timeout_s)
+
+        table.camera.frame = failing  # type: ignore[method-assign]  # breaks
+
+    hand_lit: list[bool] = []
+    hand = hold(prepare=break_later)
+    hand.session.ask(LIGHT)
+    hand_lit.append(True)
+    end_s = time.monotonic() + 10
+    while not hand.session.is_over and time.monotonic() < end_s:
+        hand.session.look(1_000_000, 0.1)
+    hand.leave()
+    (error,) = hand.errors
+    assert isinstance(error, DeviceError)
+    assert not hand.table.laser.is_open
