@@ -71,6 +71,7 @@ def test_the_wheel_holds_both_packages_and_every_shipped_file(wheel: Path) -> No
         for path in (ROOT / package).rglob("*.py"):
             assert path.relative_to(ROOT).as_posix() in names
     assert "labctl/report/templates/page.html" in names
+    assert "labctl/live/templates/page.js" in names
     assert "labctl/optics/fused/kernel.cpp" in names
     assert not any(name.startswith(("tests/", "docs/")) for name in names)
 

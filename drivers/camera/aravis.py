@@ -75,6 +75,7 @@ class AravisSensor(Sensor):
         self._name, self._wanted, self._format = name, camera, pixel_format
         self._camera: Any = None
         self._stream: Any = None
+        self._taken: CameraSettings | None = None
         self._has_gain = False
 
     @override
@@ -152,22 +153,44 @@ class AravisSensor(Sensor):
             camera.set_exposure_time(1e6 * exposure_s)
             if self._has_gain:
                 camera.set_gain(gain_db)
-            left, top, wide, high = camera.get_region()
-            return CameraSettings(
-                1e-6 * float(camera.get_exposure_time()),
-                float(camera.get_gain()) if self._has_gain else 0.0,
-                (int(top), int(left), int(high), int(wide)),
-            )
+            self._taken = self._read()
+            return self._taken
+
+    def _read(self) -> CameraSettings:
+        camera = self._camera
+        left, top, wide, high = camera.get_region()
+        return CameraSettings(
+            1e-6 * float(camera.get_exposure_time()),
+            float(camera.get_gain()) if self._has_gain else 0.0,
+            (int(top), int(left), int(high), int(wide)),
+        )
 
     @override
     def start(self, frames: int) -> None:
         with vendor_errors(self._name, "arm"):
+            self._check_settings()
             # A new stream: what an old one still holds is never handed out.
             self._stream = self._camera.create_stream(None, None)
             payload = self._camera.get_payload()
             for _ in range(BUFFERS):
                 self._stream.push_buffer(Aravis.Buffer.new_allocate(payload))
             self._camera.start_acquisition()
+
+    def _check_settings(self) -> None:
+        """Refuse a camera that restarted: it answers, with settings of the factory.
+
+        Raises
+        ------
+        DeviceError
+            It has not those that it took.
+        """
+        got = self._read()
+        if got != self._taken:
+            text = (
+                f"{got} read back, expected {self._taken}: it was away and forgot. "
+                "Look at its power, then open it again."
+            )
+            raise DeviceError(self._name, "arm", text)
 
     @override
     def stop(self) -> None:
@@ -212,7 +235,10 @@ class AravisSensor(Sensor):
 
     @override
     def is_removed(self) -> bool:
-        return False  # it tells by an error, of whatever is asked next
+        # Whoever was away for a second no longer knows whose it is, and answers all the
+        # same. Others tell by an error, of whatever is asked next.
+        device = self._camera.get_device()
+        return isinstance(device, Aravis.GvDevice) and not device.is_controller()
 
 
 def aravis(

@@ -121,9 +121,8 @@ class Leave(_Message):
 
 
 Command = Light | Dark | Expose | Flat | Grating | Checker | Leave
-_COMMANDS: Final[TypeAdapter[Command]] = TypeAdapter(
-    Annotated[Command, Field(discriminator="do")]
-)
+_Told = Annotated[Command, Field(discriminator="do")]
+_COMMANDS: Final[TypeAdapter[Command]] = TypeAdapter(_Told)
 
 
 def read(data: bytes) -> Command:

@@ -7,6 +7,7 @@ of the panel's curve, as in a run.
 import io
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from matplotlib import image
@@ -45,8 +46,7 @@ def flat(shape: tuple[int, int], bit_depth: int, level: int) -> Levels:
     if not 0 <= level <= most:
         text = f"pattern: level={level}, expected 0 to {most}. Choose one of these."
         raise InputError(text)
-    levels: Levels = np.full(shape, level, dtype=np.uint8 if most < 256 else np.uint16)
-    return levels
+    return _typed(np.full(shape, level), most)
 
 
 def grating(
@@ -134,11 +134,16 @@ def from_file(name: str, data: bytes, shape: tuple[int, int], bit_depth: int) ->
             f"expected {list(shape)} and 0 to {most} (the panel). Make it fit."
         )
         raise InputError(text)
-    levels: Levels = got.astype(np.uint8 if most < 256 else np.uint16)
-    return levels
+    return _typed(got, most)
 
 
-def _npy(data: bytes) -> NDArray[np.integer]:
+def _typed(levels: NDArray[Any], most: int) -> Levels:
+    kind = np.uint8 if most < 256 else np.uint16
+    typed: Levels = levels.astype(kind)
+    return typed
+
+
+def _npy(data: bytes) -> NDArray[Any]:
     """Read an array of whole numbers.
 
     Raises
@@ -154,7 +159,7 @@ def _npy(data: bytes) -> NDArray[np.integer]:
     return got
 
 
-def _png(data: bytes) -> NDArray[np.integer]:
+def _png(data: bytes) -> NDArray[Any]:
     """Read the levels of a gray picture of 8 bits.
 
     Raises
@@ -168,5 +173,5 @@ def _png(data: bytes) -> NDArray[np.integer]:
     if got.ndim != 2:
         text = "it has colours, expected gray"
         raise ValueError(text)
-    levels: NDArray[np.integer] = np.rint(255 * got).astype(np.int64)
+    levels: NDArray[Any] = np.rint(255 * got).astype(np.int64)
     return levels

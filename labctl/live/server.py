@@ -26,6 +26,7 @@ from labctl.live.session import Session
 HOST: Final = "127.0.0.1"
 # More than the levels of any panel.
 LARGEST_BYTES: Final = 64 << 20
+SHORT_BYTES: Final = 64 << 10
 SILENT_S: Final = 30.0  # a connection that says nothing for so long is closed
 FILES: Final = {
     "": ("page.html", "text/html"),
@@ -117,14 +118,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Have something done."""
         path = self._path()
-        size = self.headers.get("Content-Length", "")
-        if path not in {"do", "file"} or not size.isdigit():
-            self._refuse(HTTPStatus.NOT_FOUND)
-            return
-        if int(size) > LARGEST_BYTES:
+        known = path in {"do", "file"}
+        length = self.headers.get("Content-Length", "")
+        size = int(length) if length.isdigit() else LARGEST_BYTES + 1
+        if size > (LARGEST_BYTES if known else SHORT_BYTES):
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return
-        data = self.rfile.read(int(size))
+        data = self.rfile.read(size)  # also of who is refused: else no answer arrives
+        if not known:
+            self._refuse(HTTPStatus.NOT_FOUND)
+            return
         try:
             if path == "do":
                 self.session.ask(command.read(data))
@@ -141,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _path(self) -> str | None:
         """Path behind the token; None for who does not know it."""
-        port = self.server.server_address[1]
+        _, port = self.connection.getsockname()
         if self.headers.get("Host") not in {f"{HOST}:{port}", f"localhost:{port}"}:
             return None
         token, slash, rest = urlsplit(self.path).path[1:].partition("/")

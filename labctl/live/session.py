@@ -17,7 +17,7 @@ from typing import Any, Final
 from labctl.bench import Bench
 from labctl.calibration import Settle
 from labctl.devices import Counts, Levels
-from labctl.errors import FrameError, InputError, LabctlError, OutOfRangeError
+from labctl.errors import FrameError, InputError, OutOfRangeError
 from labctl.identity import REPEATABLE
 from labctl.live import command, pattern, picture
 from labctl.reservoir import FRAME_SHARE, PhaseScale, calibration
@@ -217,18 +217,13 @@ class Session:
                 return
 
     def _answer(self, request: _Request) -> None:
-        """Do what was asked for; a refusal is for who asked, a failure ends it all.
-
-        Raises
-        ------
-        LabctlError
-            It failed.
-        """
+        """Do what was asked for; a refusal is for who asked, a failure ends it all."""
         try:
             request.do()
-        except LabctlError as err:
+        except BaseException as err:
             request.answer.set_exception(err)
-            if err.exit_code != InputError.exit_code and not _is_refusal(err):
+            # Nothing was sent: a value beyond a limit, or a file that does not fit.
+            if not isinstance(err, InputError | OutOfRangeError):
                 raise
         else:
             request.answer.set_result(None)
@@ -337,11 +332,6 @@ class Session:
         self._bench.slm.write(levels)
         self._bench.clock.sleep(self._settle_s)
         self._pattern = name
-
-
-def _is_refusal(error: LabctlError) -> bool:
-    """Whether nothing was sent: a value beyond a limit."""
-    return isinstance(error, OutOfRangeError)
 
 
 def _told(wanted: command.Flat | command.Grating | command.Checker) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from labctl import bench, state, stop
 from labctl.bench import Bench, RealClock
 from labctl.devices import SLM
-from labctl.errors import DeviceError, SafetyError
+from labctl.errors import DeviceError, FrameError, SafetyError
 from labctl.recording.reader import Record
 from labctl.reservoir import Batch, Exposer, Ledger
 from labctl.run.execute import execute
@@ -275,6 +275,21 @@ def test_a_camera_that_is_removed_ends_the_burst_dark_and_comes_back(
     room.ask("plug camera")  # with the settings of the factory: all are sent again
     with bench.open(bench.load("loopback")) as table:
         assert (exposed(table, patterns(1, 5), 0.005) == 4).all()
+
+
+def test_a_camera_that_restarted_is_not_used_with_settings_of_the_factory(
+    room: Room, table: Bench
+) -> None:
+    exposed(table, patterns(1, 7), 0.005)
+    room.ask("unplug camera")
+    room.ask("plug camera")
+    with pytest.raises(DeviceError, match=r"away and forgot|no longer there"):
+        table.camera.arm(1)
+    end_s = time.monotonic() + 15
+    with pytest.raises(FrameError, match="no longer there"):
+        while time.monotonic() < end_s:
+            table.camera.settings()
+            time.sleep(0.1)  # the library looks once a second
 
 
 def test_a_laser_that_cannot_be_asked_counts_as_lit_and_latches(room: Room) -> None:

@@ -40,6 +40,8 @@ function toSlider(seconds) {
 const short = (value) => Number(value.toPrecision(4));
 
 function expose() {
+  if (![number("exposure"), number("gain")].every(Number.isFinite)) return null;
+  at("exposure-range").value = toSlider(number("exposure") / 1000);
   return ask({ do: "expose", exposure_s: number("exposure") / 1000, gain_db: number("gain"), view: at("view").value });
 }
 
@@ -109,9 +111,9 @@ function tell(state) {
   const now = performance.now();
   times = [...times.filter((time) => now - time < 3000), now];
   const seconds = (now - times[0]) / 1000;
-  at("rate").textContent = times.length > 2 ? ((times.length - 1) / seconds).toFixed(1) : "–";
+  at("rate").textContent = times.length > 2 ? `${((times.length - 1) / seconds).toFixed(1)} /s` : "–";
   at("median").textContent = short(state.picture.median);
-  at("most").textContent = `${state.picture.most} of ${facts.sensor.saturation_dn}`;
+  at("most").textContent = state.picture.most;
   at("saturated").textContent = percent(state.picture.saturated);
   at("saturated").classList.toggle("bad", state.picture.saturated > 0);
   at("lamp").textContent = state.lit ? `lit, ${short(state.measured_mw)} mW` : "dark";
@@ -122,9 +124,16 @@ function tell(state) {
   at("told").textContent = `frame ${state.number}${rejected}: ${short(1000 * state.exposure_s)} ms, ${short(state.gain_db)} dB`;
 }
 
+function fill() {
+  at("exposure").value = short(1000 * last.exposure_s);
+  at("exposure-range").value = toSlider(last.exposure_s);
+  at("gain").value = last.gain_db;
+}
+
 function draw(message) {
   const size = new DataView(message).getUint32(0, true);
   last = JSON.parse(new TextDecoder().decode(new Uint8Array(message, 4, size)));
+  if (!seen) fill();
   seen = last.number;
   tell(last);
   drawFrame(new Uint8Array(message, 4 + size), last.picture.shape);
@@ -181,8 +190,7 @@ function listen() {
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") ask({ do: "dark" }); });
   at("exposure-range").addEventListener("input", () => { at("exposure").value = short(1000 * fromSlider(at("exposure-range").valueAsNumber)); });
   at("exposure-range").addEventListener("change", expose);
-  at("exposure").addEventListener("change", () => { at("exposure-range").value = toSlider(number("exposure") / 1000); expose(); });
-  for (const id of ["gain", "view"]) at(id).addEventListener("change", expose);
+  for (const id of ["exposure", "gain", "view"]) at(id).addEventListener("change", expose);
   for (const id of ["level", "period", "angle", "size", "file"]) at(id).addEventListener("change", show);
   for (const each of document.getElementsByName("pattern")) each.addEventListener("change", show);
 }
@@ -191,13 +199,6 @@ async function start() {
   facts = await (await fetch("facts")).json();
   prepare();
   listen();
-  const first = await (await fetch("frame?after=0")).arrayBuffer();
-  if (first.byteLength) {
-    draw(first);
-    at("exposure").value = short(1000 * last.exposure_s);
-    at("exposure-range").value = toSlider(last.exposure_s);
-    at("gain").value = last.gain_db;
-  }
   await look();
 }
 

@@ -1,10 +1,12 @@
 """Patterns for alignment, on a panel that is not square."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib import image
+from numpy.typing import NDArray
 
 from labctl.errors import InputError
 from labctl.live import pattern
@@ -14,9 +16,9 @@ SHAPE = (6, 10)
 SCALE = PhaseScale(2 * np.pi * np.arange(256) / 256).levels
 
 
-def npy(array: object) -> bytes:
+def npy(array: NDArray[Any]) -> bytes:
     file = io.BytesIO()
-    np.save(file, array)  # type: ignore[call-overload]  # what is no array, too
+    np.save(file, array)
     return file.getvalue()
 
 

