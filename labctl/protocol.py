@@ -936,13 +936,100 @@ class DeviceActivations(Schema):
     repeats: Repeats = 8
 
 
+EvolutionMethod = Literal["readout", "selection", "annealing", "surrogate", "oracle"]
+_EVOLUTION: Final[tuple[EvolutionMethod, ...]] = get_args(EvolutionMethod)
+_DIGITS: Final = DataEntry(set="digits", train=1000, validation=200, test=397)
+
+
+class Evolution(Schema):
+    """Train the device by variation and selection, and by the learned backward pass.
+
+    Parameters
+    ----------
+    name
+        ``evolution``.
+    data, input_scale_rad
+        Task, and phase of an input of 1.
+    methods
+        ``selection`` keeps the best of equally wide variations; in ``annealing``
+        they shrink; ``surrogate`` is the learned backward pass; ``readout`` leaves
+        theta as it started; ``oracle`` takes the true gradient (simulated benches).
+    budgets
+        Exposures, one training each.
+    candidates
+        Thetas on every batch, the one that stands among them.
+    radius_rad, step_rad
+        Rms of the variations; with ``annealing`` of the first and of the last.
+    batch
+        Samples a step.
+    """
+
+    needs_bench: ClassVar[bool] = True
+    name: Literal["evolution"]
+    data: DataEntry = _DIGITS
+    input_scale_rad: Positive = 3.141592653589793
+    methods: Annotated[tuple[EvolutionMethod, ...], Field(min_length=1)] = _EVOLUTION
+    budgets: Annotated[tuple[Count, ...], Field(min_length=1)] = (4000,)
+    candidates: Annotated[int, Field(ge=2, le=1000)] = 8
+    radius_rad: Positive = 0.4
+    step_rad: Positive = 0.04
+    batch: Count = 64
+
+
+ManifoldTarget = Literal["knot", "saddle"]
+ManifoldNetwork = Literal["digital", "device"]
+_TARGETS: Final[tuple[ManifoldTarget, ...]] = get_args(ManifoldTarget)
+_NETWORKS: Final[tuple[ManifoldNetwork, ...]] = get_args(ManifoldNetwork)
+
+
+class Manifold(Schema):
+    """Sculpt a manifold, parametrised by the inputs, onto a point cloud.
+
+    Parameters
+    ----------
+    name
+        ``manifold``.
+    targets
+        Clouds: ``knot`` is a closed line in the plane, ``saddle`` a sheet in space.
+    networks
+        ``digital``, or with the ``device`` in the middle.
+    samples
+        Points of the cloud.
+    frames
+        Moments that are kept, the first and the last among them.
+    width, steps, learning_rate
+        Of the digital network and of its Adam.
+    budget
+        Exposures of a training with the device.
+    input_scale_rad
+        Phase of an input of 1.
+    batch
+        Samples a step.
+    """
+
+    needs_bench: ClassVar[bool] = True
+    name: Literal["manifold"]
+    targets: Annotated[tuple[ManifoldTarget, ...], Field(min_length=1)] = _TARGETS
+    networks: Annotated[tuple[ManifoldNetwork, ...], Field(min_length=1)] = _NETWORKS
+    samples: Annotated[int, Field(ge=16, le=4000)] = 400
+    frames: Annotated[int, Field(ge=2, le=64)] = 9
+    width: Count = 32
+    steps: Steps = 400
+    learning_rate: Positive = 0.02
+    budget: Count = 4000
+    input_scale_rad: Positive = 6.283185307179586
+    batch: Count = 64
+
+
 Study = Annotated[
     LossFields
     | RestoreJacobian
     | DestroyJacobian
     | Activations
     | DeviceActivations
-    | Superposition,
+    | Superposition
+    | Manifold
+    | Evolution,
     Field(discriminator="name"),
 ]
 

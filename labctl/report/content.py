@@ -375,6 +375,7 @@ def _comparison(record: Record) -> Section:
         for name, title, caption in _COMPARED
         for drawing in _intervals(lines, name, title, caption)
     ]
+    drawings += _over_shots(lines)
     rows = tuple(
         tuple(_compared(lines, row, head) for head in _COMPARED_HEADS)
         for row in range(count)
@@ -437,6 +438,23 @@ def _intervals(
     }
     if values:
         yield figure.whiskers(f"compared-{name}", title, caption, title.lower(), values)
+
+
+def _over_shots(lines: Mapping[str, NDArray[Any]]) -> Iterator[Drawing]:
+    """Draw the recovered gain over the budgets, where there are several."""
+    for task in dict.fromkeys(lines["task"].tolist()):
+        series = {}
+        for method in dict.fromkeys(lines["method"].tolist()):
+            mine = (lines["task"] == task) & (lines["method"] == method)
+            rows = np.flatnonzero(mine & np.isfinite(lines["gain"]))
+            rows = rows[np.argsort(lines["budget"][rows], kind="stable")]
+            if rows.size:
+                bounds = (lines[f"gain_{end}"][rows] for end in ("low", "high"))
+                series[str(method)] = figure.Curve(
+                    lines["budget"][rows], lines["gain"][rows], *bounds
+                )
+        if any(len(curve.x) > 1 for curve in series.values()):
+            yield figure.over_shots(str(task), series)
 
 
 def _wins(lines: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:

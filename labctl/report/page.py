@@ -66,7 +66,8 @@ def write(
 def _write_png(page: Page, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for drawing in _drawings(page):
-        path = folder / f"{drawing.name}.png"
+        # Names may come from a record, and must not lead out of the folder.
+        path = folder / f"{figure.slug(drawing.name)}.png"
         path.write_bytes(figure.render(drawing, "light", "png"))
 
 

@@ -9,7 +9,9 @@ from labctl.protocol import (
     Activations,
     DestroyJacobian,
     DeviceActivations,
+    Evolution,
     LossFields,
+    Manifold,
     RestoreJacobian,
     Superposition,
 )
@@ -18,7 +20,9 @@ from labctl.studies import (
     activations,
     destroy_jacobian,
     device_activations,
+    evolution,
     loss_fields,
+    manifold,
     restore_jacobian,
     superposition,
 )
@@ -36,6 +40,8 @@ BENCH_STUDIES: Final[Mapping[str, BenchStudy[Any]]] = MappingProxyType(
     {
         "device-activations": device_activations.STUDY,
         "superposition": superposition.STUDY,
+        "manifold": manifold.STUDY,
+        "evolution": evolution.STUDY,
     }
 )
 _DEFAULTS = (
@@ -47,6 +53,8 @@ _DEFAULTS = (
 _BENCH_DEFAULTS = (
     DeviceActivations(name="device-activations"),
     Superposition(name="superposition"),
+    Manifold(name="manifold"),
+    Evolution(name="evolution"),
 )
 # Of the shipped benches; the sizes of a column are not told.
 _ENTRY: Final = ReservoirEntry(

@@ -10,7 +10,9 @@ from labctl.report.study import (
     activations,
     destroy_jacobian,
     device_activations,
+    evolution,
     loss_fields,
+    manifold,
     restore_jacobian,
     superposition,
 )
@@ -24,6 +26,8 @@ FIGURES: Final[Mapping[str, Draw]] = MappingProxyType(
         "activations": activations.sections,
         "device-activations": device_activations.sections,
         "superposition": superposition.sections,
+        "manifold": manifold.sections,
+        "evolution": evolution.sections,
     }
 )
 

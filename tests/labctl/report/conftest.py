@@ -1,12 +1,16 @@
 """Records of each kind, small and complete, written with the recorder."""
 
-from collections.abc import Callable
+import io
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
 
 from labctl.devices import Identity
 from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
@@ -14,6 +18,8 @@ from labctl.recording.layout import (
     Kind,
     Layout,
     ShotSpec,
+    calibrate_layout,
+    comparison_layout,
     evaluate_layout,
     scan_layout,
     train_layout,
@@ -201,14 +207,9 @@ def empty_record(
     return path
 
 
-@pytest.fixture(scope="session")
-def evaluation_record(
-    tmp_path_factory: pytest.TempPathFactory, make_header: MakeHeader
-) -> Path:
-    """A trained model, measured again three times."""
-    path = tmp_path_factory.mktemp("evaluation") / "run.h5"
+def write_evaluation(path: Path, make_header: MakeHeader, mark: str = "") -> Path:
     layout = evaluate_layout(ShotSpec(15, 6), n_predictions=4, n_targets=1)
-    header = make_header("evaluate", {"source": "run.h5"})
+    header = make_header("evaluate", {"source": f"run.h5{mark}"}, mark)
     with Recorder.create(path, layout=layout, header=header) as recorder:
         recorder.append_shots(**shot_rows(40, frames=False))
         repeats = np.arange(3)
@@ -232,7 +233,7 @@ def evaluation_record(
         )
         recorder.set_result(
             {
-                "metric": "accuracy",
+                "metric": f"accuracy{mark}",
                 "direction": "up",
                 "score_then": 0.74,
                 "score_test": 0.723,
@@ -241,26 +242,198 @@ def evaluation_record(
     return path
 
 
-@pytest.fixture(scope="session")
-def scan_record(
-    tmp_path_factory: pytest.TempPathFactory, make_header: MakeHeader
-) -> Path:
-    """The power swept over five values, two patterns each."""
-    path = tmp_path_factory.mktemp("scan") / "run.h5"
+def write_scan(path: Path, make_header: MakeHeader, mark: str = "") -> Path:
     layout: Layout = scan_layout(ShotSpec(15, 6))
-    header = make_header("scan", {"sweep": "reservoir.power_mw"})
+    header = make_header("scan", {"sweep": f"reservoir.power_mw{mark}"}, mark)
     with Recorder.create(path, layout=layout, header=header) as recorder:
-        rows = shot_rows(10, frames=False)
-        recorder.append_shots(**rows)
+        recorder.append_shots(**shot_rows(10, frames=False))
         value = np.repeat(np.array([5.0, 1.0, 2.0, 3.0, 4.0]), 2)
         recorder.append(
             "points",
             value=value,
-            text=np.array([f"{number}" for number in value]),
+            text=np.array([f"{number}{mark}" for number in value]),
             pattern=np.tile([0, 1], 5),
             repeat=np.zeros(10, int),
             shot=np.arange(10),
             outputs=(value[:, None] * np.arange(1, 7)).astype("f4"),
         )
-        recorder.set_result({"points": 5})
+        recorder.set_result({"points": 5, f"note{mark}": mark})
     return path
+
+
+def write_comparison(path: Path, make_header: MakeHeader, mark: str = "") -> Path:
+    plan = comparison_layout()
+    header = make_header("comparison", {}, mark)
+    with Recorder.create(path, layout=plan, header=header) as recorder:
+        for budget, gain in ((1000, 0.3), (4000, 0.6), (10000, 0.8)):
+            for method, own in (("readout", 0.0), ("mine", gain), ("oracle", 1.0)):
+                row: dict[str, list[Any]] = {
+                    column.name: [0.0]
+                    for column in plan.table("summary").columns
+                    if not column.filled
+                }
+                row |= {
+                    "task": [f"d{mark}"[:32]],
+                    "method": [f"{method[:1]}{mark}"[:32]],
+                }
+                row |= {"budget": [budget], "seeds": [2], "mean": [0.3 + own / 2]}
+                row |= {"mean_low": [0.2 + own / 2], "mean_high": [0.4 + own / 2]}
+                row |= {
+                    "gain": [own],
+                    "gain_low": [own - 0.1],
+                    "gain_high": [own + 0.1],
+                }
+                recorder.append("summary", **row)
+        recorder.set_result({"trainings": 9, f"note{mark}": mark})
+    return path
+
+
+def write_calibration(path: Path, make_header: MakeHeader, mark: str = "") -> Path:
+    layout = calibrate_layout((4, 6), FRAME, "u1")
+    header = make_header("calibrate", {"calibration": f"settle{mark}"}, mark)
+    with Recorder.create(path, layout=layout, header=header) as recorder:
+        for name, error in (("measured", 0.1), ("fitted", np.nan)):
+            x = np.linspace(0, 1, 9)
+            recorder.append(
+                "fits",
+                figure=[f"rise{mark}"[:32]] * 9,
+                series=[f"{name}{mark}"[:64]] * 9,
+                x=x,
+                y=1 - np.exp(-5 * x),
+                error=np.full(9, error),
+                u=np.full(9, np.nan),
+                v=np.full(9, np.nan),
+            )
+        recorder.set_result(
+            {
+                "passed": False,
+                "why": f"too slow{mark}",
+                "remarks": [f"a remark{mark}"],
+                "merits": {f"rest{mark}": [0.2, 0.01, 0.1]},
+                "quantities": {f"settle_s{mark}": [0.02, None]},
+                "conditions": {f"bench{mark}": mark},
+                "figures": [
+                    {
+                        "name": f"rise{mark}"[:32],
+                        "title": f"Rise{mark}",
+                        "caption": f"A caption{mark}",
+                        "x": f"time{mark}",
+                        "y": f"phase{mark}",
+                        "scale": "linear",
+                        "lines": [f"fitted{mark}"[:64]],
+                    }
+                ],
+            }
+        )
+    return path
+
+
+WRITERS: dict[Kind, Callable[..., Path]] = {
+    "evaluate": write_evaluation,
+    "scan": write_scan,
+    "comparison": write_comparison,
+    "calibrate": write_calibration,
+}
+WriteRecord = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def write_record(
+    tmp_path_factory: pytest.TempPathFactory, make_header: MakeHeader
+) -> WriteRecord:
+    """Write a complete record of a kind; ``mark`` goes into every text of it."""
+
+    def write(kind: Kind, mark: str = "") -> Path:
+        path = tmp_path_factory.mktemp(kind) / "run.h5"
+        return WRITERS[kind](path, make_header, mark)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def evaluation_record(write_record: WriteRecord) -> Path:
+    """A trained model, measured again three times."""
+    return write_record("evaluate")
+
+
+@pytest.fixture(scope="session")
+def scan_record(write_record: WriteRecord) -> Path:
+    """The power swept over five values, two patterns each."""
+    return write_record("scan")
+
+
+# ---- a browser -------------------------------------------------------------------
+
+Visit = Callable[[Path], Any]
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Visit]:  # noqa: ANN401 - selenium is untyped here
+    """Open a page; refuse one that complains or asks for anything beside itself."""
+
+    def go(path: Path) -> Any:  # noqa: ANN401 - selenium is untyped here
+        browser.get_log("performance")
+        browser.get(path.as_uri())
+        assert browser.get_log("browser") == []
+        asked = {
+            event["params"]["request"]["url"]
+            for row in browser.get_log("performance")
+            for event in [json.loads(row["message"])["message"]]
+            if event["method"] == "Network.requestWillBeSent"
+        }
+        assert {url for url in asked if not url.startswith("data:")} == {path.as_uri()}
+        return browser
+
+    yield go
+    browser.get("about:blank")  # a page that moves would take a core from the rest
+
+
+CheckPage = Callable[[Path], str]
+
+
+@pytest.fixture
+def check_page(visit: Visit, need_module: Callable[..., ModuleType]) -> CheckPage:
+    """Open a page and judge it as axe-core does, in light and in dark.
+
+    Returns its text.
+    """
+    axe = need_module("axe_core_python.selenium")
+
+    def check(path: Path) -> str:
+        driver = visit(path)
+        try:
+            for scheme in ("light", "dark"):
+                feature = {"name": "prefers-color-scheme", "value": scheme}
+                driver.execute_cdp_cmd(
+                    "Emulation.setEmulatedMedia", {"features": [feature]}
+                )
+                found = axe.Axe().run(driver)["violations"]
+                told = [
+                    (each["id"], node["html"])
+                    for each in found
+                    for node in each["nodes"]
+                ]
+                assert told == [], scheme
+                _is_drawn(driver)
+        finally:
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        assert driver.get_log("browser") == []
+        text: str = driver.find_element("tag name", "body").text
+        return text
+
+    return check
+
+
+def _is_drawn(driver: Any) -> None:  # noqa: ANN401 - selenium is untyped here
+    """Look at the page and at every picture in it: none may be blank."""
+    shown = np.asarray(imread(io.BytesIO(driver.get_screenshot_as_png())))
+    assert len(np.unique(shown.reshape(-1, shown.shape[2]), axis=0)) > 20
+    for picture in driver.find_elements("css selector", "figure img"):
+        size = (
+            picture.get_property("naturalWidth"),
+            picture.get_property("naturalHeight"),
+        )
+        assert min(size) > 100, picture.get_attribute("alt")
+        drawn = np.asarray(imread(io.BytesIO(picture.screenshot_as_png)))
+        colours = np.unique(drawn.reshape(-1, drawn.shape[2]), axis=0)
+        assert len(colours) > 10, picture.get_attribute("alt")

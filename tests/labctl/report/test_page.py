@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -201,3 +202,12 @@ def test_refuses_to_replace_the_record_by_its_page(empty_record: Path) -> None:
     with pytest.raises(InputError, match="the record itself"):
         page.write(empty_record, empty_record)
     assert empty_record.read_bytes() == before
+
+
+def test_a_figure_named_by_a_record_stays_in_its_folder(
+    write_record: Callable[..., Path], tmp_path: Path
+) -> None:
+    record = write_record("calibrate", "/../../out")
+    page.write(record, tmp_path / "run.html", tmp_path / "in" / "png")
+    names = {path.name for path in (tmp_path / "in" / "png").iterdir()}
+    assert names == {"rise-out.png"}
