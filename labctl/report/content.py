@@ -15,7 +15,6 @@ from labctl.recording.reader import Record
 from labctl.report import figure
 from labctl.report.figure import Drawing, Picture
 from labctl.report.section import Page, Section, Table
-from labctl.report.study import course
 
 _SHOWN_EVENTS = 200
 _SCORES: dict[str, dict[str, str]] = {
@@ -270,6 +269,9 @@ def _course(record: Record) -> Iterator[Section]:
         "comparison": _comparison,
     }
     if record.kind == "study":
+        # Studies bring all that they compute with: only who draws one waits for it.
+        from labctl.report.study import course  # noqa: PLC0415 - start-up time
+
         yield from course.sections(record)
         return
     yield kinds.get(record.kind, _nothing)(record)

@@ -31,7 +31,8 @@ _CYCLE: dict[Theme, list[str]] = {
     "dark": ["#56B4E9", "#F0883E", "#33C79C", "#CC99BB", "#D9B93B"],
 }
 _INK: dict[Theme, str] = {"light": "#1b1f24", "dark": "#e6e8eb"}
-_PAPER: dict[Theme, str] = {"light": "#ffffff", "dark": "#16191d"}
+# Not quite white, so that what a figure paints white stays so on dark paper.
+_PAPER: dict[Theme, str] = {"light": "#fffffe", "dark": "#16191d"}
 _GRID: dict[Theme, str] = {"light": "#d9dde2", "dark": "#363c44"}
 _POINTS = 400  # of a curve: more cannot be told apart on a page
 _FEW = 20  # points that are marked one by one
@@ -96,6 +97,25 @@ def render(drawing: Drawing, theme: Theme, kind: Format) -> bytes:
         drawing.draw(figure)
         figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
     return buffer.getvalue()
+
+
+def recoloured(svg: bytes) -> bytes:
+    """Turn a drawing for light paper into the same for dark paper.
+
+    Parameters
+    ----------
+    svg
+        What :func:`render` makes for the theme ``light``.
+
+    Returns
+    -------
+    svg
+        What it would make for ``dark``, without drawing again.
+    """
+    pairs = [(tone["light"], tone["dark"]) for tone in (_INK, _PAPER, _GRID)]
+    pairs += zip(_CYCLE["light"], _CYCLE["dark"], strict=True)
+    dark = {old.lower().encode(): new.lower().encode() for old, new in pairs}
+    return re.sub(rb"#[0-9a-f]{6}\b", lambda m: dark.get(m[0], m[0]), svg)
 
 
 def _settings(theme: Theme) -> dict[Any, Any]:

@@ -10,7 +10,7 @@ import jinja2
 from labctl.errors import InputError
 from labctl.recording.reader import Record
 from labctl.report import content, figure
-from labctl.report.figure import Drawing, Theme
+from labctl.report.figure import Drawing
 from labctl.report.section import Page
 
 
@@ -48,7 +48,7 @@ def write(
         text = f"{target}: the record itself, expected another file. Change --out."
         raise InputError(text)
     with Record.open(record) as source:
-        page = content.read(source)
+        page = _read(source)
     html = _html(page, Path(record).name)
     try:
         target.write_text(html, encoding="utf-8", newline="\n")
@@ -61,6 +61,24 @@ def write(
         )
         raise InputError(text) from err
     return target
+
+
+def _read(record: Record) -> Page:
+    """Gather what the page says.
+
+    Raises
+    ------
+    InputError
+        The record opens, and holds something else than a run leaves.
+    """
+    try:
+        return content.read(record)
+    except (KeyError, IndexError, TypeError, ValueError) as err:
+        text = (
+            f"{record.path}: {type(err).__name__} {err}, expected what labctl records "
+            f"of a run of kind {record.kind}. Restore the file from a copy."
+        )
+        raise InputError(text) from err
 
 
 def _write_png(page: Page, folder: Path) -> None:
@@ -88,10 +106,7 @@ def _html(page: Page, file: str) -> str:
     scripts = [
         environment.get_template(f"{name}.js").render() for name in sorted(names)
     ]
-    images = {
-        drawing.name: {"light": _uri(drawing, "light"), "dark": _uri(drawing, "dark")}
-        for drawing in _drawings(page)
-    }
+    images = {drawing.name: _uris(drawing) for drawing in _drawings(page)}
     return environment.get_template("page.html").render(
         page=page,
         images=images,
@@ -108,6 +123,8 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
-def _uri(drawing: Drawing, theme: Theme) -> str:
-    svg = figure.render(drawing, theme, "svg")
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+def _uris(drawing: Drawing) -> dict[str, str]:
+    light = figure.render(drawing, "light", "svg")
+    both = {"light": light, "dark": figure.recoloured(light)}
+    head = "data:image/svg+xml;base64,"
+    return {theme: head + base64.b64encode(svg).decode() for theme, svg in both.items()}

@@ -133,7 +133,9 @@ def _errors(rows: Rows, spec: Manifold) -> Drawing:
                     share = np.linspace(0, 100, error.shape[1])
                     style = {"label": kind, "color": f"C{number}", "marker": "o"}
                     figure.spread(axis, share, error, markersize=3, **style)
-            axis.set(title=target, xlabel="part of the training (%)", ylim=(0, None))
+            axis.set(title=target, xlabel="part of the training (%)")
+        # Of both, which share it: only once all is drawn.
+        axes[0].set_ylim(bottom=0)
         axes[0].set_ylabel("rms distance, over the cloud's size")
         axes[-1].legend()
 

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -79,3 +80,24 @@ def test_pictures_tell_shape_and_range() -> None:
     assert figure.render(drawing, "dark", "svg")
     assert "levels, 3 x 5, 0 to 14 (gray level)" in drawing.alt
     assert "theta, 4, -1 to 1 (rad)" in drawing.alt
+
+
+def test_dark_paper_needs_no_second_drawing() -> None:
+    counts = np.array([[9, 1], [2, 8]])
+    for drawing in (
+        figure.bars("b", "t", "c", "shots", {"train": 12.0}),
+        figure.confusion(counts),
+        figure.curves("c", "t", X, [("one", np.arange(7.0)), ("two", np.arange(7.0))]),
+    ):
+        made = figure.recoloured(figure.render(drawing, "light", "svg"))
+        drawn = figure.render(drawing, "dark", "svg")
+        assert colours(made) == colours(drawn)
+        assert colours(made) != colours(figure.render(drawing, "light", "svg"))
+
+
+def colours(svg: bytes) -> list[bytes]:
+    return re.findall(rb"#[0-9a-f]{6}\b", svg)
+
+
+def test_names_from_a_record_are_fit_for_files() -> None:
+    assert figure.slug("../../Yin-Yang, 2 <b>") == "yin-yang-2-b"

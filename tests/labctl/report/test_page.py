@@ -2,6 +2,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +11,17 @@ import pytest
 from typing_extensions import override
 
 from labctl.errors import InputError
+from labctl.recording.header import Header
+from labctl.recording.layout import (
+    Kind,
+    ShotSpec,
+    calibrate_layout,
+    evaluate_layout,
+    scan_layout,
+    study_layout,
+    train_layout,
+)
+from labctl.recording.writer import Recorder
 from labctl.report import page
 
 VOID = {"meta", "link", "img", "source", "br"}
@@ -211,3 +223,49 @@ def test_a_figure_named_by_a_record_stays_in_its_folder(
     page.write(record, tmp_path / "run.html", tmp_path / "in" / "png")
     names = {path.name for path in (tmp_path / "in" / "png").iterdir()}
     assert names == {"rise-out.png"}
+
+
+def test_a_record_that_is_written_and_one_left_by_a_kill_have_pages(
+    make_header: Callable[..., Header], tmp_path: Path
+) -> None:
+    path, left = tmp_path / "run.h5", tmp_path / "left.h5"
+    layout = train_layout(ShotSpec(15, 6), metrics=("score_validation",))
+    header = make_header("train", {"model": []})
+    with Recorder.create(path, layout=layout, header=header) as recorder:
+        recorder.event("info", "run", "begun")
+        recorder.commit()
+        live = outline(page.write(path, tmp_path / "run.html")).text
+        left.write_bytes(path.read_bytes())  # as a kill leaves it
+    killed = outline(page.write(left, tmp_path / "left.html")).text
+    for text in (live, killed):
+        assert "There is no result: the status of this record is running." in text
+        assert "No step was recorded yet." in text
+        assert "begun" in text
+    short = tmp_path / "short.h5"
+    short.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match="expected"):
+        page.write(short, tmp_path / "short.html")
+
+
+@pytest.mark.parametrize("kind", ["train", "scan", "evaluate", "calibrate", "study"])
+def test_a_stranger_gets_a_page_or_a_sentence(
+    make_header: Callable[..., Header], tmp_path: Path, kind: Kind
+) -> None:
+    path = tmp_path / "run.h5"
+    odd = {"model": 3, "study": {"name": "mse"}, "sweep": ["a"], "seed": {}}
+    header = replace(make_header(kind, odd), reservoir={"macropixels": [1]})
+    layouts = {
+        "train": train_layout(ShotSpec(15, 6)),
+        "scan": scan_layout(ShotSpec(15, 6)),
+        "evaluate": evaluate_layout(ShotSpec(15, 6), n_predictions=2, n_targets=1),
+        "calibrate": calibrate_layout((4, 6), (6, 9), "u1"),
+        "study": study_layout(()),
+    }
+    with Recorder.create(path, layout=layouts[kind], header=header) as recorder:
+        recorder.set_result({"figures": 3, "metric": [1], "score_test": "good"})
+    said = ""
+    try:
+        page.write(path, tmp_path / "run.html")
+    except InputError as error:
+        said = str(error)
+    assert not said or f"expected what labctl records of a run of kind {kind}" in said

@@ -20,7 +20,7 @@ from labctl.studies.manifold import (
     measure,
 )
 
-SPEC = Manifold(name="manifold", samples=200, frames=3, steps=150, width=16, batch=32)
+SPEC = Manifold(name="manifold", samples=200, frames=3, steps=300)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_digital_net_comes_close_and_is_filmed(desk: Any, target: str) -> None
     row = {"seed": 3, **measure(SPEC, job, desk)}
     for column in columns(SPEC, desk.entry):
         assert np.shape(row[column.name]) == column.shape, column.name
-    assert row["step"].tolist() == [0, 75, 150]
+    assert row["step"].tolist() == [0, 150, 300]
     assert row["error"][-1] < 0.5 * row["error"][0]
     assert row["distance"][-1] < 0.5 * row["distance"][0]
     in_plane = np.isnan(row["points"][..., 2]).all()
