@@ -13,6 +13,7 @@ from typing import Any
 
 from labctl import bench as benches
 from labctl.errors import Fault, ProtocolError, RecordError
+from labctl.guard import LONGEST_SILENCE_S
 from labctl.protocol import StudyProtocol
 from labctl.recording import disk
 from labctl.recording.layout import Layout, study_layout
@@ -29,7 +30,7 @@ from labctl.run.setting import (
     shot_seconds,
     shot_spec,
 )
-from labctl.run.train import one_thread
+from labctl.run.train import load_optimiser, one_thread
 from labctl.studies.catalogue import BENCH_STUDIES
 from labctl.studies.job import BenchStudy, Job, Lab
 
@@ -161,6 +162,7 @@ def execute(job: BenchStudyJob, progress: Progress) -> Outcome:
     """
     setting, ledger = job.setting, Ledger(None)
     protocol = setting.protocol
+    load_optimiser()
     with one_thread(), opened(setting, job.layout, progress) as session:
         recorder = session.recorder
         done = _restore(session, ledger)
@@ -175,7 +177,8 @@ def execute(job: BenchStudyJob, progress: Progress) -> Outcome:
             score = {"score": float(values["score"])}
             place = (number + 1, len(job.jobs), ledger.total)
             progress.update(Update("study", *place, None, score))
-        found = job.study.claims(protocol.study, study.rows(recorder, job.layout))
+        with session.bench.digital(LONGEST_SILENCE_S):
+            found = job.study.claims(protocol.study, study.rows(recorder, job.layout))
         result = study.conclude(recorder, protocol, found)
         recorder.commit()
     made = ", ".join(f"{name} {n}" for name, n in ledger.counts.items() if n)

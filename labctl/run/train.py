@@ -324,8 +324,7 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
     """
     setting = job.setting
     layout = train_layout(shot_spec(setting), metrics=METRICS)
-    # Its first use loads a second's worth of torch: not while the light is on.
-    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    load_optimiser()
     with one_thread(), opened(setting, layout, progress) as session:
         ledger = Ledger(setting.protocol.budget.shots)
         reservoir = session.reservoir(setting.entry, ledger)
@@ -614,6 +613,11 @@ def _summary(job: TrainJob, result: dict[str, Any], ledger: Ledger) -> str:
         f"next:   labctl report {job.setting.out}",
     ]
     return "\n".join(lines)
+
+
+def load_optimiser() -> None:
+    """Make torch load what its first optimiser loads: not while the light is on."""
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
 
 
 @contextmanager

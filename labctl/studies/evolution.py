@@ -146,7 +146,9 @@ def measure(spec: Evolution, job: Job, lab: Lab) -> Values:
     lab
         The bench.
     """
-    taught = lesson.teach(_lesson(spec, job, lab.session.setting), lab)
+    with lab.digital():
+        prepared = _lesson(spec, job, lab.session.setting)
+    taught = lesson.teach(prepared, lab)
     return {
         "score": taught.score,
         "method": str(job.settings["method"]),

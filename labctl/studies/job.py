@@ -5,6 +5,7 @@ handed in a :class:`Lab`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from labctl.calibration import ReservoirEntry
 from labctl.document import Schema
+from labctl.guard import LONGEST_SILENCE_S
 from labctl.recording.layout import Column
 from labctl.reservoir import Ledger, Reservoir
 from labctl.run.setting import Session, Setting
@@ -130,6 +132,10 @@ class Lab:
         return self.session.reservoir(
             self.entry if entry is None else entry, self.ledger
         )
+
+    def digital(self) -> AbstractContextManager[None]:
+        """Announce work that exposes nothing; the beam is blocked meanwhile."""
+        return self.session.bench.digital(LONGEST_SILENCE_S)
 
 
 @dataclass(frozen=True)

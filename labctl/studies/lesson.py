@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.guard import LONGEST_SILENCE_S
 from labctl.protocol import TrainProtocol
 from labctl.run import method, model, train
 from labctl.run.setting import Setting
@@ -102,7 +101,7 @@ class _Listener:
         self.lab.session.bench.beat()
 
     def digital(self) -> AbstractContextManager[None]:
-        return self.lab.session.bench.digital(LONGEST_SILENCE_S)
+        return self.lab.digital()
 
     def probes(self, rows: ProbeRows) -> None:
         """Keep none: a study records the shots alone."""

@@ -238,11 +238,13 @@ def measure(spec: Manifold, job: Job, lab: Lab) -> Values:
     """
     target = str(job.settings["target"])
     if job.settings["network"] == "digital":
-        dataset = data.load(**_entry(spec, job))
         film = _Film(target, spec.steps, spec.frames)
-        _digital(spec, job, lab, dataset, film)
+        with lab.digital():
+            dataset = data.load(**_entry(spec, job))
+            _digital(spec, job, lab.entry, dataset, film)
     else:
-        taught = _lesson(spec, job, lab.session.setting)
+        with lab.digital():
+            taught = _lesson(spec, job, lab.session.setting)
         dataset = taught.dataset
         film = _Film(target, taught.planned.steps, spec.frames)
 
@@ -269,7 +271,9 @@ def measure(spec: Manifold, job: Job, lab: Lab) -> Values:
     }
 
 
-def _digital(spec: Manifold, job: Job, lab: Lab, dataset: Dataset, film: _Film) -> None:
+def _digital(
+    spec: Manifold, job: Job, entry: ReservoirEntry, dataset: Dataset, film: _Film
+) -> None:
     rng = torch.Generator().manual_seed(job.seed)
     net = network.build(
         [
@@ -280,7 +284,7 @@ def _digital(spec: Manifold, job: Job, lab: Lab, dataset: Dataset, film: _Film) 
             LinearSpec(),
         ],
         Ends(dataset.features, dataset.outputs),
-        device=model.Sizes(lab.entry),
+        device=model.Sizes(entry),
         generator=rng,
     )
     cloud = model.samples(dataset.train)
@@ -293,7 +297,6 @@ def _digital(spec: Manifold, job: Job, lab: Lab, dataset: Dataset, film: _Film) 
             torch.nn.functional.mse_loss(net(cloud.x[pick]), cloud.y[pick])
         )
         adam.step()
-        lab.session.bench.beat()
 
 
 def _padded(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """A net is filmed at equal moments, and judged by how close it comes."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,9 +27,7 @@ SPEC = Manifold(name="manifold", samples=200, frames=3, steps=300)
 @pytest.fixture
 def desk() -> Any:  # noqa: ANN401 - of a lab, as much as a digital net needs
     entry = SimpleNamespace(macropixels=(3, 5), bins=(2, 3))
-    bench = SimpleNamespace(beat=lambda: None)
-    session = SimpleNamespace(bench=bench)
-    return SimpleNamespace(entry=entry, session=session, number=0)
+    return SimpleNamespace(entry=entry, digital=nullcontext, number=0)
 
 
 @pytest.mark.parametrize("target", ["knot", "saddle"])
