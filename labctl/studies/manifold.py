@@ -217,11 +217,21 @@ class _Film:
         self.steps.append(step)
         self.kept.append(found.double().numpy())
 
-    def whole(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return steps and frames; a course that ended early repeats its last."""
-        missing = self._frames - len(self.kept)
-        steps = [*self.steps, *self.steps[-1:] * missing]
-        return np.array(steps, float), np.array([*self.kept, *self.kept[-1:] * missing])
+    def whole(
+        self, shape: tuple[int, ...]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return steps and frames, NaN from where the course ended early.
+
+        Parameters
+        ----------
+        shape
+            Of a frame.
+        """
+        steps = np.full(self._frames, np.nan)
+        frames = np.full((self._frames, *shape), np.nan)
+        for number, (step, frame) in enumerate(zip(self.steps, self.kept, strict=True)):
+            steps[number], frames[number] = step, frame
+        return steps, frames
 
 
 def measure(spec: Manifold, job: Job, lab: Lab) -> Values:
@@ -252,13 +262,12 @@ def measure(spec: Manifold, job: Job, lab: Lab) -> Values:
             film.see(trainer.parts.network, trainer.done)
 
         lesson.teach(taught, lab, watch)
-    steps, frames = film.whole()
     cloud = np.asarray(dataset.test.y, dtype=np.float64)[:CLOUD]
     truth = data.manifold(target, grid(target))
+    steps, frames = film.whole(truth.shape)
     size = float(cloud.std(axis=0).mean())
     error = np.sqrt(((frames - truth) ** 2).sum(axis=2).mean(axis=1)) / size
-    near = [KDTree(frame).query(cloud)[0] for frame in frames]
-    distance = np.sqrt((np.array(near) ** 2).mean(axis=1)) / size
+    distance = np.array([_nearest(cloud, frame) for frame in frames]) / size
     return {
         "score": float(error[-1]),
         "target": target,
@@ -297,6 +306,14 @@ def _digital(
             torch.nn.functional.mse_loss(net(cloud.x[pick]), cloud.y[pick])
         )
         adam.step()
+
+
+def _nearest(cloud: NDArray[np.float64], frame: NDArray[np.float64]) -> float:
+    """Rms distance from the points of a cloud to the nearest of a frame."""
+    if not np.isfinite(frame).all():
+        return float("nan")  # it diverged, or was never made
+    near, _ = KDTree(frame).query(cloud)
+    return float(np.sqrt(np.mean(np.asarray(near) ** 2)))
 
 
 def _padded(values: NDArray[np.float64]) -> NDArray[np.float64]:

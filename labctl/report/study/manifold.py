@@ -39,12 +39,10 @@ def sections(record: Record) -> Iterator[Section]:
     spec = Manifold.model_validate(record.resolved["study"])
     rows = record.table("fits")
     drawings = (*_frames(rows, spec), _errors(rows, spec))
-    yield Section(
-        "sculpted",
-        "Sculpting a manifold",
-        drawings=drawings,
-        explorer=Explorer("manifold", json.dumps(_films(rows, spec))),
-    )
+    films = _films(rows, spec)
+    explorer = Explorer("manifold", json.dumps({"films": films})) if films else None
+    title = "Sculpting a manifold"
+    yield Section("sculpted", title, drawings=drawings, explorer=explorer)
 
 
 def flat(points: NDArray[Any]) -> NDArray[np.float64]:
@@ -116,6 +114,12 @@ def _film(rows: Rows, target: str, known: list[tuple[str, int]]) -> Drawing:
     )
 
 
+def _made(rows: Rows, row: int) -> NDArray[np.bool_]:
+    """Which frames there are: a net that diverged has no more."""
+    plane = rows["points"][row][..., :2]
+    return np.asarray(np.isfinite(plane).all(axis=(1, 2)))
+
+
 def _bare(axis: Axes, reach: float) -> None:
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     axis.set_xticks([])
@@ -151,12 +155,14 @@ def _errors(rows: Rows, spec: Manifold) -> Drawing:
     )
 
 
-def _films(rows: Rows, spec: Manifold) -> dict[str, Any]:
-    films = []
+def _films(rows: Rows, spec: Manifold) -> list[dict[str, Any]]:
+    films: list[dict[str, Any]] = []
     for target in spec.targets:
         for kind in spec.networks:
             row = _first(rows, target, kind)
             if row is None:
+                continue
+            if not _made(rows, row).any():
                 continue
             cloud = flat(rows["cloud"][row])
             films.append(
@@ -164,11 +170,11 @@ def _films(rows: Rows, spec: Manifold) -> dict[str, Any]:
                     "name": f"{target}, {kind}",
                     "reach": round(float(1.25 * np.abs(cloud).max()), 3),
                     "cloud": cloud.round(3).tolist(),
-                    "steps": rows["step"][row].round().astype(int).tolist(),
+                    "steps": rows["step"][row][_made(rows, row)].astype(int).tolist(),
                     "frames": [
                         [line.round(3).tolist() for line in _lines(flat(f), target)]
-                        for f in rows["points"][row]
+                        for f in rows["points"][row][_made(rows, row)]
                     ],
                 }
             )
-    return {"films": films}
+    return films
