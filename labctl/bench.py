@@ -54,6 +54,7 @@ from labctl.errors import (
     DeviceTimeoutError,
     InputError,
     OutOfRangeError,
+    ProtocolError,
     SafetyError,
     SilentRunError,
 )
@@ -179,15 +180,81 @@ def choose(protocol_bench: str | None, option: str | None) -> tuple[str, str]:
             text = f"{ENVIRONMENT}={err} Or unset {ENVIRONMENT}."
             raise InputError(text) from err
         return from_environment, f"named by {ENVIRONMENT}"
-    real = [
-        path.parent.name
-        for path in sorted(Path(FOLDER).glob("*/bench.yaml"))
-        if path.parent.name != LOOPBACK and not load(path).file.simulated
-    ]
-    if len(real) == 1:
-        return real[0], f"the only real bench in {FOLDER}"
-    found = "no real bench" if not real else f"{len(real)} real benches"
-    return DEFAULT, f"{found} in {FOLDER}"
+    there = survey()
+    if len(there.real) == 1 and not there.doubtful:
+        return there.real[0], f"the only real bench in {FOLDER}{there.notes()}"
+    count = len(there.real)
+    found = {0: "no real bench", 1: "1 real bench"}.get(count, f"{count} real benches")
+    return DEFAULT, f"{found} in {FOLDER}{there.notes()}"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The bench files of the current directory, also those that have faults.
+
+    Parameters
+    ----------
+    real
+        Names of the benches that have no simulated light, in alphabetical order.
+    broken
+        Bench files that cannot be used; none of them stops anybody who wants another.
+    doubtful
+        Those of them that may be of a real bench.
+    """
+
+    real: tuple[str, ...]
+    broken: tuple[Path, ...]
+    doubtful: tuple[Path, ...]
+
+    def notes(self) -> str:
+        """Name the files that have faults, as the end of a line."""
+        return "".join(
+            f"; {path.as_posix()} has faults"
+            + (" and may be a real bench" if path in self.doubtful else "")
+            + f": labctl validate {path.as_posix()}"
+            for path in self.broken
+        )
+
+
+def survey() -> Survey:
+    """Look at every bench file of the current directory.
+
+    Returns
+    -------
+    survey
+        Which are real; a file with faults is named, not raised.
+    """
+    real: list[str] = []
+    broken: list[Path] = []
+    for path in sorted(Path(FOLDER).glob("*/bench.yaml")):
+        if path.parent.name == LOOPBACK:
+            continue
+        try:
+            if not load(path).file.simulated:
+                real.append(path.parent.name)
+        except ProtocolError:
+            broken.append(path)
+    doubtful = tuple(path for path in broken if not seems_simulated(path))
+    return Survey(tuple(real), tuple(broken), doubtful)
+
+
+def seems_simulated(path: Path) -> bool:
+    """Whether a bench file that has faults is of simulated light, as far as it shows.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    simulated
+        False also where the file cannot be read at all.
+    """
+    try:
+        return document.glance(path).get("world") is not None
+    except ProtocolError:
+        return False
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> BenchSource:

@@ -436,17 +436,31 @@ def live(
 
 
 @app.command()
-def dark(*, bench: BenchOption = None, json_wanted: JsonOption = False) -> None:
+def dark(
+    *,
+    bench: Annotated[
+        str | None,
+        typer.Option(
+            "--bench",
+            metavar="NAME|FILE",
+            help="Bench to make dark; else $LABCTL_BENCH, else every real bench there "
+            "is, else sim.",
+        ),
+    ] = None,
+    json_wanted: JsonOption = False,
+) -> None:
     """Make a bench dark now, also during a run, and keep it so until labctl clear."""
     with _answering(json_wanted) as answer:
-        from labctl import bench as benches  # noqa: PLC0415 - help is quick
-        from labctl import stop  # noqa: PLC0415
+        from labctl import stop  # noqa: PLC0415 - help is quick
 
-        name, reason = benches.choose(None, bench)
-        typer.echo(f"bench: {name} ({reason})")
-        stopped = stop.dark(benches.load(name))
-        answer.content.update(stopped.as_json())
-        typer.echo(stopped.text())
+        targets = stop.targets(bench)
+        for line in targets.lines():
+            typer.echo(line)
+        made = targets.dark()
+        answer.content.update(made.as_json())
+        if made.made:
+            typer.echo(made.text())
+        made.raise_failures()
 
 
 @app.command()

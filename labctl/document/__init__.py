@@ -165,8 +165,11 @@ def parse(
     return Document(values[0], None, text, data, digest, root)  # type: ignore[arg-type]  # a root that is no map was refused
 
 
-def keys(path: Path) -> tuple[str, ...]:
-    """Name the top-level keys of a document, to tell kinds of documents apart.
+def glance(path: Path) -> dict[str, Any]:
+    """Read a document without any check of what it says.
+
+    Tells kinds of documents apart, and a real bench from a simulated one where the
+    file has faults.
 
     Parameters
     ----------
@@ -175,16 +178,16 @@ def keys(path: Path) -> tuple[str, ...]:
 
     Returns
     -------
-    names
-        In the order of the document.
+    content
+        The plain tree: nothing in it can be relied on. Empty where the file is no map.
 
     Raises
     ------
     ProtocolError
-        The file cannot be read, or is no YAML map.
+        The file cannot be read, or is no YAML.
     """
     root, _ = build(_text(path), str(path))
-    return tuple(root.value) if isinstance(root.value, dict) else ()
+    return root.plain() if isinstance(root.value, dict) else {}
 
 
 def find(name: str | Path, folder: Folder) -> Path:

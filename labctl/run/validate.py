@@ -87,7 +87,7 @@ def validate(names: Sequence[str]) -> Checked:
 
 def _check(name: str) -> str:
     path = _find(name)
-    there = set(document.keys(path))
+    there = document.glance(path)
     kinds = [_KINDS[marker] for marker in _KINDS if marker in there]
     what, model = kinds[0] if kinds else ("protocol", ADAPTER)
     document.read(path, model)

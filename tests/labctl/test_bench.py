@@ -557,6 +557,31 @@ def test_choosing_goes_from_the_option_to_the_simulator(
     assert bench.choose("lab", "sim") == ("sim", "named by --bench")
 
 
+def test_a_broken_bench_file_stops_nobody_who_wants_another(lab: Lab) -> None:
+    lab.source()
+    wrong = lab.home / "calibrations" / "old" / "bench.yaml"
+    wrong.parent.mkdir()
+    name = "calibrations/old/bench.yaml"
+    limits = {"power_mw": -8, "exposure_s": 0.1}
+    simulated = {"world": {"driver": "sim.world"}, "limits": limits}
+    wrong.write_text(json.dumps(lab.tree() | simulated), encoding="utf-8")
+    chosen, reason = bench.choose(None, None)
+    assert chosen == "lab"
+    assert reason == (
+        "the only real bench in calibrations; "
+        f"{name} has faults: labctl validate {name}"
+    )
+    # Where it may be another real one, nobody is led to real light by its faults.
+    for text in (json.dumps(lab.tree() | {"limits": limits}), "a: [", "7", "\x00"):
+        wrong.write_text(text, encoding="utf-8")
+        chosen, reason = bench.choose(None, None)
+        assert chosen == "sim"
+        assert reason == (
+            f"1 real bench in calibrations; {name} has faults and may be a real bench: "
+            f"labctl validate {name}"
+        )
+
+
 def test_the_real_clock_runs_by_itself() -> None:
     clock = RealClock()
     before = clock.now()

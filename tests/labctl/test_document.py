@@ -394,7 +394,7 @@ def test_reads_a_file_as_it_is(tmp_path: Path) -> None:
     found = document.read(path, ADAPTER)
     assert found.path == path
     assert found.sha256 == hashlib.sha256(raw).hexdigest()
-    assert document.keys(path)[:2] == ("schema_version", "kind")
+    assert tuple(document.glance(path))[:2] == ("schema_version", "kind")
 
 
 def test_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
