@@ -48,17 +48,20 @@ from labctl.calibration import (
     Settle,
 )
 from labctl.devices import CameraSettings, Clock, Device, Identity, Settings
+from labctl.document import Document
 from labctl.errors import (
     CalibrationError,
     DeviceError,
     DeviceTimeoutError,
+    Fault,
     InputError,
+    MissingLibraryError,
     OutOfRangeError,
     ProtocolError,
     SafetyError,
     SilentRunError,
 )
-from labctl.guard import GuardedLaser, Patience, laser_fault
+from labctl.guard import GuardedLaser, Patience, given_to_laser, laser_fault
 
 ENVIRONMENT: Final = "LABCTL_BENCH"
 DEFAULT: Final = "sim"
@@ -108,12 +111,15 @@ class BenchSource:
         As it was written.
     sha256
         Hash of its bytes.
+    document
+        The same with the place of every key.
     """
 
     file: BenchFile
     path: Path
     text: str
     sha256: str
+    document: Document[BenchFile] = field(repr=False, compare=False)
 
     def records(self) -> dict[str, CalibrationRecord]:
         """Read the calibration records that are in force.
@@ -285,7 +291,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> BenchSource:
             "one. Change the bench file itself."
         )
         raise InputError(text)
-    return BenchSource(read.value, path, read.text, read.sha256)
+    return BenchSource(read.value, path, read.text, read.sha256, read)
 
 
 def limit_faults(
@@ -933,7 +939,13 @@ class Bench:
         return failures
 
 
-def construct(source: BenchSource, *, seed: int = 0, simulate: bool = False) -> Bench:
+def construct(
+    source: BenchSource,
+    *,
+    seed: int = 0,
+    simulate: bool = False,
+    fall_back: bool = False,
+) -> Bench:
     """Construct the drivers of a bench without opening any: no I/O.
 
     Parameters
@@ -944,6 +956,9 @@ def construct(source: BenchSource, *, seed: int = 0, simulate: bool = False) -> 
         Seed of the simulated light path.
     simulate
         Construct the simulated twin instead.
+    fall_back
+        Construct it also where the library of a driver is missing and the bench file
+        names it as fallback, as :func:`open` does.
 
     Returns
     -------
@@ -952,13 +967,53 @@ def construct(source: BenchSource, *, seed: int = 0, simulate: bool = False) -> 
 
     Raises
     ------
+    ProtocolError
+        Drivers or their options are refused: every fault with its line.
     InputError
-        A driver or its options are refused.
+        The twin cannot be made.
+    MissingLibraryError
+        Libraries of drivers are not installed.
     """
     order = _Order(source, source.file, "", seed, None)
     if simulate and not source.file.simulated:
         order = _twin(order, "because --simulate was given")
-    return _assembled(order)
+    try:
+        return _assembled(order)
+    except MissingLibraryError as err:
+        if not fall_back or source.file.fallback is None:
+            raise
+        return _assembled(_twin(order, f"because a driver cannot be used ({err})"))
+
+
+def faults(source: BenchSource) -> tuple[list[Fault], list[str]]:
+    """Check a bench as opening it does, without opening anything.
+
+    Parameters
+    ----------
+    source
+        The bench file.
+
+    Returns
+    -------
+    faults
+        Every fault of its drivers and their options, and of the twin that its file
+        describes.
+    unchecked
+        What nobody can check here, as the library of a driver is not installed.
+    """
+    found: list[Fault] = []
+    unchecked: list[str] = []
+    has_twin = source.file.twin is not None or source.file.fallback is not None
+    for simulate in (False, True) if has_twin else (False,):
+        try:
+            construct(source, simulate=simulate)
+        except MissingLibraryError as err:
+            unchecked.append(str(err))
+        except ProtocolError as err:
+            found += err.faults
+        except InputError as err:
+            found.append(source.document.fault("twin", str(err)))
+    return list(dict.fromkeys(found)), unchecked
 
 
 def open(
@@ -996,15 +1051,26 @@ def open(
     InputError
         Refused before any device was opened: a driver, its options, a
         calibration, the lock.
+    MissingLibraryError
+        The library of a driver is not installed, and there is no fallback.
     DeviceError
         A device does not answer, and the bench file names no fallback.
+
+    Notes
+    -----
+    A bench that is opened to be calibrated (``allow_uncalibrated``) falls back on
+    nothing: what its twin measures says nothing about it.
     """
     order = _Order(source, source.file, "", seed, patience)
+    has_fallback = source.file.fallback is not None and not allow_uncalibrated
     if simulate and not source.file.simulated:
-        bench = _assembled(_twin(order, "because --simulate was given"))
-        bench.open()
-        return bench
-    bench = _assembled(order)
+        return _opened(_twin(order, "because --simulate was given"))
+    try:
+        bench = _assembled(order)
+    except MissingLibraryError as err:
+        if not has_fallback:
+            raise
+        return _opened(_twin(order, f"because a driver cannot be used ({err})"))
     if allow_uncalibrated:
         bench.is_lenient = True
         found = source.in_force()
@@ -1018,10 +1084,15 @@ def open(
         bench.open()
     except DeviceError as err:
         # Another device than the one named does answer: a twin would hide that.
-        if source.file.fallback is None or isinstance(err, _OtherDeviceError):
+        if not has_fallback or isinstance(err, _OtherDeviceError):
             raise
-        bench = _assembled(_twin(order, f"because a device did not answer ({err})"))
-        bench.open()
+        return _opened(_twin(order, f"because a device did not answer ({err})"))
+    return bench
+
+
+def _opened(order: "_Order") -> Bench:
+    bench = _assembled(order)
+    bench.open()
     return bench
 
 
@@ -1045,46 +1116,129 @@ def _latch_name(source: BenchSource, file: BenchFile) -> str:
     return f"{file.name}-twin" if is_twin else file.name
 
 
+class _Parts:
+    """Drivers that were constructed, and what is wrong with those that were not."""
+
+    def __init__(self, order: _Order) -> None:
+        self._source, self._is_twin = order.source, bool(order.notice)
+        self._faults: list[Fault] = []
+        self._missing: list[str] = []
+
+    def make(
+        self, entry: DriverEntry, key: str, role: type, own: Mapping[str, Any]
+    ) -> Any:  # noqa: ANN401 - of the role asked for
+        """Construct a driver; None where it cannot be, or what it needs could not."""
+        what: dict[str, Any] = {
+            "where": key,
+            "role": role,
+            "arguments": entry.options,
+            "own": own,
+        }
+        try:
+            if any(own[need] is None for need in _NEEDED & {*own}):
+                registry.check(entry.driver, **what)
+                return None
+            return registry.build(entry.driver, **what)
+        except MissingLibraryError as err:
+            self._missing.append(f"{key}: {err}")
+        except ProtocolError as err:
+            self._faults += [self._placed(fault) for fault in err.faults]
+        return None
+
+    def raise_refusals(self) -> None:
+        """Tell all that was refused.
+
+        Raises
+        ------
+        ProtocolError
+            Every fault of the bench file, at its line.
+        MissingLibraryError
+            All that is wrong is that libraries are missing.
+        """
+        if self._faults:
+            raise ProtocolError(self._faults)
+        if self._missing:
+            raise MissingLibraryError(" ".join(self._missing))
+
+    def _placed(self, fault: Fault) -> Fault:
+        key = fault.key
+        if self._is_twin:  # devices.slm.options.faults stands at twin.slm.faults
+            head, _, rest = key.partition(".options")
+            head = head.removeprefix("devices.").removesuffix(".driver")
+            key = f"twin.{head}{rest}"
+        return self._source.document.fault(key, fault.text)
+
+
+# Without these no driver can be constructed that asks for them.
+_NEEDED: Final = frozenset({"world", "slm", "camera"})
+
+
 def _assembled(order: _Order) -> Bench:
-    """Construct every driver; no device is touched."""
+    """Construct every driver; no device is touched.
+
+    Raises
+    ------
+    ProtocolError
+        Drivers or their options are refused: every fault at its line.
+    MissingLibraryError
+        Libraries of drivers are not installed.
+    """
     file = order.file
+    made = _Parts(order)
     shared: dict[str, Any] = {}
     clock: Clock = RealClock()
     beam = None
     if file.world is not None:
         # Created when the bench opens; nobody else can have this name.
         beam = Path(tempfile.gettempdir()) / f"labctl-{uuid.uuid4().hex}" / "beam"
-        world: devices.World = _built(
-            file.world,
-            "world",
-            devices.World,
-            {"clock_start_s": 0.0, "seed": order.seed, "beam": beam},
-        )
-        clock, shared = world.clock, {"world": world}
+        own: dict[str, Any] = {
+            "clock_start_s": 0.0,
+            "seed": order.seed,
+            "beam": beam,
+        }
+        world: devices.World | None = made.make(file.world, "world", devices.World, own)
+        clock, shared = clock if world is None else world.clock, {"world": world}
     parts: dict[str, Any] = dict(shared)
-    for role, kind in (
-        ("slm", devices.SLM),
-        ("camera", devices.Camera),
-        ("meter", devices.Meter),
-        ("shutter", devices.Shutter),
-        ("attenuator", devices.Attenuator),
-        ("thermometer", devices.Meter),
-    ):
+    for role, kind in _HERE:
         entry: DriverEntry | None = getattr(file.devices, role)
         if entry is not None:
             own = {"name": role, "clock": clock, **shared}
-            parts[role] = _built(entry, f"devices.{role}", kind, own)
+            parts[role] = made.make(entry, f"devices.{role}", kind, own)
     pair = {"slm": parts["slm"], "camera": parts["camera"], **shared}
     if file.sequence is not None:
-        parts["sequence"] = _built(file.sequence, "sequence", devices.Sequence, pair)
+        parts["sequence"] = made.make(file.sequence, "sequence", devices.Sequence, pair)
     if file.oracle is not None:
-        parts["_oracle"] = _built(file.oracle, "oracle", devices.Oracle, pair)
+        parts["_oracle"] = made.make(file.oracle, "oracle", devices.Oracle, pair)
+    # Only to refuse it here: the one that lights is constructed by the guard.
+    made.make(
+        file.devices.laser,
+        "devices.laser",
+        devices.Laser,
+        given_to_laser("laser", beam),
+    )
+    made.raise_refusals()
+    return _joined(order, clock, beam, parts)
+
+
+# Whose drivers live in this process: all but the laser's.
+_HERE: Final = (
+    ("slm", devices.SLM),
+    ("camera", devices.Camera),
+    ("meter", devices.Meter),
+    ("shutter", devices.Shutter),
+    ("attenuator", devices.Attenuator),
+    ("thermometer", devices.Meter),
+)
+
+
+def _joined(
+    order: _Order, clock: Clock, beam: Path | None, parts: dict[str, Any]
+) -> Bench:
+    file = order.file
     patience = order.patience or Patience(
         call_s=file.limits.call_s, heartbeat_s=file.heartbeat_s
     )
-    parts |= bounded.all_of(parts, patience.call_s)
     laser = file.devices.laser
-    registry.load(laser.driver)  # refused here, before a guard is started
     guarded = GuardedLaser(
         "laser",
         laser.driver,
@@ -1100,32 +1254,26 @@ def _assembled(order: _Order) -> Bench:
         clock=clock,
         laser=guarded,
         beam=beam,
-        **parts,
+        **(parts | bounded.all_of(parts, patience.call_s)),
     )
-
-
-def _built(entry: DriverEntry, where: str, role: type, own: Mapping[str, Any]) -> Any:  # noqa: ANN401 - of the role asked for
-    taken = sorted(set(own) & set(entry.options))
-    if taken:
-        text = (
-            f"{where}.options: {taken[0]}={entry.options[taken[0]]!r}, expected no "
-            "such option: the bench sets it. Remove it from the bench file."
-        )
-        raise InputError(text)
-    arguments = {**own, **entry.options}
-    return registry.build(entry.driver, where=where, role=role, arguments=arguments)
 
 
 def _twin(order: _Order, because: str) -> _Order:
     real = order.file
-    name = {role: {"name": role, "clock": RealClock()} for role in ("slm", "camera")}
+
+    def device(role: str, kind: type) -> Any:  # noqa: ANN401 - of the role asked for
+        made = _Parts(order)
+        own = {"name": role, "clock": RealClock()}
+        entry: DriverEntry = getattr(real.devices, role)
+        driver = made.make(entry, f"devices.{role}", kind, own)
+        made.raise_refusals()
+        return driver
+
     file = twin.stand_in(
         real,
         order.source.path,
-        slm=lambda: _built(real.devices.slm, "devices.slm", devices.SLM, name["slm"]),
-        camera=lambda: _built(
-            real.devices.camera, "devices.camera", devices.Camera, name["camera"]
-        ),
+        slm=lambda: device("slm", devices.SLM),
+        camera=lambda: device("camera", devices.Camera),
     )
     notice = f"bench {file.name}: SIMULATED by its twin, {because}."
     unlike = twin.unlike(real)

@@ -307,9 +307,11 @@ class OpticsEntry(Schema):
 class Twin(Schema):
     """The simulated stand-in of a real bench, for ``--simulate`` and ``fallback``.
 
-    What is not said here is taken from the bench: the shapes of panel and sensor, and
-    the settling, from its drivers where they know them before they are open; the grid
-    from the macropixels, four points each; the light from the operating point.
+    What is not said here is taken from the bench: the shapes of panel and sensor, their
+    pitches and the settling, from its drivers where they know them before they are
+    open, and from the options ``shape``, ``pitch_um``, ``pixel_um`` and ``settle_s`` of
+    drivers whose library is not installed; the grid from the macropixels, four points
+    each; the light from the operating point.
 
     Parameters
     ----------
@@ -382,7 +384,8 @@ class BenchFile(Schema):
         What is known of the simulated stand-in of a real bench; the rest is taken
         from the bench itself.
     fallback
-        ``sim`` opens the twin when the devices do not answer.
+        ``sim`` opens the twin when the devices do not answer, or the library of a
+        driver is not installed; a run says so.
     """
 
     schema_version: Literal[1]

@@ -6,6 +6,7 @@
     ├── InputError          exit 2   refused before a device opened
     │   ├── ProtocolError            a protocol or bench file: every fault, line by line
     │   ├── CalibrationError         missing, stale, failed, or of other hardware
+    │   ├── MissingLibraryError      a driver's vendor library is not installed
     │   └── BudgetError              the ledger would be overspent
     ├── DeviceError         exit 3   a device failed
     │   ├── OutOfRangeError          a value beyond what the device can do
@@ -92,6 +93,10 @@ class ProtocolError(InputError):
 
 class CalibrationError(InputError):
     """A calibration is missing, stale, failed, or belongs to other hardware."""
+
+
+class MissingLibraryError(InputError):
+    """A driver cannot be imported: the library of its vendor is not installed."""
 
 
 class BudgetError(InputError):

@@ -481,6 +481,26 @@ def _plain(function: Callable[..., Any], args: list[Any]) -> Any:  # noqa: ANN40
     return result
 
 
+def given_to_laser(name: str, beam: Path | str | None) -> dict[str, Any]:
+    """Give what every driver of a laser is constructed with, besides its options.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    beam
+        File through which a simulated laser lights the simulated world; None for a
+        real one.
+
+    Returns
+    -------
+    own
+        Keyword arguments. Its clock is the computer's.
+    """
+    own: dict[str, Any] = {"name": name, "clock": None}
+    return own if beam is None else own | {"beam": Path(beam)}
+
+
 def _packed(error: LabctlError) -> dict[str, Any]:
     known = next(
         kind for kind in type(error).mro() if kind.__module__ == errors.__name__
@@ -697,11 +717,12 @@ class _Guard:
     def _open(self, order: dict[str, Any]) -> dict[str, Any]:
         self._name = order["name"]
         self._patience = Patience(**order["patience"])
-        arguments = {"name": self._name, "clock": None} | order["options"]
-        if order["beam"] is not None:
-            arguments["beam"] = Path(order["beam"])
         laser: Laser = registry.build(
-            order["driver"], where="devices.laser", role=Laser, arguments=arguments
+            order["driver"],
+            where="devices.laser",
+            role=Laser,
+            arguments=order["options"],
+            own=given_to_laser(self._name, order["beam"]),
         )
         self._laser = laser
         self._watchdog = laser if isinstance(laser, Watchdog) else None

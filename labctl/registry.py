@@ -7,11 +7,18 @@ it and not before, so a missing vendor library breaks only the bench that needs 
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Any
 
-from labctl.errors import InputError, OutOfRangeError
+from labctl.errors import (
+    Fault,
+    InputError,
+    MissingLibraryError,
+    OutOfRangeError,
+    ProtocolError,
+)
 
 GROUP = "labctl.drivers"
 # Functions without arguments that look for instruments: labctl.inventory calls them.
@@ -56,7 +63,9 @@ def load(key: str, group: str = GROUP) -> Callable[..., Any]:
     Raises
     ------
     InputError
-        No package offers that name, two do, or its import fails.
+        No package offers that name, two do, or what it names is no factory.
+    MissingLibraryError
+        Its import fails.
     """
     hits = list(entry_points(group=group, name=key))
     if not hits:
@@ -72,7 +81,12 @@ def load(key: str, group: str = GROUP) -> Callable[..., Any]:
 
 
 def build(
-    key: str, *, where: str, role: type | None = None, arguments: Mapping[str, Any]
+    key: str,
+    *,
+    where: str,
+    role: type | None = None,
+    arguments: Mapping[str, Any],
+    own: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:  # noqa: ANN401 - a driver of any role; the caller names the role it takes
     """Import a driver and construct it; no device is touched.
 
@@ -85,7 +99,9 @@ def build(
     role
         Role that the driver must fulfil; None asks for none.
     arguments
-        Keyword arguments of the factory.
+        Keyword arguments of the factory, as the bench file has them.
+    own
+        Those that the bench sets by itself, such as the clock.
 
     Returns
     -------
@@ -94,23 +110,67 @@ def build(
 
     Raises
     ------
-    InputError
-        As :func:`load`; or an argument is unknown, missing or refused; or what
-        was made does not fulfil the role.
+    ProtocolError
+        The driver is not known or of another role, or an option is unknown, missing
+        or refused: every fault, under ``where``, without file and line.
+    MissingLibraryError
+        Its import fails.
     """
-    factory = load(key)
-    _check_names(factory, key, where, arguments)
+    factory = check(key, where=where, role=role, arguments=arguments, own=own)
     try:
-        driver = factory(**arguments)
+        driver = factory(**{**own, **arguments})
     except (TypeError, ValueError, OutOfRangeError) as err:
-        text = (
-            f"{where}: {key} refused its options: {err}. "
-            f"Correct {where}.options in the bench file."
-        )
-        raise InputError(text) from err
+        text = f"{key} refused its options: {err}. Correct them in the bench file."
+        raise ProtocolError([_fault(f"{where}.options", text)]) from err
     if role is not None:
         _check_role(driver, key, where, role)
     return driver
+
+
+def check(
+    key: str,
+    *,
+    where: str,
+    role: type | None = None,
+    arguments: Mapping[str, Any],
+    own: Mapping[str, Any] = MappingProxyType({}),
+) -> Callable[..., Any]:
+    """Check all that shows before a driver is constructed.
+
+    Parameters
+    ----------
+    key, where, role, arguments, own
+        As for :func:`build`.
+
+    Returns
+    -------
+    factory
+        What constructs the driver.
+
+    Raises
+    ------
+    ProtocolError
+        The driver is not known or of another role, or its options are refused.
+    MissingLibraryError
+        Its import fails.
+    """
+    try:
+        factory = load(key)
+    except MissingLibraryError:
+        raise
+    except InputError as err:
+        text = f"got {str(err).removeprefix('driver=')}"
+        raise ProtocolError([_fault(f"{where}.driver", text)]) from err
+    if role is not None:
+        _check_class(factory, key, where, role)
+    faults = list(_wrong_names(factory, key, f"{where}.options", arguments, own))
+    if faults:
+        raise ProtocolError(faults)
+    return factory
+
+
+def _fault(key: str, text: str) -> Fault:
+    return Fault("", None, None, key, text)
 
 
 def _imported(entry: EntryPoint) -> Callable[..., Any]:
@@ -121,13 +181,11 @@ def _imported(entry: EntryPoint) -> Callable[..., Any]:
             f"driver={entry.name}: the module {err.name} is missing, which "
             f"{entry.value} imports. {_remedy(entry)}"
         )
-        raise InputError(text) from err
-    except (ImportError, AttributeError, OSError) as err:  # OSError: a missing DLL
-        text = (
-            f"driver={entry.name}: importing {entry.value} failed: {err}. "
-            f"{_remedy(entry)}"
-        )
-        raise InputError(text) from err
+        raise MissingLibraryError(text) from err
+    except (ImportError, OSError) as err:  # OSError: a missing DLL
+        raise MissingLibraryError(_failed(entry, err)) from err
+    except AttributeError as err:
+        raise InputError(_failed(entry, err)) from err
     if not callable(factory):
         text = (
             f"driver={entry.name}: {entry.value} is {type(factory).__name__}, "
@@ -135,6 +193,13 @@ def _imported(entry: EntryPoint) -> Callable[..., Any]:
         )
         raise InputError(text)
     return factory  # type: ignore[no-any-return]  # EntryPoint.load is untyped
+
+
+def _failed(entry: EntryPoint, error: Exception) -> str:
+    return (
+        f"driver={entry.name}: importing {entry.value} failed: {error}. "
+        f"{_remedy(entry)}"
+    )
 
 
 def _owner(entry: EntryPoint) -> str:
@@ -162,49 +227,102 @@ def _unknown(key: str) -> str:
     )
 
 
-def _check_names(
-    factory: Callable[..., Any], key: str, where: str, arguments: Mapping[str, Any]
-) -> None:
+def _wrong_names(
+    factory: Callable[..., Any],
+    key: str,
+    where: str,
+    arguments: Mapping[str, Any],
+    own: Mapping[str, Any],
+) -> Iterator[Fault]:
     takes = inspect.signature(factory).parameters
     named = [
         name
         for name, parameter in takes.items()
         if parameter.kind in {parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD}
     ]
-    if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
-        for name, value in arguments.items():
-            if name not in named:
-                close = difflib.get_close_matches(name, named, n=1)
-                hint = f" Did you mean {close[0]}?" if close else ""
-                text = (
-                    f"{where}.options: {name}={value!r}, expected one of "
-                    f"{', '.join(named)} ({key}).{hint} Correct the bench file."
-                )
-                raise InputError(text)
+    free = [name for name in named if name not in own]
+    is_open = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    for name, value in arguments.items():
+        if name in own:
+            text = f"got {value!r}, expected no such option: the bench sets it. "
+            yield _fault(f"{where}.{name}", f"{text}Remove it from the bench file.")
+        elif name not in named and not is_open:
+            close = difflib.get_close_matches(name, free, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            text = (
+                f"is not known, expected one of {', '.join(free) or 'none'} "
+                f"({key}).{hint} Correct the bench file."
+            )
+            yield _fault(f"{where}.{name}", text)
+    for name in own:
+        if name not in named and not is_open:
+            text = (
+                f"{key} takes no {name}, which the bench gives every driver of this "
+                "role. Name a driver of this role."
+            )
+            yield _fault(f"{where.removesuffix('.options')}.driver", text)
     missing = [
         name
-        for name in named
+        for name in free
         if name not in arguments and takes[name].default is inspect.Parameter.empty
     ]
     if missing:
-        text = (
-            f"{where}.options: {', '.join(missing)} missing, {key} expects it. "
-            "Add it to the bench file."
-        )
-        raise InputError(text)
+        text = f"{', '.join(missing)} missing, {key} expects it. Add it."
+        yield _fault(where, text)
+
+
+def _check_class(factory: Callable[..., Any], key: str, where: str, role: type) -> None:
+    """Refuse a driver of another role by its class, where a class is known.
+
+    Only methods are looked for: what an instance sets itself, its class may lack.
+    """
+    made: Any = factory
+    if not inspect.isclass(made):
+        made = inspect.signature(factory).return_annotation
+    if not inspect.isclass(made) or made in {inspect.Signature.empty, object}:
+        return
+    _refuse_role(
+        key,
+        where,
+        role,
+        [
+            name
+            for name in _members(role)
+            if inspect.isfunction(inspect.getattr_static(role, name, None))
+            and inspect.getattr_static(made, name, None) is None
+        ],
+    )
 
 
 def _check_role(driver: object, key: str, where: str, role: type) -> None:
     # Looked up statically: a property of a device that is not open may raise.
-    wanted = getattr(role, "__abstractmethods__", frozenset[str]())
-    absent = [
-        name
-        for name in sorted(wanted)
-        if inspect.getattr_static(driver, name, None) is None
-    ]
+    _refuse_role(
+        key,
+        where,
+        role,
+        [
+            name
+            for name in _members(role)
+            if inspect.getattr_static(driver, name, None) is None
+        ],
+    )
+
+
+def _members(role: type) -> list[str]:
+    return sorted(getattr(role, "__abstractmethods__", frozenset[str]()))
+
+
+def _refuse_role(key: str, where: str, role: type, absent: Sequence[str]) -> None:
+    """Refuse a driver that lacks what its role has.
+
+    Raises
+    ------
+    ProtocolError
+        It lacks something.
+    """
     if absent:
         text = (
-            f"{where}: driver={key}, expected a driver of the role {role.__name__}: "
-            f"{', '.join(absent)} missing. Name another driver in the bench file."
+            f"got {key}, expected a driver of the role {role.__name__}: "
+            f"{', '.join(absent)} missing. Name another driver."
         )
-        raise InputError(text)
+        raise ProtocolError([_fault(f"{where}.driver", text)])

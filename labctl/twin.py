@@ -6,7 +6,8 @@
     what the simulated light path says of itself --calibrations--> records in force
 
 What the bench file's ``twin`` section says comes first; the rest is taken from the
-bench: shapes, pitch and settling from its drivers, light from its operating point.
+bench: shapes, pitches and settling from its drivers, or from the options that the bench
+file gives them where their library is not installed; light from its operating point.
 """
 
 import math
@@ -14,7 +15,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from types import SimpleNamespace
+from typing import Any, Final, NoReturn, TypeGuard
 
 from labctl.calibration import (
     BenchFile,
@@ -28,7 +30,12 @@ from labctl.calibration import (
     Twin,
 )
 from labctl.devices import SLM, Camera, Settings
-from labctl.errors import CalibrationError, DeviceError, InputError
+from labctl.errors import (
+    CalibrationError,
+    DeviceError,
+    InputError,
+    MissingLibraryError,
+)
 
 # What a simulated light path says of its sensor, for the calibration of a camera.
 SENSOR: Final = ("offset_dn", "dark_e_per_s", "gain_dn_per_e", "read_noise_e")
@@ -76,6 +83,8 @@ def stand_in(
 
     Raises
     ------
+    ProtocolError
+        A driver or its options are refused.
     InputError
         A shape is not known before a device is open, the grid would be too fine,
         or the simulated bench cannot look where this one does.
@@ -83,11 +92,15 @@ def stand_in(
     twin = file.twin or Twin()
     panel, sensor = (_part(twin.world, key, path) for key in ("panel", "sensor"))
     entry = file.reservoir
+    known: dict[str, Options] = {"slm": {}, "camera": {}}
     if "shape" not in panel:
-        panel = _of_panel(_driver(slm, path, "slm", "panel"), path) | panel
+        device = _driver(slm, file.devices.slm, path, "slm", "panel")
+        panel = _of_panel(device, path) | panel
+        known["slm"] = _known(device, "pitch_um")
     if "shape" not in sensor:
-        device = _driver(camera, path, "camera", "sensor")
+        device = _driver(camera, file.devices.camera, path, "camera", "sensor")
         sensor = {"shape": list(_shape(device, path, "camera", "sensor"))} | sensor
+        known["camera"] = _known(device, "pixel_um")
     world = {
         "nominal_mw": entry.power_mw,
         "view": _view(file, path),
@@ -102,9 +115,9 @@ def stand_in(
         update={
             "world": DriverEntry(driver="sim.world", options=world),
             "devices": Devices(
-                slm=DriverEntry(driver="sim.slm", options=twin.slm),
-                laser=DriverEntry(driver="sim.laser", options=laser),
-                camera=DriverEntry(driver="sim.camera", options=twin.camera),
+                slm=_simulated("slm", known["slm"] | twin.slm),
+                laser=_simulated("laser", laser),
+                camera=_simulated("camera", known["camera"] | twin.camera),
                 meter=None if meter is None else _simulated("meter", meter),
                 shutter=None if shutter is None else _simulated("shutter", {}),
             ),
@@ -215,11 +228,42 @@ def _part(world: Mapping[str, Any], key: str, path: Path) -> Options:
     return dict(part)
 
 
-def _driver(make: Callable[[], Any], path: Path, role: str, part: str) -> Any:  # noqa: ANN401 - SLM or camera
+def _driver(
+    make: Callable[[], Any], entry: DriverEntry, path: Path, role: str, part: str
+) -> Any:  # noqa: ANN401 - SLM, camera, or what the bench file says of either
+    """Construct a driver; where its library is missing, take its options for it.
+
+    Raises
+    ------
+    ProtocolError
+        The driver or its options are refused.
+    InputError
+        Its library is missing, and the bench file does not tell its shape.
+    """
     try:
         return make()
-    except InputError as error:
-        _unknown(path, role, part, str(error), error)
+    except MissingLibraryError as error:
+        shape = entry.options.get("shape")
+        if not _is_shape(shape):
+            _unknown(path, role, part, str(error), error)
+        return SimpleNamespace(**entry.options | {"shape": tuple(shape)})
+
+
+def _is_shape(value: object) -> TypeGuard[list[int]]:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(size, int) and size >= 1 for size in value)
+    )
+
+
+def _known(device: Any, name: str) -> Options:  # noqa: ANN401 - SLM or camera
+    # What only shows once it is open stays the simulated device's own.
+    with suppress(DeviceError):
+        value = getattr(device, name, None)
+        if isinstance(value, int | float) and value > 0:
+            return {name: float(value)}
+    return {}
 
 
 def _shape(device: Any, path: Path, role: str, part: str) -> tuple[int, int]:  # noqa: ANN401 - SLM or camera
@@ -239,10 +283,10 @@ def _unknown(path: Path, role: str, part: str, why: str, cause: Exception) -> No
     raise InputError(text) from cause
 
 
-def _of_panel(slm: SLM, path: Path) -> Options:
+def _of_panel(slm: Any, path: Path) -> Options:  # noqa: ANN401 - SLM or its options
     made: Options = {"shape": list(_shape(slm, path, "slm", "panel"))}
-    with suppress(DeviceError):  # known once it is open: the simulated panel's own
-        slow_s = slm.settle_s / _SETTLED
+    for settle_s in _known(slm, "settle_s").values():
+        slow_s = settle_s / _SETTLED
         made |= {"slow_s": slow_s, "fast_s": slow_s / _SLOWNESS}
     return made
 

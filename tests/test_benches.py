@@ -6,11 +6,16 @@ from types import ModuleType
 
 import pytest
 
-from labctl import bench
+from labctl import bench, registry
+from labctl.errors import MissingLibraryError
+from labctl.run.prepare import prepare
+from labctl.run.setting import Options
+from labctl.run.train import TrainJob
 from labctl.run.validate import validate
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference" / "benches"
 BENCHES = sorted(FOLDER.glob("*.yaml"))
+OVERRIDES = ("reference.oracle=false",)
 
 
 def test_every_one_is_a_valid_bench_file() -> None:
@@ -32,3 +37,49 @@ def test_its_drivers_take_its_options_and_a_twin_stands_in(
     twin = bench.construct(source, simulate=True)
     assert "SIMULATED by its twin" in twin.notice
     assert (twin.slm.shape, twin.camera.shape) == (made.slm.shape, made.camera.shape)
+
+
+VENDORS = ("screen.slm", "basler.camera", "ell14.attenuator")
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A computer on which no vendor's library is installed."""
+    load = registry.load
+
+    def loaded(key: str, group: str = registry.GROUP) -> Callable[..., object]:
+        if key in VENDORS:
+            text = f"driver={key}: the module vendor is missing. Install it."
+            raise MissingLibraryError(text)
+        return load(key, group)
+
+    monkeypatch.setattr(registry, "load", loaded)
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("path", BENCHES, ids=lambda path: path.stem)
+def test_without_a_vendors_library_it_is_rehearsed_and_falls_back(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "calibrations" / path.stem / "bench.yaml"
+    own.parent.mkdir(parents=True)
+    text = path.read_text(encoding="utf-8")
+    own.write_text(text if "fallback:" in text else f"{text}\nfallback: sim\n")
+    ((_, what),) = validate([str(own)]).good
+    assert what.startswith("bench file; not checked: devices.slm: driver=screen.slm")
+    for simulate in (True, False):
+        options = Options(bench=path.stem, simulate=simulate, overrides=OVERRIDES)
+        job = prepare("tasks/digits.yaml", options)
+        assert isinstance(job, TrainJob)
+        assert "SIMULATED" in job.setting.headline.splitlines()[0]
+        assert job.setting.simulated
+        twin = bench.construct(job.setting.source, simulate=simulate, fall_back=True)
+        assert "SIMULATED by its twin" in twin.notice
+        assert simulate or twin.notice in job.setting.headline
+        given = job.setting.source.file.devices
+        assert list(twin.slm.shape) == given.slm.options["shape"]
+        assert twin.slm.pitch_um == given.slm.options["pitch_um"]
+        assert list(twin.camera.shape) == given.camera.options["shape"]
+        assert twin.camera.pixel_um == given.camera.options["pixel_um"]
+        assert twin.file.limits == job.setting.source.file.limits

@@ -120,6 +120,8 @@ class Setting(Generic[P]):
         First line that a person reads: which bench, and why.
     unfinished
         What an interrupted run left in ``out``; None for a new run.
+    falls_back
+        Whether the bench's twin will stand in, as the library of a driver is missing.
     """
 
     document: Document[P]
@@ -130,6 +132,7 @@ class Setting(Generic[P]):
     overrides: tuple[str, ...]
     headline: str
     unfinished: Unfinished | None = None
+    falls_back: bool = False
 
     @property
     def protocol(self) -> P:
@@ -143,8 +146,9 @@ class Setting(Generic[P]):
 
     @property
     def simulated(self) -> bool:
-        """Whether the light is simulated: by the bench, or by its twin as asked."""
-        return self.source.file.simulated or self.options.simulate
+        """Whether the light is simulated: by the bench, or by its twin."""
+        is_twin = self.options.simulate or self.falls_back
+        return self.source.file.simulated or is_twin
 
     @property
     def where(self) -> str:
@@ -314,12 +318,23 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol] | Desk:
     if not bench.notice and source.file.fallback is None:
         check_calibrations(source, bench)
     out = _target(path, options)
-    simulated = source.file.simulated or options.simulate
     headline = (
         f"bench: {source.file.name} ({reason}), "
-        f"{'SIMULATED' if simulated else 'real devices'}"
+        f"{'SIMULATED' if bench.simulated else 'real devices'}"
     )
-    return Setting(protocol, source, entry, out, options, overrides, headline)
+    falls_back = bool(bench.notice) and not options.simulate
+    if falls_back:
+        headline += f"\n{bench.notice}"
+    return Setting(
+        protocol,
+        source,
+        entry,
+        out,
+        options,
+        overrides,
+        headline,
+        falls_back=falls_back,
+    )
 
 
 def _desk(given: Document[StudyProtocol], path: Path, options: Options) -> Desk:
@@ -431,9 +446,9 @@ def checked_point(
         be computed well.
     """
     entry = operating_point(protocol, source)
-    bench = benches.construct(source, simulate=simulate)
+    bench = benches.construct(source, simulate=simulate, fall_back=True)
     benches_to_suit = [bench]
-    if source.file.fallback is not None and not simulate:
+    if source.file.fallback is not None and not bench.notice:
         benches_to_suit.append(benches.construct(source, simulate=True))
     for each in benches_to_suit:
         check_fit(protocol, each, entry)

@@ -91,9 +91,25 @@ def _check(name: str) -> str:
     kinds = [_KINDS[marker] for marker in _KINDS if marker in there]
     what, model = kinds[0] if kinds else ("protocol", ADAPTER)
     document.read(path, model)
-    if what == "bench file":
-        _check_records(path)
-    return what
+    if what != "bench file":
+        return what
+    unchecked = _check_devices(path)
+    _check_records(path)
+    return "; ".join([what, *(f"not checked: {each}" for each in unchecked)])
+
+
+def _check_devices(path: Path) -> list[str]:
+    """Check drivers and their options as opening the bench does.
+
+    Raises
+    ------
+    ProtocolError
+        Every fault.
+    """
+    faults, unchecked = bench.faults(bench.load(path))
+    if faults:
+        raise ProtocolError(faults)
+    return unchecked
 
 
 def _check_records(path: Path) -> None:

@@ -28,6 +28,7 @@ from labctl.errors import (
     InterlockError,
     LaserStillOnError,
     LatchedError,
+    MissingLibraryError,
     OutOfRangeError,
     ProtocolError,
     SafetyError,
@@ -482,9 +483,17 @@ def test_an_unknown_driver_lists_what_is_installed_and_opens_nothing(
 @pytest.mark.parametrize(
     ("role", "options", "message"),
     [
-        ("slm", {"faults": "x"}, r"devices\.slm\.options: faults='x'.*mean fault\?"),
-        ("slm", {"name": "x"}, r"devices\.slm\.options: name='x'.*the bench sets it"),
-        ("laser", {"faults": "x"}, r"devices\.laser\.options: faults='x'"),
+        (
+            "slm",
+            {"faults": "x"},
+            r"slm\.options\.faults: is not known.*mean fault\?",
+        ),
+        (
+            "slm",
+            {"name": "x"},
+            r"slm\.options\.name: got 'x'.*the bench sets it",
+        ),
+        ("laser", {"faults": "x"}, r"devices\.laser\.options\.faults: is not known"),
     ],
 )
 def test_options_that_do_not_fit_open_nothing(
@@ -667,6 +676,49 @@ def test_the_twin_is_a_fallback_only_where_a_device_does_not_answer(lab: Lab) ->
         bench.open(lab.write(tree))
 
 
+def test_the_twin_is_a_fallback_where_the_library_of_a_driver_is_missing(
+    lab: Lab, package: Package
+) -> None:
+    package("acme_new", "", {"acme.eye": "acme_library_that_is_absent:Eye"})
+    tree = lab.tree() | {"twin": TWIN, "fallback": "sim"}
+    tree["devices"]["camera"] = {"driver": "acme.eye", "options": {"shape": [4, 5]}}
+    source = lab.write(tree)
+    with bench.open(source) as table:
+        assert table.simulated
+        assert table.notice.startswith(
+            "bench lab: SIMULATED by its twin, because a driver cannot be used "
+            "(devices.camera: driver=acme.eye: the module acme_library_that_is_absent"
+        )
+        assert table.camera.shape == (4, 5)
+    assert lab.said() == []
+    assert bench.construct(source, fall_back=True).notice == table.notice
+    for refused in (
+        lambda: bench.construct(source),  # labctl devices asks the devices alone
+        lambda: bench.open(source, allow_uncalibrated=True),  # and so does calibrate
+        lambda: bench.open(lab.write(tree | {"fallback": None})),
+    ):
+        with pytest.raises(MissingLibraryError, match=r"acme\.eye"):
+            refused()
+
+
+def test_every_refused_driver_is_told_with_its_place(lab: Lab) -> None:
+    tree = lab.tree("meter")
+    tree["devices"]["camera"]["driver"] = "acme.laser"
+    tree["devices"]["laser"]["options"] = {}
+    tree["devices"]["slm"]["options"]["faults"] = "x"
+    tree["devices"]["meter"]["driver"] = "acme.metre"
+    with pytest.raises(ProtocolError) as e:
+        bench.construct(lab.write(tree))
+    assert [(fault.key, fault.line is not None) for fault in e.value.faults] == [
+        ("devices.slm.options.faults", True),
+        ("devices.camera.driver", True),
+        ("devices.meter.driver", True),
+        ("devices.laser.options", True),
+    ]
+    assert e.value.faults[0].where == str(lab.home / "calibrations/lab/bench.yaml")
+    assert lab.said() == []
+
+
 def test_a_simulated_bench_brings_light_world_and_oracle(lab: Lab) -> None:
     with bench.open(lab.simulated(), seed=1) as table:
         assert table.simulated
@@ -706,7 +758,8 @@ def test_a_simulated_bench_takes_overrides_and_leaves_nothing_behind(
 def test_a_wrong_option_of_the_world_is_refused_with_its_place(lab: Lab) -> None:
     source = bench.load(lab.simulated().path, ["world.options.medium.steps=-1"])
     with pytest.raises(
-        InputError, match=r"world: sim\.world refused its options: .*-1"
+        InputError,
+        match=r" line \d+ .*: world\.options: sim\.world refused .*-1",
     ):
         bench.open(source)
 

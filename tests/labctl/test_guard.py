@@ -210,7 +210,7 @@ def test_options_and_drivers_are_refused_before_a_device_is_touched(
         make(watts=1).open()
     with pytest.raises(InputError, match="top_mw=-1, expected more than 0"):
         make(top_mw=-1).open()
-    with pytest.raises(InputError, match=r"driver=acme\.maser.*acme\.laser"):
+    with pytest.raises(InputError, match=r"driver: got acme\.maser.*acme\.laser"):
         GuardedLaser("laser", "acme.maser", {}).open()
     assert not light.exists()
 

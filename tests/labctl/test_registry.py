@@ -5,7 +5,7 @@ import pytest
 
 from labctl import registry
 from labctl.devices import SLM
-from labctl.errors import InputError
+from labctl.errors import InputError, MissingLibraryError, ProtocolError
 
 Package = Callable[[str, str, Mapping[str, str]], Path]
 
@@ -67,7 +67,7 @@ def test_two_packages_with_one_name_are_refused(package: Package) -> None:
 
 def test_a_missing_vendor_library_is_named_with_the_way_to_install_it() -> None:
     with pytest.raises(
-        InputError, match="module acme_sdk_that_is_absent is missing"
+        MissingLibraryError, match="module acme_sdk_that_is_absent is missing"
     ) as e:
         registry.load("acme.sdk")
     assert "pip install 'acme_lamp[acme]'" in str(e.value)
@@ -87,8 +87,8 @@ def test_an_entry_point_to_nothing_is_refused() -> None:
     [
         (
             {"name": "a", "color": "red"},
-            r"devices\.lamp\.options: color='red', expected one of name, colour, watts "
-            r"\(acme\.lamp\)\. Did you mean colour\?",
+            r"devices\.lamp\.options\.color: is not known, expected one of name, "
+            r"colour, watts \(acme\.lamp\)\. Did you mean colour\?",
         ),
         ({"name": "a"}, "colour missing, acme.lamp expects it"),
         (
@@ -107,6 +107,32 @@ def test_options_that_do_not_fit_are_named(
 def test_a_driver_that_takes_anything_gets_everything() -> None:
     made = registry.build("acme.any", where="devices.any", arguments={"a": 1})
     assert made == {"a": 1}
+
+
+def test_what_the_bench_sets_is_no_option_and_every_fault_is_told() -> None:
+    with pytest.raises(ProtocolError) as e:
+        registry.build(
+            "acme.lamp",
+            where="devices.lamp",
+            arguments={"name": "b", "watt": 1},
+            own={"name": "a", "clock": None},
+        )
+    assert [(fault.key, fault.text[:34]) for fault in e.value.faults] == [
+        ("devices.lamp.options.name", "got 'b', expected no such option: t"[:34]),
+        ("devices.lamp.options.watt", "is not known, expected one of colour"[:34]),
+        ("devices.lamp.driver", "acme.lamp takes no clock, which the"[:34]),
+        ("devices.lamp.options", "colour missing, acme.lamp expects "[:34]),
+    ]
+    assert "Did you mean watts?" in e.value.faults[1].text
+
+
+def test_a_role_is_looked_at_before_the_options() -> None:
+    for key in ("sim.laser", "cobolt.laser"):  # a class, and a function that tells
+        with pytest.raises(ProtocolError, match=r"role SLM: write missing") as e:
+            registry.check(
+                key, where="devices.slm", role=SLM, arguments={}, own={"world": 1}
+            )
+        assert [fault.key for fault in e.value.faults] == ["devices.slm.driver"]
 
 
 def test_a_driver_of_another_role_is_refused() -> None:

@@ -6,8 +6,12 @@ import pytest
 
 from labctl import twin
 from labctl.calibration import BenchFile, CameraResponse, PhaseCurve, Settle
-from labctl.devices import SLM, Camera
-from labctl.errors import CalibrationError, DeviceError, InputError
+from labctl.errors import (
+    CalibrationError,
+    DeviceError,
+    InputError,
+    MissingLibraryError,
+)
 
 TREE: dict[str, Any] = {
     "schema_version": 1,
@@ -30,6 +34,9 @@ PATH = Path("lab") / "bench.yaml"
 class Known:
     """A panel or a sensor that knows itself before it is open."""
 
+    pixel_um = 3.45
+    pitch_um = 12.5
+
     def __init__(self, shape: tuple[int, int], settle_s: float = 0.0) -> None:
         self.shape, self.settle_s = shape, settle_s
 
@@ -42,7 +49,7 @@ class Mute:
         name = "device"
         raise DeviceError(name, "shape", "not open. Open it first.")
 
-    settle_s = shape
+    settle_s = pitch_um = pixel_um = shape
 
 
 def made(
@@ -52,15 +59,17 @@ def made(
         return lambda: device
 
     source = BenchFile.model_validate(TREE | changes)
-    slm_of: Callable[[], SLM] = give(slm or Known((1080, 1920), 0.03))
-    camera_of: Callable[[], Camera] = give(camera or Known((1024, 1280)))
+    slm_of = give(slm or Known((1080, 1920), 0.03))
+    camera_of = give(camera or Known((1024, 1280)))
     file = twin.stand_in(source, PATH, slm=slm_of, camera=camera_of)
     assert file.world is not None
     return file, file.world.options
 
 
 def test_shapes_and_settling_come_from_the_devices() -> None:
-    _, world = made()
+    file, world = made()
+    assert file.devices.slm.options == {"pitch_um": 12.5}
+    assert file.devices.camera.options == {"pixel_um": 3.45}
     assert world["panel"]["shape"] == [1080, 1920]
     assert world["sensor"]["shape"] == [1024, 1280]
     assert world["panel"]["slow_s"] == pytest.approx(0.03 / 6.234, rel=1e-3)
@@ -108,18 +117,39 @@ def test_a_shape_that_nobody_knows_is_asked_for(
         made(*devices)
 
 
-def test_a_driver_that_is_not_installed_is_named() -> None:
-    source = BenchFile.model_validate(TREE)
+def missing() -> Any:  # noqa: ANN401 - SLM or camera
+    text = "driver=acme.slm: the module acme is missing"
+    raise MissingLibraryError(text)
 
-    def missing() -> SLM:
-        text = "driver=acme.slm: the module acme is missing"
-        raise InputError(text)
 
-    def camera() -> Camera:
-        raise AssertionError
-
+@pytest.mark.parametrize("shape", [{}, {"shape": [3]}, {"shape": "3 x 4"}])
+def test_a_driver_that_is_not_installed_is_named(shape: dict[str, object]) -> None:
+    slm = {"driver": "acme.slm", "options": shape}
+    tree = TREE | {"devices": TREE["devices"] | {"slm": slm}}
+    source = BenchFile.model_validate(tree)
     with pytest.raises(InputError, match=r"panel\.shape.*the module acme is missing"):
-        twin.stand_in(source, PATH, slm=missing, camera=camera)
+        twin.stand_in(source, PATH, slm=missing, camera=missing)
+
+
+def test_options_in_the_bench_file_stand_in_for_a_missing_library() -> None:
+    options = {
+        "slm": {"shape": [1024, 1280], "pitch_um": 12.5, "settle_s": 0.06},
+        "camera": {"shape": [30, 40], "pixel_um": 3.45, "pixel_format": "Mono12"},
+    }
+    devices = {
+        role: {"driver": f"acme.{role}", "options": options.get(role, {})}
+        for role in ("slm", "laser", "camera")
+    }
+    source = BenchFile.model_validate(TREE | {"devices": devices})
+    file = twin.stand_in(source, PATH, slm=missing, camera=missing)
+    assert file.world is not None
+    known, _ = made(Known((1024, 1280), 0.06), Known((30, 40)))
+    assert known.world is not None
+    assert file.world.options == known.world.options
+    assert (file.devices.slm, file.devices.camera) == (
+        known.devices.slm,
+        known.devices.camera,
+    )
 
 
 def test_too_many_macropixels_ask_for_a_grid() -> None:

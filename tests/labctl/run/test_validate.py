@@ -41,3 +41,42 @@ def test_a_calibration_of_another_bench_file_is_a_fault(
     monkeypatch.chdir(tmp_path)
     (fault, *_) = validate([str(bench)]).faults
     assert "bench" in fault.text
+
+
+def test_drivers_and_their_options_are_checked_as_opening_does(tmp_path: Path) -> None:
+    shipped = Path(__file__).parents[3] / "calibrations" / "sim-small" / "bench.yaml"
+    text = shipped.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    first = tmp_path / "first.yaml"
+    first.write_text(
+        text.replace("driver: sim.camera", "driver: sin.camera")
+        .replace("pitch_um", "pitch_nm")
+        .replace("[0.0, 10.0]", "[10.0, 0.0]"),
+        encoding="utf-8",
+    )
+    second = tmp_path / "second.yaml"
+    second.write_text(
+        text.replace("driver: sim.camera", "driver: sim.laser").replace(
+            "steps: 8", "stepps: 8", 1
+        ),
+        encoding="utf-8",
+    )
+    checked = validate([str(first), str(second)])
+    assert checked.good == ()
+    places = {
+        (fault.where, fault.key): (fault.line, fault.column) for fault in checked.faults
+    }
+
+    def place(path: Path, key: str, line: str, column: int) -> None:
+        at = next(i for i, each in enumerate(lines) if line in each)
+        assert places.pop((str(path), key)) == (at + 1, column)
+
+    place(first, "devices.slm.options.pitch_nm", "pitch_um", 17)
+    place(first, "devices.camera.driver", "sim.camera", 13)
+    place(first, "devices.laser.options", "wavelength_nm", 7)
+    place(second, "devices.camera.driver", "sim.camera", 13)
+    assert list(places) == [(str(second), "world.options")]
+    told = "\n".join(str(fault) for fault in checked.faults)
+    assert "Did you mean sim.camera?" in told
+    assert "expected a driver of the role Camera" in told
+    assert "stepps" in told
