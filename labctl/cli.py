@@ -159,32 +159,34 @@ class _Answer:
     content: dict[str, object] = field(default_factory=dict)
 
 
-def _print_version(wanted: bool) -> None:
-    """Print the version and stop.
+@app.callback(invoke_without_command=True)
+def _top(
+    ctx: typer.Context,
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.")
+    ] = False,
+    json_wanted: Annotated[
+        bool, typer.Option("--json", help="With --version; else after the command.")
+    ] = False,
+) -> None:
+    """Print the version, where it is asked for.
 
     Raises
     ------
     Exit
-        It was wanted.
+        It was.
+    BadParameter
+        ``--json`` stands before a command, or alone.
     """
-    if wanted:
-        typer.echo(f"labctl {labctl.__version__}")
+    if version:
+        with _answering(json_wanted) as answer:
+            typer.echo(f"labctl {labctl.__version__}")
+            answer.content["version"] = labctl.__version__
         raise typer.Exit
-
-
-@app.callback()
-def _top(
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            callback=_print_version,
-            is_eager=True,
-            help="Print the version and stop.",
-        ),
-    ] = False,
-) -> None:
-    pass
+    if json_wanted:
+        text = "expected after the command, or with --version. Move it."
+        raise typer.BadParameter(text, ctx=ctx, param_hint="'--json'")
 
 
 def _tell_record(answer: _Answer, code: int) -> None:

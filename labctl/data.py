@@ -653,6 +653,18 @@ def _splits(raw: _Raw, task: Task) -> dict[str, Split]:
     return splits
 
 
+def _remedy(name: str, array: NDArray[Any], axes: set[int]) -> str:
+    if array.dtype.kind in "US":
+        return f"Number the classes: np.unique({name}, return_inverse=True)[1]."
+    if array.dtype.kind not in "biuf":
+        return "Save it as numbers."
+    if not array.size:
+        return "Save some samples."
+    if axes == {1}:
+        return f"Reshape it: {name}.reshape(len({name}))."
+    return f"Reshape it, such as with {name}.reshape(len({name}), -1) for images."
+
+
 def _pair(raw: _Raw, task: Task, x_name: str, y_name: str) -> Split:
     x, y = raw.arrays[x_name], raw.arrays[y_name]
     for name, array, axes in ((x_name, x, {2}), (y_name, y, _TARGET_AXES[task])):
@@ -660,8 +672,7 @@ def _pair(raw: _Raw, task: Task, x_name: str, y_name: str) -> Split:
             text = (
                 f"{raw.where}: {name} is {array.dtype} of shape {array.shape}, "
                 f"expected numbers with {' or '.join(map(str, sorted(axes)))} axes, "
-                "(sample, …), none empty. Reshape it, such as with "
-                f"{name}.reshape(len({name}), -1) for images."
+                f"(sample, …), none empty. {_remedy(name, array, axes)}"
             )
             raise InputError(text)
     if len(x) != len(y):

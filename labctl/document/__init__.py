@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from typing_extensions import override
 
-from labctl.document.teller import check
+from labctl.document.teller import check, listing
 from labctl.document.tree import LARGEST_BYTES, TOO_LARGE, Node, apply, build
 from labctl.document.words import nearest
 from labctl.errors import Fault, ProtocolError
@@ -88,6 +88,9 @@ class Document(Generic[T]):
         fault
             Ready for a :class:`ProtocolError`.
         """
+        # A text that names its section by itself shall not do so twice.
+        for known in (key, key.rpartition(".")[0]):
+            text = text.removeprefix(f"{known}: ") if known else text
         return self.root.place(key.split(".")).fault(key, text)
 
 
@@ -153,7 +156,7 @@ def parse(
     adapter = model if isinstance(model, TypeAdapter) else _adapter(model)  # type: ignore[arg-type]  # mypy doubts that every class can be hashed
     root, faults = build(text, where)
     for change in overrides:
-        faults += apply(root, change)
+        faults += apply(root, change, functools.partial(listing, adapter, root))
     refused = {fault.key for fault in faults}
     values, found = check(adapter, root)
     # A key that was already refused needs no second sentence.

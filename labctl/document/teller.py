@@ -56,6 +56,57 @@ def check(adapter: TypeAdapter[T], root: Node) -> tuple[list[T], list[Fault]]:
         return [], [fault for error in errors for fault in teller.tell(error)]
 
 
+def listing(
+    adapter: TypeAdapter[Any], root: Node, path: Sequence[str]
+) -> list[Any] | str | None:
+    """Tell what a list is where the document leaves it out.
+
+    Parameters
+    ----------
+    adapter
+        The model.
+    root
+        The tree.
+    path
+        Keys that lead to the list.
+
+    Returns
+    -------
+    items
+        Those of its default; or, where it has none, what it takes, in words; None
+        where the model has no list there.
+    """
+    schema = _schema(adapter)
+    node: Node | None = root
+    raw = schema
+    here = _of_its_member(node, schema, schema)
+    for item in path:
+        index = _as_index(item) if here.get("type") == "array" else None
+        raw = _inside(here, item if index is None else index)
+        node = None if node is None else node.child(item)
+        here = _of_its_member(node, opened(raw, schema), schema)
+    if here.get("type") != "array":
+        return None
+    default = raw.get("default")
+    return default if isinstance(default, list) else expected(here, schema)
+
+
+def _as_index(item: str) -> int | None:
+    return int(item) if item.isdecimal() else None
+
+
+def _of_its_member(
+    node: Node | None, here: dict[str, Any], schema: dict[str, Any]
+) -> dict[str, Any]:
+    """Choose the member of a union that the document names; nothing without."""
+    if "discriminator" not in here:
+        return here
+    parts = here["discriminator"]
+    tag = None if node is None else node.child(parts["propertyName"])
+    ref = None if tag is None else parts["mapping"].get(str(tag.value))
+    return {} if ref is None else opened({"$ref": ref}, schema)
+
+
 @functools.lru_cache(maxsize=16)
 def _schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
     # Making it takes 20 ms, and nobody changes it.

@@ -2,9 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -363,7 +363,15 @@ def build(text: str, where: str) -> tuple[Node, list[Fault]]:
     return root, builder.faults
 
 
-def apply(root: Node, change: str) -> list[Fault]:
+def _takes_none(path: Sequence[str]) -> None:
+    del path
+
+
+def apply(
+    root: Node,
+    change: str,
+    listing: Callable[[Sequence[str]], list[Any] | str | None] = _takes_none,
+) -> list[Fault]:
     """Change a tree in place.
 
     Parameters
@@ -371,7 +379,11 @@ def apply(root: Node, change: str) -> list[Fault]:
     root
         The tree.
     change
-        ``key.path=value``; sections on the way are made where there are none.
+        ``key.path=value``; sections on the way are made where there are none, and
+        lists with the items of their default.
+    listing
+        Of a key that is left out, the items of its default; or, of a list without
+        one, what it takes, in words; or None where the key takes no list.
 
     Returns
     -------
@@ -392,7 +404,11 @@ def apply(root: Node, change: str) -> list[Fault]:
     parent = root
     for depth, item in enumerate(path[:-1]):
         if isinstance(parent.value, dict) and _is_open(parent.child(item)):
-            parent.value[item] = Node({}, mark)
+            is_item = _index(path[depth + 1]) is not None
+            made = listing(path[: depth + 1]) if is_item else None
+            if isinstance(made, str):
+                return [_no_items(mark, path[: depth + 1], made)]
+            parent.value[item] = _grown({} if made is None else made, mark)
             parent.keys.setdefault(item, mark)
         child = parent.child(item)
         if child is None:
@@ -400,6 +416,22 @@ def apply(root: Node, change: str) -> list[Fault]:
         parent = child
     refused = [_moved(fault, path) for fault in builder.faults]
     return refused + _put(parent, path, value, mark)
+
+
+def _no_items(mark: Mark, path: list[str], wanted: str) -> Fault:
+    key = dotted(path)
+    text = f"is left out and has no items to change, expected {wanted}."
+    return mark.fault(key, f"{text} Set all of it: --set {key}=[...].")
+
+
+def _grown(value: Tree, mark: Mark) -> Node:
+    """Make nodes of a plain value, all of one place."""
+    if isinstance(value, dict):
+        nodes = {key: _grown(each, mark) for key, each in value.items()}
+        return Node(nodes, mark, dict.fromkeys(nodes, mark))
+    if isinstance(value, list):
+        return Node([_grown(each, mark) for each in value], mark)
+    return Node(value, mark)
 
 
 def _moved(fault: Fault, path: list[str]) -> Fault:

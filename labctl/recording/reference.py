@@ -19,6 +19,10 @@ there. A column of `commits` counts each table, as said below. Names that NeXus 
 not define end in their unit; the attribute `units` repeats it, `long_name` says what
 a dataset is.
 
+Beside a record lies an empty `run.h5.lock`: the run holds its lock, so that no second
+writer opens the record. It is left there on purpose, as removing a lock while another
+process waits for it lets two in. Delete it with the record, or whenever nothing writes.
+
 Paths are relative to `/entry`, an NXentry whose `default` is the group that viewers
 show first. Every group has its `NX_class`. In a type, `str` is text of any length,
 written once; `S16` is UTF-8 of at most 16 bytes; the rest are NumPy's. `N` is the

@@ -133,7 +133,9 @@ def _check_points(setting: Setting[StudyProtocol], found: BenchStudy[Any]) -> fl
         ]
     if faults:
         raise ProtocolError(faults)
-    bench = benches.construct(setting.source, simulate=setting.options.simulate)
+    bench = benches.construct(
+        setting.source, simulate=setting.options.simulate, fall_back=True
+    )
     for entry in points.values():
         if entry.power_mw > setting.entry.power_mw:
             convergence.check(setting.document, bench, entry)

@@ -379,6 +379,19 @@ def test_version_is_printed(call: Cli) -> None:
     assert result.exit_code == 0
 
 
+def test_version_is_told_as_json_too(here: Path, call: Cli) -> None:
+    for words in (["--version", "--json"], ["--json", "--version"]):
+        result = call(*words)
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout.startswith(f"labctl {labctl.__version__}\n")
+        assert last_json(result) == {"version": labctl.__version__, "exit_code": 0}
+    for words in (["--json"], ["--json", "validate", "small.yaml"]):
+        result = call(*words)
+        assert result.exit_code == 2
+        assert "'--json': expected after the command" in result.stderr
+    assert names(here) == {"small.yaml"}
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

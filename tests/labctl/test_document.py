@@ -345,6 +345,36 @@ def test_overrides_reach_lists_and_make_sections() -> None:
     assert found.sha256 == hashlib.sha256(TRAIN.encode()).hexdigest()
 
 
+def test_an_override_reaches_into_a_list_that_is_left_at_its_default() -> None:
+    plain = document.parse(TRAIN, TrainProtocol, where="p").value.probes.dither_rad
+    assert plain[0] != 0.125
+    for model in (TrainProtocol, ADAPTER):
+        changes = ["probes.dither_rad.0=0.125"]
+        found = document.parse(TRAIN, model, where="p", overrides=changes).value
+        assert isinstance(found, TrainProtocol)
+        assert found.probes.dither_rad == (0.125, plain[1])
+
+
+def test_a_list_without_a_default_is_asked_for_as_a_whole() -> None:
+    (said,) = messages(TRAIN, "reservoir.bins.0=2")
+    assert said.startswith(
+        "--set reservoir.bins.0=2: reservoir.bins: is left out and has no items to "
+        "change, expected a list of 2, each a whole number from 1 to 65536. Set all "
+        "of it: --set reservoir.bins=[...]."
+    )
+    changes = ["reservoir.bins=[2, 3]", "reservoir.bins.0=4"]
+    found = document.parse(TRAIN, TrainProtocol, where="p", overrides=changes)
+    assert found.value.reservoir.bins == (4, 3)
+
+
+def test_a_fault_names_its_section_once() -> None:
+    found = document.parse(TRAIN, TrainProtocol, where="p")
+    for text in ("budget: shots=5, too few.", "budget.shots: shots=5, too few."):
+        told = str(found.fault("budget.shots", text))
+        assert told.endswith("budget.shots: shots=5, too few.")
+        assert told.count("budget") == 1
+
+
 def test_the_last_override_of_a_key_holds() -> None:
     changes = ["seed=1", "bench=sim", "seed=2", "bench="]
     found = document.parse(TRAIN, TrainProtocol, where="p", overrides=changes)
