@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, Self, get_args
 
-from pydantic import Field, JsonValue, TypeAdapter, model_validator
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from labctl.document import Schema
 from labctl.document.page import reference_page, schema_text
@@ -631,7 +631,8 @@ class ComparisonProtocol(_Document):
         Sections by task.
     methods
         Sections by method. Those whose ``method.name`` is ``readout`` and ``oracle``
-        are what the recovered gain is measured between.
+        are what the recovered gain is measured between. A method may have a section
+        ``budget`` of its own, and is then trained with that one alone.
     seeds
         One training each; methods are paired by seed.
     budgets
@@ -658,17 +659,43 @@ class ComparisonProtocol(_Document):
             if len(set(values)) < len(values):
                 text = "has a number twice, expected each once. Remove one."
                 raise wrong((key, text))
-        parts = [("base", self.base)]
-        parts += [(f"tasks.{name}", part) for name, part in self.tasks.items()]
-        parts += [(f"methods.{name}", part) for name, part in self.methods.items()]
-        for place, part in parts:
-            for key in sorted(_OWN & part.keys()):
+        parts = [("base", self.base, _OWN)]
+        parts += [(f"tasks.{name}", part, _OWN) for name, part in self.tasks.items()]
+        parts += [
+            (f"methods.{name}", part, _OWN - {"budget"})
+            for name, part in self.methods.items()
+        ]
+        for place, part, own in parts:
+            for key in sorted(own & part.keys()):
                 text = (
                     f"has {key}, expected sections of a training such as data, model "
                     "or method: the comparison itself says the rest. Remove it."
                 )
                 raise wrong((place, text))
+        for name, part in self.methods.items():
+            if "budget" in part and not _is_budget(part["budget"]):
+                text = "is no budget, expected {shots: N}, N at least 1. Correct it."
+                raise wrong((f"methods.{name}.budget", text))
         return self
+
+    def budgets_of(self, method: str) -> list[int]:
+        """Give the exposures of a method's trainings, one number each.
+
+        Parameters
+        ----------
+        method
+            Its name.
+        """
+        own = self.methods[method].get("budget")
+        return self.budgets if own is None else [Budget.model_validate(own).shots]
+
+
+def _is_budget(part: JsonValue) -> bool:
+    try:
+        Budget.model_validate(part)
+    except ValidationError:
+        return False
+    return True
 
 
 LossName = Literal[

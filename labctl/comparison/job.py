@@ -65,6 +65,9 @@ def folder(setting: Setting[ComparisonProtocol]) -> Path:
 def jobs(setting: Setting[ComparisonProtocol]) -> list[Job]:
     """List the trainings, seed by seed, so that early rows compare all methods.
 
+    A method with a budget of its own is trained once a seed, with the first of the
+    others' budgets.
+
     Parameters
     ----------
     setting
@@ -72,11 +75,12 @@ def jobs(setting: Setting[ComparisonProtocol]) -> list[Job]:
     """
     protocol = setting.protocol
     return [
-        _job(setting, task, method, (seed, budget))
+        _job(setting, task, method, (seed, protocol.budgets_of(method)[turn]))
         for seed in protocol.seeds
-        for budget in protocol.budgets
+        for turn in range(len(protocol.budgets))
         for task in protocol.tasks
         for method in protocol.methods
+        if turn < len(protocol.budgets_of(method))
     ]
 
 
@@ -95,10 +99,10 @@ def _job(
         "seed": seed,
         "reservoir": protocol.reservoir.model_dump(mode="json", exclude_none=True),
         "record": protocol.record.model_dump(mode="json"),
-        "budget": {"shots": budget},
     }
     for part in (protocol.base, protocol.tasks[task], protocol.methods[method]):
         tree = merged(tree, part)
+    tree["budget"] = {"shots": budget}
     _place_data(tree, setting.folder)
     text = json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
     digest = hashlib.sha256((text + setting.source.sha256).encode()).hexdigest()
@@ -179,7 +183,8 @@ def _placed(setting: Setting[ComparisonProtocol], job: Job, fault: Fault) -> Fau
     owners = [place for place in places if head in _part(setting.protocol, place)]
     key = f"{owners[0]}.{fault.key}" if owners else fault.key
     if head == "budget":
-        key = "budgets"
+        own = "budget" in setting.protocol.methods[job.method]
+        key = f"methods.{job.method}.budget" if own else "budgets"
     text = f"{fault.text} (task {job.task}, method {job.method})"
     return setting.document.fault(key, text)
 

@@ -353,7 +353,7 @@ def _columns(line: Line) -> Row:
         row[f"{name}_low"], row[f"{name}_high"] = getattr(line, f"{name}_interval")
     for name in ("task", "method", "budget", "seeds", "mean", "gain", "over_readout"):
         row[name] = getattr(line, name)
-    for name in ("cosine", "digital_s", "shots_to_target"):
+    for name in ("reached", "cosine", "digital_s", "shots_to_target"):
         row[name] = getattr(line, name)
     return row
 
@@ -391,7 +391,8 @@ def table(lines: list[Line]) -> list[str]:
     """
     heads = (
         "task | method | shots | seeds | score [95 %] | recovered gain [95 %] | "
-        "over readout [95 %] | shots to target | cosine | digital s"
+        "over readout [95 %] | reach the oracle | shots to target | cosine | "
+        "digital s"
     )
     rule = "|".join(["---"] * (heads.count("|") + 1))
     return [f"| {heads} |", f"|{rule}|", *(f"| {_cells(line)} |" for line in lines)]
@@ -408,11 +409,18 @@ def _cells(line: Line) -> str:
         _with(line.mean, line.mean_interval),
         _with(line.gain, line.gain_interval),
         _with(line.over_readout, line.over_readout_interval),
+        _reach(line),
         reached,
         _told(line.cosine, ".2f"),
         _told(line.digital_s, ".1f"),
     )
     return " | ".join(cells)
+
+
+def _reach(line: Line) -> str:
+    if math.isnan(line.over_oracle_interval[0]):
+        return "–"
+    return f"{line.reached} of {line.seeds}"
 
 
 def _told(value: float, form: str) -> str:

@@ -22,7 +22,8 @@ from labctl.training.interval import (
 LEAST_ROOM = 0.05
 """Where the oracle gains less than this over the readout, no gain is stated."""
 REACHES = -0.01
-"""Lower bound of the paired difference from which on a method reaches another."""
+"""Paired difference from which on a method reaches another, in a seed or as the lower
+bound over all of them."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Line:
         Paired difference to the readout.
     over_oracle_interval
         The same to the oracle.
+    reached
+        Seeds in which the score is not more than a hundredth below the oracle's.
     cosine, digital_s
         Means over the seeds.
     shots_to_target
@@ -106,6 +109,7 @@ class Line:
     over_readout: float
     over_readout_interval: Interval
     over_oracle_interval: Interval
+    reached: int
     cosine: float
     digital_s: float
     shots_to_target: float
@@ -199,6 +203,7 @@ def _line(
         over_readout=over,
         over_readout_interval=over_interval,
         over_oracle_interval=oracle_interval,
+        reached=sum(mine[seed] - high[seed] >= REACHES for seed in mine.keys() & high),
         cosine=_mean([score.cosine for score in own]),
         digital_s=_mean([score.digital_s for score in own]),
         shots_to_target=_to_target(task, method, (low, high), target),

@@ -877,6 +877,7 @@ def comparison_layout() -> Layout:
             Column("seeds", "i8", "Trainings"),
             *middles,
             *bounds,
+            Column("reached", "i8", "Trainings that reach the oracle's, by .01"),
             Column("cosine", "f8", "Mean held-out cosine at the end"),
             Column("digital_s", "f8", "Mean digital work", "s"),
             Column("shots_to_target", "f8", "Least budget that reaches the target"),

@@ -378,16 +378,17 @@ def _comparison(record: Record) -> Section:
         for drawing in _intervals(lines, name, title, caption)
     ]
     drawings += _over_shots(lines)
+    # Records of before have no count of the seeds that reach the oracle.
+    heads = {name: text for name, text in _COMPARED_HEADS.items() if name in lines}
     rows = tuple(
-        tuple(_compared(lines, row, head) for head in _COMPARED_HEADS)
-        for row in range(count)
+        tuple(_compared(lines, row, head) for head in heads) for row in range(count)
     )
     note = (
         "Brackets hold 95 % bootstrap intervals over the seeds. No gain is stated "
         "where the oracle gains less than .05. Digital seconds depend on the computer."
     )
     told = _wins(lines)
-    table = Table(tuple(_COMPARED_HEADS.values()), rows, note)
+    table = Table(tuple(heads.values()), rows, note)
     return Section("comparison", "Methods compared", told, table, tuple(drawings))
 
 
@@ -407,6 +408,7 @@ _COMPARED_HEADS = {
     "mean": "score",
     "gain": "recovered gain",
     "over_readout": "over readout",
+    "reached": "reach the oracle",
     "shots_to_target": "shots to target",
     "cosine": "cosine",
     "digital_s": "digital s",

@@ -20,6 +20,7 @@ from typing_extensions import override
 from labctl.optics.lens import far_field, intensity
 from labctl.optics.medium import edge_profile, radius_squared
 from labctl.optics.propagation import node_weights
+from labctl.training.surrogate.crossing import Kicks, cross
 from labctl.training.surrogate.model import Twin
 from labctl.training.surrogate.settings import FitTerm, OpticalLayout, Ports
 
@@ -179,19 +180,19 @@ class TwinOptics(Twin):
         transfer = torch.polar(
             torch.full_like(self.wave, 1 / points), self.wave * length
         )
-        screens = dict(zip(self._nodes, self._raise(self.screen), strict=True))
-        saturation, edge = self.log_saturation.exp(), self.log_edge.exp()
-        for node, weight in enumerate(node_weights(optics.steps)):
-            if node:
-                spectrum = torch.fft.fft2(field) * transfer
-                field = torch.fft.ifft2(spectrum, norm="forward")
-            light = intensity(field)
-            lag = light / (1 + light / saturation) * (self.b * weight)
-            if node in screens:
-                lag = lag + screens[node]
-            left = torch.exp(-edge * weight * self.edge_shape)
-            field = field * torch.polar(left.expand_as(lag), lag)
-        return field
+        weight = self.b.new_tensor(node_weights(optics.steps))
+        screen = self.edge_shape.new_zeros(len(weight), *optics.grid)
+        screen = screen.index_copy(
+            0, torch.tensor(self._nodes), self._raise(self.screen)
+        )
+        lost = self.log_edge.exp() * weight[:, None, None] * self.edge_shape
+        kicks = Kicks(
+            strength=self.b * weight,
+            saturation=self.log_saturation.exp(),
+            screen=screen,
+            left=torch.exp(-lost),
+        )
+        return cross(field, transfer, kicks)
 
     def _raise(
         self, coarse: Float[Tensor, "screen y x"]

@@ -44,6 +44,18 @@ def test_every_pair_seed_and_budget_is_a_training(tiny: Path) -> None:
     ]
 
 
+def test_a_method_with_a_budget_of_its_own_is_trained_once_a_seed(tiny: Path) -> None:
+    overrides = ("budgets=[200, 300]", "methods.walk.budget={shots: 500}")
+    jobs = _prepared(tiny, *overrides).jobs
+    assert [(job.budget, job.method) for job in jobs if job.seed == 1] == [
+        (200, "still"),
+        (500, "walk"),
+        (300, "still"),
+    ]
+    for job in jobs:
+        assert json.loads(job.text)["budget"] == {"shots": job.budget}
+
+
 def test_another_setting_has_another_record(tiny: Path) -> None:
     first = {job.out for job in _prepared(tiny).jobs}
     other = {job.out for job in _prepared(tiny, "base.training.batch=8").jobs}
@@ -70,6 +82,9 @@ def test_a_data_file_is_found_from_the_folder_of_the_jobs(tmp_path: Path) -> Non
         ("base.model=[]", "base", "model"),
         ("budgets=[20]", "budgets", "expected at least"),
         ("base.budget={shots: 3}", "base", "has budget"),
+        ("tasks.narrow.budget={shots: 3}", "tasks.narrow", "has budget"),
+        ("methods.walk.budget={shots: 0}", "methods.walk.budget", "is no budget"),
+        ("methods.walk.budget={shots: 20}", "methods.walk.budget", "at least"),
         ("seeds=[1, 1]", "seeds", "twice"),
         ("tasks={}", "tasks", "tasks"),
     ],

@@ -106,6 +106,18 @@ def test_reaching_the_oracle_allows_a_hundredth() -> None:
     )
     assert lines["near 100"].reaches_oracle
     assert not lines["far 100"].reaches_oracle
+    assert (lines["near 100"].reached, lines["far 100"].reached) == (2, 0)
+
+
+def test_every_seed_counts_alone_for_reaching_the_oracle() -> None:
+    lines = _lines(
+        _scores("mixed", [0.60, 0.70, 0.70]),
+        _scores("oracle", [0.60, 0.80], 900),
+    )
+    line = lines["mixed 100"]
+    # The third seed has no oracle to be compared with.
+    assert (line.reached, line.seeds) == (1, 3)
+    assert not line.reaches_oracle
 
 
 def test_without_references_only_means_are_stated() -> None:

@@ -161,7 +161,7 @@ def test_a_comparison_is_drawn_with_its_intervals(
                 if not column.filled
             }
             row |= {"task": ["digits"], "method": [method], "budget": [4000]}
-            row |= {"seeds": [2], "mean": [mean], "gain": [gain]}
+            row |= {"seeds": [2], "reached": [0], "mean": [mean], "gain": [gain]}
             row |= {"mean_low": [mean - 0.1], "mean_high": [mean + 0.1]}
             row |= {"over_readout_low": [gain], "over_readout_high": [gain + 0.1]}
             row |= {"shots_to_target": [np.inf], "gain_low": [np.nan]}
@@ -171,7 +171,7 @@ def test_a_comparison_is_drawn_with_its_intervals(
     assert "above 0: mine (digits, 4000 shots)" in found.sentences[0]
     assert [d.name for d in found.drawings] == ["compared-mean", "compared-gain"]
     assert found.table is not None
-    told = ("0.600 [0.500, 0.700]", "0.750", "0.000 [0.750, 0.850]", "> 4000")
-    assert found.table.rows[1][4:8] == told
+    told = ("0.600 [0.500, 0.700]", "0.750", "0.000 [0.750, 0.850]", "0", "> 4000")
+    assert found.table.rows[1][4:9] == told
     assert "mine, 4000 shots 0.6 (0.5 to 0.7)" in found.drawings[0].alt
     assert figure.render(found.drawings[0], "dark", "svg").startswith(b"<?xml")
