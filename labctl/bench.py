@@ -46,6 +46,7 @@ from labctl.calibration import (
     MeterLimits,
     PhaseCurve,
     Settle,
+    Wavefront,
 )
 from labctl.devices import CameraSettings, Clock, Device, Identity, Settings
 from labctl.document import Document
@@ -461,6 +462,32 @@ class Bench:
             )
             raise CalibrationError(text)
         return record.values.curve(self.slm.bit_depth, self.source.path.parent)
+
+    def correction_rad(self) -> NDArray[np.float64] | None:
+        """Phase that corrects the wavefront, by the calibration in force.
+
+        Returns
+        -------
+        correction
+            Of each pixel of the panel, ``(row, column)``; None where there is none.
+
+        Raises
+        ------
+        CalibrationError
+            It is of another panel.
+        """
+        record = self.calibrations.get("wavefront")
+        if record is None or not isinstance(record.values, Wavefront):
+            return None
+        found = record.values.phase_rad.load(self.source.path.parent)
+        if found.shape != self.slm.shape:
+            text = (
+                f"calibration wavefront: {record.values.phase_rad.file}: "
+                f"shape={list(found.shape)}, expected {list(self.slm.shape)}, that of "
+                "the panel. Measure again on this panel."
+            )
+            raise CalibrationError(text)
+        return found
 
     def light(self, power_mw: float) -> None:
         """Bring light of a power onto the panel.

@@ -671,7 +671,225 @@ class CameraResponse(Schema):
         return electrons
 
 
-Values = Annotated[PhaseCurve | Settle | CameraResponse, Field(discriminator="kind")]
+class LaserPower(Schema):
+    """Power over setpoint: kind ``laser-power``.
+
+    Parameters
+    ----------
+    kind
+        ``laser-power``.
+    setpoint_mw
+        What was demanded, rising.
+    power_mw
+        What was metered for each, rising: halfway between going up and down.
+    hysteresis_mw
+        Greatest distance between going up and going down; 0 for none seen.
+    warm_up_s
+        How long the power takes after the light went on; 0 for none seen.
+    """
+
+    kind: Literal["laser-power"]
+    setpoint_mw: Annotated[list[NotNegative], Field(min_length=2, max_length=1000)]
+    power_mw: Annotated[list[NotNegative], Field(min_length=2, max_length=1000)]
+    hysteresis_mw: NotNegative = 0.0
+    warm_up_s: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        for key in ("setpoint_mw", "power_mw"):
+            steps = np.diff(getattr(self, key))
+            if len(steps) != len(self.setpoint_mw) - 1 or not (steps > 0).all():
+                text = "expected as many rising numbers as setpoint_mw. Measure again."
+                raise wrong((key, text))
+        return self
+
+    def setpoint_for(self, power_mw: float) -> float:
+        """Give the setpoint at which a power is metered.
+
+        Parameters
+        ----------
+        power_mw
+            Power that is wanted.
+
+        Returns
+        -------
+        setpoint_mw
+            By straight lines between the points measured.
+
+        Raises
+        ------
+        CalibrationError
+            Beyond what was measured.
+        """
+        low, high = self.power_mw[0], self.power_mw[-1]
+        if not low <= power_mw <= high:
+            text = (
+                f"calibration laser-power: power_mw={power_mw:g}, expected "
+                f"{low:.4g} to {high:.4g}, as far as it was measured. Ask for less, or "
+                "measure again."
+            )
+            raise CalibrationError(text)
+        return float(np.interp(power_mw, self.power_mw, self.setpoint_mw))
+
+
+Pair = tuple[float, float]
+
+
+class PanelMap(Schema):
+    """Directions of the panel on the camera: kind ``mapping``.
+
+    Parameters
+    ----------
+    kind
+        ``mapping``.
+    matrix_px
+        Change of row (first) and column (second) on the camera with the tilt along the
+        panel's rows and columns, in pixels for one cycle a panel pixel.
+    offset_px
+        Row and column of light that is not tilted.
+    bend_px
+        Row and column for the tilts' squares along rows, product, and squares along
+        columns, where they pay.
+    mirrored
+        Whether the determinant of the matrix is negative.
+    """
+
+    kind: Literal["mapping"]
+    matrix_px: tuple[Pair, Pair]
+    offset_px: Pair
+    bend_px: list[Pair] = Field(default_factory=list)
+    mirrored: bool
+
+    @model_validator(mode="after")
+    def _knows_its_parity(self) -> Self:
+        found = float(np.linalg.det(np.array(self.matrix_px)))
+        if found == 0 or (found < 0) != self.mirrored:
+            got = str(self.mirrored).lower()
+            text = (
+                f"got {got}, but the determinant of matrix_px is {found:.4g}. The map "
+                "was changed: measure again."
+            )
+            raise wrong(("mirrored", text))
+        return self
+
+    def places(self, tilts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give the places on the camera of tilts.
+
+        Parameters
+        ----------
+        tilts
+            Cycles a panel pixel along rows and columns, ``(spot, 2)``.
+
+        Returns
+        -------
+        places
+            Row and column, ``(spot, 2)``.
+        """
+        rows, columns = tilts.T
+        bends = np.stack([rows**2, rows * columns, columns**2], axis=1)
+        straight = np.array(self.offset_px) + tilts @ np.array(self.matrix_px).T
+        if not self.bend_px:
+            return straight
+        bent: NDArray[np.float64] = straight + bends @ np.array(self.bend_px)
+        return bent
+
+
+class Crosstalk(Schema):
+    """Reach of a pixel's phase into its neighbours: kind ``crosstalk``.
+
+    Parameters
+    ----------
+    kind
+        ``crosstalk``.
+    sigma_px
+        Width of a Gaussian over the phase of the panel's pixels; 0 where none is seen.
+    most_px
+        What it is at most, with 95 % certainty.
+    """
+
+    kind: Literal["crosstalk"]
+    sigma_px: NotNegative
+    most_px: NotNegative
+
+
+class Wavefront(Schema):
+    """Phase that corrects the panel's wavefront: kind ``wavefront``.
+
+    Parameters
+    ----------
+    kind
+        ``wavefront``.
+    phase_rad
+        Phase to add on each pixel of the panel; an array file.
+    modes_rad
+        Size of each Zernike mode of it, rms.
+    gain
+        How many times as bright it makes a spot; 1 where it is flat.
+    """
+
+    kind: Literal["wavefront"]
+    phase_rad: ArrayFile
+    modes_rad: dict[str, float] = Field(default_factory=dict)
+    gain: Positive
+
+
+class NoiseFloor(Schema):
+    """How well outputs repeat: kind ``noise-floor``.
+
+    Parameters
+    ----------
+    kind
+        ``noise-floor``.
+    noise_e
+        Noise of one output from frame to frame.
+    noise_percent
+        The same, of its mean.
+    excess
+        The same, over that of the light and the camera alone.
+    step_rad
+        Step of a probe on all macropixels that has the smallest error.
+    """
+
+    kind: Literal["noise-floor"]
+    noise_e: NotNegative
+    noise_percent: NotNegative
+    excess: NotNegative
+    step_rad: Positive
+
+
+class DriftRate(Schema):
+    """How outputs change over time: kind ``drift``.
+
+    Parameters
+    ----------
+    kind
+        ``drift``.
+    common_percent_per_hour
+        Of their sum.
+    element_percent_per_hour
+        Of each beyond that, rms.
+    holds_s
+        Time after which an answer has drifted by the noise of one frame.
+    """
+
+    kind: Literal["drift"]
+    common_percent_per_hour: float
+    element_percent_per_hour: NotNegative
+    holds_s: Positive
+
+
+Values = Annotated[
+    PhaseCurve
+    | Settle
+    | CameraResponse
+    | LaserPower
+    | PanelMap
+    | Crosstalk
+    | Wavefront
+    | NoiseFloor
+    | DriftRate,
+    Field(discriminator="kind"),
+]
 
 
 class RecordFile(Schema):
@@ -889,11 +1107,9 @@ def in_force(
                 f"{current}: two records of kind {kind}, expected one. Remove {name}."
             )
             raise CalibrationError(text)
-        if (
-            isinstance(record.values, PhaseCurve)
-            and record.values.phase_rad is not None
-        ):
-            record.values.phase_rad.load(bench_path.parent)
+        array = getattr(record.values, "phase_rad", None)
+        if isinstance(array, ArrayFile):
+            array.load(bench_path.parent)
         fault = _staleness(record, bench_sha256, now)
         digest = hashlib.sha256(raw).hexdigest()
         found[kind] = InForce(record, name, digest, (fault,) if fault else ())
@@ -942,7 +1158,7 @@ def load_records(
         for fault in each.faults:
             text = (
                 f"calibration {bench_path.parent / each.name}: {fault} Measure again: "
-                "labctl calibrate."
+                "labctl calibrate. Or say allow_uncalibrated: true in the protocol."
             )
             raise CalibrationError(text)
     return {kind: each.record for kind, each in found.items()}

@@ -476,6 +476,9 @@ class _Document(Schema):
     accept_unconverged
         Run although a simulated bench has too few steps or too coarse a grid for
         continuous optics; it is recorded, and said.
+    allow_uncalibrated
+        Run although calibrations are missing or do not hold: those are used as they
+        are, and nominal numbers for what is missing; it is recorded, and said.
     """
 
     schema_version: Literal[1]
@@ -485,6 +488,7 @@ class _Document(Schema):
     reservoir: ReservoirOverride = ReservoirOverride()
     record: RecordEntry = RecordEntry()
     accept_unconverged: bool = False
+    allow_uncalibrated: bool = False
 
 
 class TrainProtocol(_Document):
@@ -1083,7 +1087,13 @@ class StudyProtocol(_Document):
     def _names_no_bench_in_vain(self) -> Self:
         if self.study.needs_bench:
             return self
-        for key in ("bench", "reservoir", "record", "accept_unconverged"):
+        for key in (
+            "bench",
+            "reservoir",
+            "record",
+            "accept_unconverged",
+            "allow_uncalibrated",
+        ):
             if getattr(self, key) != type(self).model_fields[key].default:
                 text = (
                     f"is not used by study {self.study.name}, which is computed "

@@ -892,6 +892,13 @@ class Reservoir:
         self.shots = 0
         self.scale = PhaseScale(bench.phase_curve_rad())
         self.blocks = Blocks(bench.slm.shape, entry.macropixels)
+        # Phase that each macropixel is given beyond the one that is asked for.
+        self._correction = np.zeros(self.pixels)
+        correction = bench.correction_rad()
+        if correction is not None:
+            height, width = self.blocks.block
+            mean = self.blocks.gather(correction[None])[0] / (height * width)
+            self._correction = mean
         settle_s = calibration(bench, Settle).settle_s
         taken = bench.configure_camera(
             exposure_s=entry.exposure_s, gain_db=entry.gain_db, region=entry.region
@@ -947,13 +954,14 @@ class Reservoir:
         DeviceError
             A device failed, or a frame was not the one expected.
         """
-        levels = self.scale.levels(phase.detach().cpu().double().numpy())
-        if levels.ndim != 2 or levels.shape[1] != self.pixels:
+        asked = phase.detach().cpu().double().numpy()
+        if asked.ndim != 2 or asked.shape[1] != self.pixels:
             text = (
-                f"reservoir: phase shape={list(levels.shape)}, expected "
+                f"reservoir: phase shape={list(asked.shape)}, expected "
                 f"[batch, {self.pixels}]"
             )
             raise ValueError(text)
+        levels = self.scale.levels(asked + self._correction)
         purpose, longest = _Purpose(category, step, layer), self._exposer.longest
         with self._exposer.booked(category, len(levels)):
             parts = [
@@ -964,7 +972,9 @@ class Reservoir:
         rows = [np.zeros(0, dtype=np.int64), *(numbers for _, numbers in parts)]
         return Response(
             y=torch.from_numpy(np.concatenate(outputs)).to(phase),
-            shown=torch.from_numpy(self.scale.shown(levels)).to(phase),
+            shown=torch.from_numpy(self.scale.shown(levels) - self._correction).to(
+                phase
+            ),
             shot=torch.from_numpy(np.concatenate(rows)),
         )
 
@@ -1061,7 +1071,8 @@ class Reservoir:
 
         def source(shown: Tensor, cotangent: Tensor) -> Tensor:
             self.bench.beat()
-            levels = self.scale.levels(shown.detach().cpu().double().numpy())
+            asked = shown.detach().cpu().double().numpy()
+            levels = self.scale.levels(asked + self._correction)
             on_frame = self.decoder.spread(cotangent.detach().cpu().double().numpy())
             on_panel = oracle.gradient(
                 self.blocks.expand(levels), on_frame, power_mw=self.entry.power_mw

@@ -93,6 +93,12 @@ class SimLaser(Laser, Watchdog):
         Least and greatest power.
     serial
         Serial number that it reports.
+    bend
+        Bow of the power over the setpoint, as a share of the greatest power: it is
+        four times that, times u (1 - u), with u the setpoint's share [G].
+    hysteresis
+        How much more it is where the setpoint was come to from above, in the same
+        way [G].
     faults
         Schedule of what breaks: keys of :class:`LaserFault`.
 
@@ -113,6 +119,8 @@ class SimLaser(Laser, Watchdog):
         wavelength_nm: float = 780.0,
         power_limits_mw: Sequence[float] = (0.0, 10.0),
         serial: str = "SIM-LASER-1",
+        bend: float = 0.0,
+        hysteresis: float = 0.0,
         faults: Sequence[Mapping[str, object]] = (),
     ) -> None:
         if (
@@ -127,13 +135,21 @@ class SimLaser(Laser, Watchdog):
         if not wavelength_nm > 0:
             text = f"{name}.wavelength_nm={wavelength_nm}, expected more than 0"
             raise ValueError(text)
+        if not (abs(bend) <= 0.2 and 0 <= hysteresis <= 0.2):
+            text = (
+                f"{name}.bend={bend}, hysteresis={hysteresis}, expected at most 0.2, "
+                "and no hysteresis below 0"
+            )
+            raise ValueError(text)
         self._path = Path(beam)
         self._name, self._serial = name, serial
         self._wavelength_nm = wavelength_nm
         self._limits = (float(power_limits_mw[0]), float(power_limits_mw[1]))
         self._time = time.time if clock is None else clock.now
         self._beam: Beam | None = None
+        self._bend, self._hysteresis = float(bend), float(hysteresis)
         self._setpoint_mw, self._since_s, self._on = 0.0, 0.0, False
+        self._from_above = False
         self._watchdog_s, self._due_s = 0.0, 0.0
         self._faults = [LaserFault(**fault) for fault in faults]  # type: ignore[arg-type]  # checked by itself
         self._broken: set[str] = set()
@@ -178,6 +194,7 @@ class SimLaser(Laser, Watchdog):
 
     def _darken(self) -> None:
         self._setpoint_mw, self._on, self._since_s = 0.0, False, self._time()
+        self._from_above = False
         self._watchdog_s, self._due_s = 0.0, 0.0
         self._publish()
 
@@ -189,10 +206,17 @@ class SimLaser(Laser, Watchdog):
                 shutter_open=True,
                 power_setpoint_mw=self._setpoint_mw,
                 since_s=self._since_s,
-                power_mw=self._setpoint_mw if self._on else 0.0,
+                power_mw=self._power_mw() if self._on else 0.0,
                 watchdog_due_s=self._dark_s(),
             )
         )
+
+    def _power_mw(self) -> float:
+        """Power at the setpoint, by the way it was come to."""
+        high = self._limits[1]
+        share = self._setpoint_mw / high
+        bow = self._bend + (self._hysteresis if self._from_above else 0.0)
+        return self._setpoint_mw + 4 * bow * high * share * (1 - share)
 
     def _dark_s(self) -> float:
         """When the head goes dark by itself, watchdog or fault; 0 for never."""
@@ -275,6 +299,8 @@ class SimLaser(Laser, Watchdog):
         if not low <= power_mw <= high:
             raise OutOfRangeError(self._name, "power_mw", power_mw, low=low, high=high)
         self._expire(beam)
+        if power_mw != self._setpoint_mw:
+            self._from_above = power_mw < self._setpoint_mw
         self._setpoint_mw = float(power_mw)
         self._publish()
 

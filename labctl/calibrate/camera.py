@@ -68,6 +68,8 @@ class Dark:
         Of the pixels' levels, noise taken off.
     level_dn
         Mean of each pixel at the shortest exposure, ``(pixel,)``.
+    again_dn
+        The same from other frames.
     hot
         Numbers of the hot pixels.
     """
@@ -80,6 +82,7 @@ class Dark:
     variance_error: float
     spread_dn: float
     level_dn: Array
+    again_dn: Array
     hot: NDArray[np.int64]
 
 
@@ -132,6 +135,7 @@ def fit_dark(stacks: Sequence[Stack]) -> Dark:
         variance_error=variance * math.sqrt(2 / freedom),
         spread_dn=math.sqrt(max(spread2, 0.0)),
         level_dn=level,
+        again_dn=stacks[1].frames.mean(axis=0) - (means[1] - means[0]),
         hot=hot,
     )
 
@@ -228,7 +232,9 @@ def fit_transfer(stacks: Sequence[Stack], dark: Dark, saturation_dn: float) -> T
     levels = [stack.frames.mean(axis=0) - dark.level_dn for stack in stacks]
     times = np.array([stack.exposure_s for stack in stacks])
     top_dn = TRANSFER_TOP * (saturation_dn - dark.offset_dn)
-    expected = [_expected(levels, times, number) for number in range(len(stacks))]
+    # From another dark level: its noise must not be in what weighs and what is weighed.
+    others = [stack.frames.mean(axis=0) - dark.again_dn for stack in stacks]
+    expected = [_expected(others, times, number) for number in range(len(stacks))]
     variances = _above_dark(stacks, expected, dark)
     gains: list[tuple[float, float]] = []
     points: list[tuple[float, float, float]] = []

@@ -1,6 +1,8 @@
 """An open bench and an open record: what a procedure shows and sees."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,7 +14,13 @@ from labctl.calibration import CalibrationRecord, CameraResponse, Settle
 from labctl.devices import CameraSettings, Levels
 from labctl.errors import OutcomeError
 from labctl.recording.writer import Recorder
-from labctl.reservoir import Batch, Exposer, Ledger
+from labctl.reservoir import (
+    Batch,
+    Blocks,
+    Decoder,
+    Exposer,
+    Ledger,
+)
 from labctl.run.progress import Progress, Update
 
 CATEGORY = "calibrate"
@@ -20,6 +28,8 @@ V = TypeVar("V", bound=object)
 # A frame is bright enough when its peak is so many times the noise of the dark.
 LEAST_SIGNAL = 8.0
 TRIES = 8
+# No fit takes longer, on any computer that can run a bench.
+THINKING_S = 120.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,9 +256,70 @@ class Stand:
             exposure_s=self._taken.exposure_s,
         )
 
+    def hold(self, panel: Levels) -> None:
+        """Show a pattern until nothing is left of the one before; no exposure.
+
+        Parameters
+        ----------
+        panel
+            ``(1, row, column)``.
+        """
+        self.bench.beat()
+        self.bench.slm.write(panel[0])
+        self.bench.clock.sleep(self.settle_s)
+
+    @contextmanager
+    def thinking(self) -> Iterator[None]:
+        """Compute for longer than a heartbeat: in the dark, and announced."""
+        with self.bench.digital(THINKING_S):
+            yield
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, alive; the light stays as it is."""
+        longest_s = self.bench.file.heartbeat_s / 4
+        while seconds > 0:
+            self.bench.beat()
+            part_s = min(seconds, longest_s)
+            self.bench.clock.sleep(part_s)
+            seconds -= part_s
+
     def repeated(self, panel: Levels, count: int) -> Exposed:
         """Take ``count`` frames of each pattern, one after the other."""
         return self.expose(panel.repeat(count, axis=0))
+
+    def random(self, count: int, *, seed: int) -> Levels:
+        """Return patterns of random levels on the bench's macropixels."""
+        layout = self.bench.file.reservoir.macropixels
+        drawn = np.random.default_rng(seed).integers(
+            0, self.levels, (count, layout[0] * layout[1])
+        )
+        return Blocks(self.panel, layout).expand(self.as_levels(drawn))
+
+    def outputs(self, exposed: Exposed) -> NDArray[np.float64]:
+        """Decode frames into the bench's outputs, at its operating point.
+
+        Parameters
+        ----------
+        exposed
+            Frames of the whole sensor.
+
+        Returns
+        -------
+        outputs
+            Electrons, ``(frame, output)``.
+        """
+        entry = self.bench.file.reservoir
+        row, column, height, width = entry.region
+        cut = exposed.frames[:, row : row + height, column : column + width]
+        decoder = Decoder(entry, self.response, exposed.exposure_s)
+        return decoder.outputs(cut, exposed.power_mw)
+
+    @property
+    def pixels_an_output(self) -> float:
+        """Mean number of camera pixels that an output is the sum of."""
+        entry = self.bench.file.reservoir
+        _, _, height, width = entry.region
+        return height * width / (entry.bins[0] * entry.bins[1])
 
     def signal_e(self, exposed: Exposed) -> NDArray[np.float64]:
         """Turn counts into electrons above the dark, by the camera's calibration."""

@@ -280,7 +280,12 @@ def _at(session: Session, point: Point, ledger: Ledger) -> Iterator[Reservoir]:
     if same_file and (same_seed or not session.bench.simulated):
         yield session.reservoir(here.entry, ledger)
         return
-    with benches.open(here.source, seed=here.protocol.seed, simulate=True) as other:
+    with benches.open(
+        here.source,
+        seed=here.protocol.seed,
+        simulate=True,
+        allow_uncalibrated=here.protocol.allow_uncalibrated,
+    ) as other:
         own = replace(session, bench=other)
         own.tell_convergence(here.entry)
         yield own.reservoir(here.entry, ledger)

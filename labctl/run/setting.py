@@ -315,7 +315,8 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol] | Desk:
     source = benches.load(chosen)
     entry, bench = checked_point(protocol, source, simulate=options.simulate)
     # A twin brings its own calibrations.
-    if not bench.notice and source.file.fallback is None:
+    trusting = protocol.value.allow_uncalibrated
+    if not bench.notice and source.file.fallback is None and not trusting:
         check_calibrations(source, bench)
     out = _target(path, options)
     headline = (
@@ -530,7 +531,8 @@ def check_calibrations(source: BenchSource, bench: Bench) -> None:
         if kind not in records:
             text = (
                 f"bench {source.file.name}: calibration {kind}=none, expected one in "
-                f"force. Add a record to current.yaml beside {source.path}."
+                f"force beside {source.path}. Run labctl calibrate, or say "
+                "allow_uncalibrated: true in the protocol."
             )
             raise CalibrationError(text)
     curve = records["slm-phase"].values
@@ -550,9 +552,9 @@ def shot_seconds(source: BenchSource, entry: ReservoirEntry) -> float:
         The operating point.
     """
     settle = [
-        record.values.settle_s
-        for record in source.records().values()
-        if record.values.kind == "settle"
+        each.record.values.settle_s
+        for each in source.in_force().values()
+        if each.record.values.kind == "settle"
     ]
     return entry.exposure_s + sum(settle)
 
@@ -682,6 +684,12 @@ class Session:
         self.recorder.event("warning", source, text)
         self.progress.say(f"warning: {source}: {text}")
 
+    def tell_doubts(self) -> None:
+        """Note calibrations that are missing or do not hold, where a run may go on."""
+        for kind, why in self.bench.doubts.items():
+            text = f"{why} The run goes on (allow_uncalibrated)."
+            self.warn(f"calibration {kind}", text)
+
     def tell_kernel(self) -> None:
         """Note why torch computes the light of a bench that may take another."""
         world = self.bench.world
@@ -744,7 +752,12 @@ def opened(
         setting.out.parent.mkdir(exist_ok=True)
     seed, simulate = setting.protocol.seed, setting.options.simulate
     # The record outlives the bench, so that it can say how the bench ended.
-    with benches.open(setting.source, seed=seed, simulate=simulate) as bench:
+    with benches.open(
+        setting.source,
+        seed=seed,
+        simulate=simulate,
+        allow_uncalibrated=setting.protocol.allow_uncalibrated,
+    ) as bench:
         # Now panel and camera know all of their limits, and the laser is dark still.
         for each in (setting, *others):
             check_fit(each.document, bench, each.entry)
@@ -756,6 +769,7 @@ def opened(
                 recorder.event("warning", "bench", notice)
             past = _past(setting, bench, recorder, progress)
             session = Session(setting, bench, recorder, progress, past)
+            session.tell_doubts()
             session.tell_kernel()
             session.tell_convergence(setting.entry)
             yield session
@@ -836,8 +850,12 @@ def _recalibrated(now: Header, then: Unfinished) -> Iterator[str]:
     for kind, entry in now.calibrations.items():
         was = then.calibrations.get(kind, {})
         for name, value in entry.values.items():
-            if was.get(name) != value:
-                yield f"calibration {kind}: {name}={value}, expected {was.get(name)}"
+            before = was.get(name)
+            if isinstance(value, np.ndarray):
+                if not np.array_equal(value, np.asarray(before)):
+                    yield f"calibration {kind}: another {name}, expected that of then"
+            elif before != value:
+                yield f"calibration {kind}: {name}={value}, expected {before}"
 
 
 def _past(

@@ -169,7 +169,7 @@ def test_records_in_force_are_read_by_kind(folder: Path) -> None:
         (["values: {kind: settle}"], "values.settle_s: is missing, expected a number"),
         (
             ["values: {kind: lut}"],
-            'values.kind: got "lut", expected one of camera, set',
+            'values.kind: got "lut", expected one of camera, ',
         ),
         (["bench_sha256: abc"], 'bench_sha256: got "abc", expected a SHA-256 hash, 64'),
     ],

@@ -291,6 +291,26 @@ def test_every_shot_reaches_the_sink_with_its_identity() -> None:
     assert response.shot.tolist() == list(range(9))
 
 
+def test_a_correction_is_added_on_the_panel_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = np.linspace(-9, 9, 32)[:, None] * np.ones(32)
+    seen: list[Shots] = []
+    with benches.open(benches.load("sim-small")) as bench:
+        plain = Reservoir(bench)
+        phase = some_phases(plain, 2)
+        expected = phase.numpy() + plain.blocks.gather(rows[None]) / math.prod(
+            plain.blocks.block
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(Bench, "correction_rad", lambda _: rows)
+            reservoir = Reservoir(bench, sink=seen.append)
+        found = reservoir(phase, category="evaluate")
+        assert np.array_equal(seen[0].levels, plain.scale.levels(expected))
+    gap = np.mod(found.shown.numpy() - phase.numpy() + math.pi, TURN) - math.pi
+    assert np.abs(gap).max() < 0.02
+
+
 def test_overspending_exposes_nothing() -> None:
     with benches.open(benches.load("sim-small"), seed=5) as bench:
         reservoir = Reservoir(bench, ledger=Ledger(8))

@@ -208,3 +208,21 @@ def test_refuses_what_is_no_fault(
 ) -> None:
     with pytest.raises(ValueError, match=text):
         SimLaser(beam=tmp_path / "beam", faults=[fault])
+
+
+def test_power_bends_over_the_setpoint_and_depends_on_where_it_came_from(
+    tmp_path: Path,
+) -> None:
+    with SimLaser(beam=tmp_path / "beam", bend=0.1, hysteresis=0.05) as laser:
+        laser.emission(on=True)
+        found = []
+        for setpoint in (5.0, 10.0, 5.0, 5.0, 0.0):
+            laser.set_power_mw(setpoint)
+            found.append(laser.power_mw())
+    assert found == pytest.approx([6.0, 10.0, 6.5, 6.5, 0.0])
+
+
+@pytest.mark.parametrize(("bend", "hysteresis"), [(0.3, 0.0), (0.0, -0.1)])
+def test_a_curve_that_falls_is_refused(bend: float, hysteresis: float) -> None:
+    with pytest.raises(ValueError, match=r"expected at most 0\.2"):
+        SimLaser(beam="beam", bend=bend, hysteresis=hysteresis)

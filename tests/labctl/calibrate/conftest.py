@@ -3,12 +3,15 @@
 import io
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from labctl import bench
+from labctl.calibrate import store
 from labctl.calibrate.execute import Options, Outcome, execute, prepare
 from labctl.run.progress import Plain, Silent
 
@@ -59,6 +62,33 @@ def make_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeBench:
         return write_bench(tmp_path / "calibrations" / "lab", every)
 
     return make
+
+
+Known = Callable[..., None]
+CAMERA = {
+    "kind": "camera",
+    "offset_dn": 100.0,
+    "dark_dn_per_s": 2.0,
+    "gain_dn_per_e": 4.0,
+    "read_noise_e": 0.7,
+}
+
+
+@pytest.fixture
+def known() -> Known:
+    """Put values in force on a bench, as if measured: a camera's first."""
+
+    def put(path: Path, *values: Mapping[str, Any]) -> None:
+        for each in (CAMERA, *values):
+            kind, digest = each["kind"], bench.load(path).sha256
+            made = {
+                "schema_version": 1,
+                "created": datetime.now(UTC),
+                "bench_sha256": digest,
+            }
+            store.install(path.parent, f"{kind}-told", made, each)
+
+    return put
 
 
 @pytest.fixture

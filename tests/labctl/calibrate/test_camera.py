@@ -99,6 +99,17 @@ def test_the_gain_comes_back_from_light_that_trembles(dark: Dark) -> None:
     assert found.gain_error < 0.02 * GAIN
 
 
+def test_dim_pixels_do_not_bias_the_gain(dark: Dark) -> None:
+    rng = np.random.default_rng(14)
+    rate = rng.exponential(1.0, 1500) ** 4
+    pulls = []
+    for _ in range(6):
+        stacks = [stack(rng, rate * t, t) for t in (0.1, 0.2, 0.4, 0.7, 1.0)]
+        found = fit_transfer(stacks, dark, GAIN * WELL_E + OFFSET)
+        pulls.append((found.gain_dn_per_e - GAIN) / found.gain_error)
+    assert abs(np.mean(pulls)) < 1.5
+
+
 def test_too_few_photons_are_named(dark: Dark) -> None:
     rng = np.random.default_rng(8)
     stacks = [stack(rng, np.full(1500, 1e-3), t) for t in (0.5, 1.0)]

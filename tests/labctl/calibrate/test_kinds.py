@@ -1,6 +1,17 @@
 """The list of kinds is in order, and each can be described."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labctl.calibrate import execute as room
+from labctl.calibrate.execute import Outcome
+from labctl.calibrate.kind import Finding
 from labctl.calibrate.kinds import KINDS
+from labctl.calibrate.stand import Stand
+from labctl.errors import OutcomeError
 
 
 def test_a_kind_comes_after_those_that_it_needs() -> None:
@@ -15,3 +26,35 @@ def test_every_kind_has_limits_and_belongs_to_devices() -> None:
         assert kind.limits, kind.name
         assert kind.of, kind.name
         assert kind.valid_days > 0
+
+
+def test_what_is_not_measurable_here_blocks_only_what_builds_on_it(
+    make_bench: Callable[..., Path],
+    calibrate: Callable[..., Outcome],
+    known: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(stand: Stand, _limits: Mapping[str, float]) -> Finding:
+        text = f"{stand.name}: nothing."
+        raise OutcomeError(text)
+
+    every = tuple(replace(kind, measure=fail) for kind in KINDS)
+    monkeypatch.setattr(room, "KINDS", every)
+    path = make_bench({"view": "image", "world.options.view": "image"})
+    outcome = calibrate()
+    ends = {row.kind: row.status for row in outcome.rows}
+    far = {"mapping", "crosstalk", "wavefront"}
+    assert list(ends) == [kind.name for kind in KINDS]
+    assert {name for name, end in ends.items() if end == "not measurable here"} == far
+    assert ends["camera"] == "failed"
+    assert {ends[name] for name in set(ends) - far - {"camera"}} == {"skipped"}
+    # With what a bench was told, only what builds on a failure is skipped.
+    known(path, {"kind": "settle", "settle_s": 0.05})
+    monkeypatch.setattr(room, "KINDS", every[3:])
+    again = {row.kind: row.status for row in calibrate().rows}
+    assert again == {
+        "slm-phase": "failed",
+        **dict.fromkeys(far, "not measurable here"),
+        "noise-floor": "skipped",
+        "drift": "failed",
+    }

@@ -102,6 +102,27 @@ def test_a_bench_without_calibrations_is_refused(small: Path) -> None:
         check_calibrations(source, benches.construct(source))
 
 
+def test_a_run_on_a_bench_without_calibrations_must_be_asked_for(small: Path) -> None:
+    alone = small.parent / "alone" / "bench.yaml"
+    alone.parent.mkdir()
+    alone.write_bytes(benches.load("sim-small").path.read_bytes())
+    with pytest.raises(CalibrationError, match="or say allow_uncalibrated: true in th"):
+        resolved(small, bench=str(alone))
+    overrides = ("allow_uncalibrated=true",)
+    setting = resolved(small, bench=str(alone), out=Path("s.h5"), overrides=overrides)
+    layout = train_layout(shot_spec(setting), metrics=METRICS)
+    with opened(setting, layout, Silent()) as session:
+        reservoir = session.reservoir(setting.entry, Ledger(None))
+        reservoir(torch.zeros(1, reservoir.pixels), category="evaluate")
+    with Record.open("s.h5") as record:
+        told = {e.source: e.text for e in record.events() if e.level == "warning"}
+        assert record.resolved["allow_uncalibrated"] is True
+    for kind in ("slm-phase", "settle", "camera"):
+        assert told[f"calibration {kind}"] == (
+            "none is in force. The run goes on (allow_uncalibrated)."
+        )
+
+
 def test_a_shot_takes_its_exposure_and_the_settling(small: Path) -> None:
     setting = resolved(small)
     assert shot_seconds(setting.source, setting.entry) == pytest.approx(0.051)

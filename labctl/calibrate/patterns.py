@@ -1,0 +1,133 @@
+"""Patterns that procedures share, and the power at which a medium is linear."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.calibrate.stand import Stand
+from labctl.devices import Levels
+from labctl.errors import OutcomeError
+from labctl.reservoir import PhaseScale
+
+Array = NDArray[np.float64]
+FRAMES = 12
+# How much a frame may differ from half of one at twice the power, rms of its light.
+LINEAR = 0.03
+HALVINGS = 8
+
+
+class Painter:
+    """Turns phases into levels of the panel, by the curve in force.
+
+    Parameters
+    ----------
+    stand
+        The bench.
+    """
+
+    def __init__(self, stand: Stand) -> None:
+        self._scale = PhaseScale(stand.bench.phase_curve_rad())
+        height, width = stand.panel
+        # From the middle, in pixels.
+        self.row = (np.arange(height) - (height - 1) / 2)[:, None]
+        self.column = (np.arange(width) - (width - 1) / 2)[None]
+
+    def levels(self, phase_rad: Array) -> Levels:
+        """Levels of phases ``(pattern, row, column)``."""
+        return self._scale.levels(phase_rad)
+
+    def tilt(self, tilts: Array) -> Array:
+        """Phases that send the light to a direction each.
+
+        Parameters
+        ----------
+        tilts
+            Cycles a panel pixel, along rows and columns, ``(pattern, 2)``.
+
+        Returns
+        -------
+        phase_rad
+            ``(pattern, row, column)``.
+        """
+        rows, columns = tilts[:, 0, None, None], tilts[:, 1, None, None]
+        phase: Array = 2 * math.pi * (rows * self.row + columns * self.column)
+        return phase
+
+
+def linear_power(stand: Stand, panel: Levels) -> float:
+    """Find a power at which doubling it doubles the frame, and light it.
+
+    Parameters
+    ----------
+    stand
+        The bench; its light is changed, and its exposure is the longest.
+    panel
+        A few patterns of the kind that will be shown.
+
+    Returns
+    -------
+    power_mw
+        The greater of two powers that were compared.
+
+    Raises
+    ------
+    OutcomeError
+        There is no such power with light enough to tell.
+    """
+    stand.stage("linear power")
+    power_mw = stand.nominal_mw
+    above = _mean(stand, panel, power_mw)
+    for _ in range(HALVINGS):
+        below = _mean(stand, panel, power_mw / 2)
+        gap, error = _distance(above, below)
+        if error > 2 * LINEAR:
+            text = (
+                f"{stand.name}: too few photons: at power_mw={power_mw:.3g} half of "
+                f"the light changes the frame by {100 * gap:.0f} ± {100 * error:.0f} "
+                "%, "
+                f"expected an error below {200 * LINEAR:.0f} %. Take a filter away, or "
+                "allow a longer exposure (limits.exposure_s)."
+            )
+            raise OutcomeError(text)
+        if gap <= LINEAR:
+            stand.light(power_mw)
+            return power_mw
+        power_mw, above = power_mw / 2, below
+    text = (
+        f"{stand.name}: the medium is not linear: at power_mw={power_mw:.3g} half of "
+        f"the light still changes the frame by {100 * gap:.0f} %, expected at most "
+        f"{100 * LINEAR:.0f} %. Take the medium out of the path, or dim the beam."
+    )
+    raise OutcomeError(text)
+
+
+def _mean(stand: Stand, panel: Levels, power_mw: float) -> tuple[Array, Array]:
+    """Mean of frames at a power, a unit of power, and its variance."""
+    stand.light(power_mw)
+    stand.configure(stand.longest_s)
+    while True:
+        exposed = stand.repeated(panel, FRAMES)
+        if exposed.frames.max() < 0.9 * stand.bench.camera.saturation_dn:
+            break
+        if exposed.exposure_s <= stand.shortest_s:
+            break
+        stand.configure(max(exposed.exposure_s / 4, stand.shortest_s))
+    stand.require_light(exposed)
+    rate = 1 / (exposed.power_mw * exposed.exposure_s)
+    frames = stand.signal_e(exposed) * rate[:, None, None]
+    grouped = frames.reshape(len(panel), FRAMES, -1)
+    variance = grouped.var(axis=1, ddof=1) / FRAMES
+    return grouped.mean(axis=1), variance
+
+
+def _distance(
+    above: tuple[Array, Array], below: tuple[Array, Array]
+) -> tuple[float, float]:
+    """Difference of two frames as a share of their light, rms, and its noise."""
+    gap2 = float(((above[0] - below[0]) ** 2).sum())
+    noise = above[1] + below[1]
+    light2 = max(float((above[0] * below[0]).sum()), 1e-300)
+    hidden2 = math.sqrt(2 * float((noise**2).sum()))
+    gap = math.sqrt(max(gap2 - float(noise.sum()), 0.0) / light2)
+    return gap, math.sqrt(hidden2 / light2)

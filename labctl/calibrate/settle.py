@@ -1,0 +1,478 @@
+"""Kind ``settle``: how long after a write the panel shows what was written.
+
+A pattern is held long, another is written, and after a wait a short exposure is
+taken: how far from its goal is the panel still? Frames of slightly higher and lower
+levels say how the picture changes there, which needs no order to be looked at and works
+behind a scatterer as well. What is left of the step falls off as the crystal relaxes;
+the tail gives the time after which less than a stated share is left. Large steps take
+longer than small ones: the wait is that of a step over all levels, by a straight line
+through the measured ones.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
+from labctl.calibrate.stand import Stand
+from labctl.devices import Levels
+from labctl.errors import OutcomeError
+
+Array = NDArray[np.float64]
+# Share of a transition that may be left in a frame.
+LEFT = 0.005
+REPEATS, REFERENCES, FRESH, SETTLED = 6, 24, 12, 4
+DELAYS = 12
+# Steps as shares of the panel's levels, from where to where.
+STEPS = ((0.1, 0.9), (0.9, 0.1), (0.1, 0.5), (0.5, 0.1), (0.4, 0.6), (0.6, 0.4))
+# To either side of a level, to see how frames change there; and how much may be left
+# of a step, as a share of all levels, to be seen in proportion.
+SHIFT, PROPORTIONAL = 0.05, 0.1
+_AROUND = (-SHIFT, 0.0, SHIFT)
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What is left of one transition over time.
+
+    Parameters
+    ----------
+    size
+        Of the step, as a share of all levels.
+    time_s
+        Since the write, ``(point,)``.
+    left, error
+        Share of the step that the panel has still to go, and its standard error.
+    """
+
+    size: float
+    time_s: Array
+    left: Array
+    error: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxation:
+    """How a panel relaxes.
+
+    Parameters
+    ----------
+    settle_s, settle_error
+        Time after which less than :data:`LEFT` of a step over all levels is left.
+    delay_s, delay_error
+        Time in which nothing happens yet.
+    tau_s, tau_error
+        Time constant of a step over all levels.
+    taus_s
+        Of each step that was measured.
+    """
+
+    settle_s: float
+    settle_error: float
+    delay_s: float
+    delay_error: float
+    tau_s: float
+    tau_error: float
+    taus_s: Array
+
+
+def left_over(frame: Array, settled: Array, others: Array) -> float:
+    """Share of the way from a pattern back to the one before that is left in a frame.
+
+    Parameters
+    ----------
+    frame
+        ``(pixel,)``.
+    settled
+        Settled frames of the pattern before and of this one, ``(2, pixel)``.
+    others
+        The same of other exposures: they say where to look.
+
+    Returns
+    -------
+    left
+        1 where nothing has happened yet, 0 where all has.
+    """
+    weight = (others[0] - others[1]) / np.maximum(others[0] + others[1], 1.0)
+    way = settled[0] - settled[1]
+    return float((frame - settled[1]) @ weight) / float(way @ weight)
+
+
+def fit_relaxation(courses: Sequence[Course]) -> Relaxation | None:
+    """Fit one delay, and a time constant for each step, to the tails.
+
+    Parameters
+    ----------
+    courses
+        Of several steps.
+
+    Returns
+    -------
+    relaxation
+        None where the data are constant within noise: there is no transition.
+
+    Raises
+    ------
+    OutcomeError
+        It has not settled at the longest time, or falls too fast to be followed.
+    """
+    seen = [course for course in courses if _has_transition(course)]
+    if not seen:
+        return None
+    tails = [_tail(course) for course in seen]
+
+    def rest(parameters: Array) -> Array:
+        delay_s, log_taus = parameters[0], parameters[1:]
+        parts = [
+            (each.left - np.exp(-(each.time_s - delay_s) * math.exp(-log_tau)))
+            / each.error
+            for each, log_tau in zip(tails, log_taus, strict=True)
+        ]
+        return np.concatenate(parts)
+
+    # Nothing happens before it is asked for.
+    last_s = max(float(each.time_s.max()) for each in tails)
+    log_taus = [math.log(max(float(t.time_s.min()), last_s / 20) / 2) for t in tails]
+    low = [-1e-9, *(math.log(last_s) - 9 for _ in tails)]
+    high = [last_s, *(math.log(last_s) + 1 for _ in tails)]
+    fit = least_squares(rest, [0.0, *log_taus], bounds=(low, high), x_scale="jac")
+    freedom = max(len(fit.fun) - len(fit.x), 1)
+    scatter = max(2 * float(fit.cost) / freedom, 1.0)
+    slope = np.asarray(fit.jac, dtype=np.float64)
+    spread = np.asarray(scatter * np.linalg.pinv(slope.T @ slope), dtype=np.float64)
+    taus_s = np.exp(fit.x[1:])
+    return _over_all_levels(seen, float(fit.x[0]), taus_s, spread)
+
+
+def _has_transition(course: Course) -> bool:
+    """Test against a constant, by the noise that repeats have shown."""
+    rest, _ = _end(course)
+    chi2 = float((((course.left - rest) / course.error) ** 2).mean())
+    return chi2 > 1 + 10 * math.sqrt(2 / len(course.left))
+
+
+def _end(course: Course) -> tuple[float, float]:
+    late = course.time_s > 0.6 * course.time_s.max()
+    weight = 1 / course.error[late] ** 2
+    return float(np.average(course.left[late], weights=weight)), 1 / math.sqrt(
+        float(weight.sum())
+    )
+
+
+def _tail(course: Course) -> Course:
+    """Part of a course that is seen in proportion: far from the goal none is.
+
+    Raises
+    ------
+    OutcomeError
+        It has not settled, or there is no tail.
+    """
+    rest, rest_error = _end(course)
+    last_s = float(course.time_s.max())
+    if rest > LEFT + 4 * rest_error:
+        text = (
+            f"settle: not settled: {100 * rest:.1f} % of a step is left after "
+            f"{last_s:.3g} s, expected at most {100 * LEFT:g} %. Raise "
+            "calibrate.settle_s in the bench file."
+        )
+        raise OutcomeError(text)
+    early = np.flatnonzero(np.abs(course.left) > PROPORTIONAL / course.size)
+    start_s = float(course.time_s[early].max()) if early.size else -1.0
+    tail = course.time_s > start_s
+    if tail.sum() < 3 or not (course.left[tail] > 3 * course.error[tail]).any():
+        text = (
+            "settle: a step falls within one delay, expected some points on its tail. "
+            "Lower calibrate.settle_s in the bench file."
+        )
+        raise OutcomeError(text)
+    return Course(
+        course.size, course.time_s[tail], course.left[tail], course.error[tail]
+    )
+
+
+def _over_all_levels(
+    seen: Sequence[Course], delay_s: float, taus_s: Array, spread: Array
+) -> Relaxation:
+    """Time constant of a step over all levels, by a line through those measured."""
+    sizes = np.array([course.size for course in seen])
+    errors = taus_s * np.sqrt(np.diag(spread)[1:])
+    weight = 1 / np.maximum(errors, 1e-6 * taus_s) ** 2
+    design = np.ones((len(sizes), 1))
+    if np.ptp(sizes) > 0:
+        design = np.stack([np.ones_like(sizes), sizes], axis=1)
+    normal = np.linalg.inv((design.T * weight) @ design)
+    # The full step's time constant is this mean of those measured.
+    mean = np.ones(design.shape[1]) @ normal @ (design.T * weight)
+    tau_s = float(mean @ taus_s)
+    straight = design @ (normal @ (design.T * weight) @ taus_s)
+    freedom = len(sizes) - design.shape[1]
+    chi2 = float((weight * (taus_s - straight) ** 2).sum())
+    bent = max(chi2 / freedom, 1.0) if freedom else 1.0
+    slope = mean * taus_s  # of ln tau
+    turns = math.log(1 / LEFT)
+    whole = np.array([1.0, *(turns * slope)])
+    error = math.sqrt(bent * float(whole @ spread @ whole))
+    return Relaxation(
+        settle_s=delay_s + turns * tau_s,
+        settle_error=error,
+        delay_s=delay_s,
+        delay_error=math.sqrt(float(spread[0, 0])),
+        tau_s=tau_s,
+        tau_error=math.sqrt(bent * float(slope @ spread[1:, 1:] @ slope)),
+        taus_s=taus_s,
+    )
+
+
+# ---- the procedure ---------------------------------------------------------------
+
+
+def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
+    """Measure how long the panel needs.
+
+    Parameters
+    ----------
+    stand
+        The bench.
+    limits
+        Of the merits.
+
+    Returns
+    -------
+    finding
+        The time to wait, and what leaks from one frame into the next after it.
+
+    Raises
+    ------
+    OutcomeError
+        No light, a panel that does not modulate, or one that never settles.
+    """
+    stand.light(stand.nominal_mw)
+    longest_s = stand.settle_s
+    exposure_s = _brief(stand, longest_s)
+    mask = _mask(stand.panel)
+    ends = sorted({share + by for step in STEPS for share in step for by in _AROUND})
+    panels = {share: _shown(stand, mask, share) for share in ends}
+    stand.stage("settled frames")
+    settled = {share: _frames(stand, panels[share], REFERENCES) for share in ends}
+    delays = np.array(
+        [0.0, *np.geomspace(longest_s / 20, 0.6 * longest_s, DELAYS - 2), longest_s]
+    )
+    courses = []
+    for number, (start, end) in enumerate(STEPS):
+        stand.stage("transitions", number, len(STEPS))
+        require_step(settled[start], settled[end])
+        near = tuple(settled[end + by] for by in _AROUND)
+        left, error = _followed(stand, (panels[start], panels[end]), near, delays)
+        size = abs(end - start)
+        # A frame shows the middle of its exposure.
+        seen_s = delays + exposure_s / 2
+        courses.append(Course(size, seen_s, left / (start - end), error / size))
+    with stand.thinking():
+        found = fit_relaxation(courses)
+    stand.stage("leakage")
+    leak = _leakage(stand, mask, 0.0 if found is None else found.settle_s)
+    return _finding(courses, found, leak, limits, exposure_s)
+
+
+def _brief(stand: Stand, longest_s: float) -> float:
+    """Choose an exposure during which little happens."""
+    wanted_s = max(longest_s / 32, stand.bench.file.reservoir.exposure_s)
+    low_s, high_s = stand.shortest_s, stand.longest_s
+    return stand.configure(min(max(wanted_s, low_s), high_s)).exposure_s
+
+
+def _mask(panel: tuple[int, int]) -> NDArray[np.bool_]:
+    """Blocks of the panel that change: half of them, at random."""
+    rows, columns = (min(8, side) for side in panel)
+    chosen = np.zeros(rows * columns, dtype=bool)
+    order = np.random.default_rng(2).permutation(rows * columns)
+    chosen[order[: rows * columns // 2]] = True
+    height, width = -(-panel[0] // rows), -(-panel[1] // columns)
+    blocks = chosen.reshape(rows, columns)
+    tiled = blocks.repeat(height, axis=0).repeat(width, axis=1)
+    return tiled[: panel[0], : panel[1]]
+
+
+def _shown(stand: Stand, mask: NDArray[np.bool_], share: float) -> Levels:
+    level = round(share * (stand.levels - 1))
+    return stand.as_levels(np.where(mask, level, 0)[None])
+
+
+def _frames(stand: Stand, panel: Levels, count: int) -> Array:
+    """Mean settled frame of a pattern, at equal power, ``(pixel,)``."""
+    exposed = stand.repeated(panel, count)
+    stand.require_light(exposed)
+    mean: Array = _flat(stand, exposed.frames, exposed.power_mw).mean(axis=0)
+    return mean
+
+
+def _flat(stand: Stand, frames: NDArray[np.uint16], power_mw: Array) -> Array:
+    dark_dn = stand.response.offset_dn
+    scaled = (frames - dark_dn) * (stand.power_mw / power_mw)[:, None, None]
+    flat: Array = scaled.reshape(len(frames), -1) / stand.response.gain_dn_per_e
+    return flat
+
+
+def require_step(before: Array, after: Array) -> None:
+    """Refuse a panel whose levels make no difference.
+
+    Parameters
+    ----------
+    before, after
+        Mean of :data:`REFERENCES` frames of two patterns, ``(pixel,)``, electrons.
+
+    Raises
+    ------
+    OutcomeError
+        Frames of different levels are the same within noise.
+    """
+    noise2 = (np.maximum(before + after, 0) + 2) / REFERENCES
+    chi2 = float(((before - after) ** 2 / noise2).mean())
+    if chi2 < 1 + 8 * math.sqrt(2 / len(before)):
+        text = (
+            "settle: the panel does not modulate: frames of different levels are the "
+            "same within noise, expected them to differ. Look at its cable, its "
+            "polarisation and whether it is awake."
+        )
+        raise OutcomeError(text)
+
+
+def _followed(
+    stand: Stand,
+    panels: tuple[Levels, Levels],
+    near: tuple[Array, ...],
+    delays: Array,
+) -> tuple[Array, Array]:
+    """How far the panel is from its goal after each delay, in shares of all levels."""
+    below, goal, above = near
+    slope = above - below
+    weight = slope / np.maximum(goal, 1.0)
+    scale = 2 * SHIFT / float(slope @ weight)
+    order = np.random.default_rng(3).permutation(
+        np.repeat(np.arange(len(delays)), REPEATS)
+    )
+    left = np.empty((len(delays), REPEATS))
+    taken = np.zeros(len(delays), dtype=int)
+    for number in order:
+        stand.hold(panels[0])
+        exposed = stand.expose(panels[1], settle_s=float(delays[number]))
+        frame = _flat(stand, exposed.frames, exposed.power_mw)
+        left[number, taken[number]] = scale * float((frame[0] - goal) @ weight)
+        taken[number] += 1
+    # Noise is about the same at every delay: that of all repeats together.
+    noise = math.sqrt(float(left.var(axis=1, ddof=1).mean()) / REPEATS)
+    return left.mean(axis=1), np.full(len(delays), noise)
+
+
+def _leakage(
+    stand: Stand, mask: NDArray[np.bool_], settle_s: float
+) -> tuple[float, float]:
+    """Share of the pattern before in each frame of fresh random patterns."""
+    rng = np.random.default_rng(4)
+    drawn = rng.integers(0, stand.levels, (FRESH, *mask.shape))
+    side = max(1, min(mask.shape) // 8)
+    blocks = drawn[:, ::side, ::side].repeat(side, axis=1).repeat(side, axis=2)
+    panel = stand.as_levels(blocks[:, : mask.shape[0], : mask.shape[1]])
+    # Two sets of settled frames: the noise of one must not look like a leak in both.
+    still, other = (
+        np.stack([_frames(stand, each[None], SETTLED) for each in panel])
+        for _ in range(2)
+    )
+    shares = []
+    for _ in range(4):
+        exposed = stand.expose(panel, settle_s=settle_s)
+        quick = _flat(stand, exposed.frames, exposed.power_mw)
+        shares += [
+            left_over(quick[k], other[k - 1 : k + 1], still[k - 1 : k + 1])
+            for k in range(1, FRESH)
+        ]
+    return float(np.mean(shares)), float(
+        np.std(shares, ddof=1) / math.sqrt(len(shares))
+    )
+
+
+def _finding(
+    courses: Sequence[Course],
+    found: Relaxation | None,
+    leak: tuple[float, float],
+    limits: Mapping[str, float],
+    exposure_s: float,
+) -> Finding:
+    leakage = Merit(
+        "leakage_percent", 100 * abs(leak[0]), 100 * leak[1], limits["leakage_percent"]
+    )
+    conditions = {"exposure_s": exposure_s, "left": LEFT}
+    figures = (_figure(courses, found),)
+    if found is None:
+        text = (
+            "no transition: the panel shows a pattern as soon as it is written, within "
+            f"the camera's exposure of {exposure_s:g} s."
+        )
+        return Finding(
+            values={"settle_s": 0.0},
+            quantities={"settled_s": Quantity(0.0, exposure_s)},
+            merits=(leakage,),
+            figures=figures,
+            conditions=conditions,
+            remarks=(text,),
+        )
+    percent = 100 * found.settle_error / found.settle_s
+    # What is waited is the upper end of the interval: late is safe.
+    waited_s = found.settle_s + 2 * found.settle_error
+    return Finding(
+        values={"settle_s": waited_s},
+        quantities={
+            "settled_s": Quantity(found.settle_s, found.settle_error, 0.05 * waited_s),
+            "delay_s": Quantity(found.delay_s, found.delay_error, 0.02 * waited_s),
+            "tau_s": Quantity(found.tau_s, found.tau_error, 0.05 * found.tau_s),
+        },
+        merits=(
+            Merit("error_percent", percent, math.nan, limits["error_percent"]),
+            leakage,
+        ),
+        figures=figures,
+        conditions=conditions,
+    )
+
+
+def _figure(courses: Sequence[Course], found: Relaxation | None) -> Figure:
+    series = [
+        Series(
+            f"{start:g} to {end:g} of the levels",
+            1e3 * course.time_s,
+            course.left,
+            course.error,
+        )
+        for (start, end), course in zip(STEPS, courses, strict=True)
+    ]
+    if found is not None:
+        last_s = max(float(course.time_s.max()) for course in courses)
+        time_s = np.linspace(max(found.delay_s, 0.0), last_s, 100)
+        left = np.exp(-(time_s - found.delay_s) / found.tau_s)
+        series.append(Series("over all levels", 1e3 * time_s, left, is_line=True))
+    return Figure(
+        "settle",
+        "What is left of a step",
+        "Share of a step that the panel has still to go, over the time since the "
+        "write. The tails give a delay and time constants, and these the time at which "
+        f"{100 * LEFT:g} % of a step over all levels is left; far from the goal a "
+        "phase is not seen in proportion.",
+        "time since the write (ms)",
+        "left of the step",
+        tuple(series),
+    )
+
+
+KIND = Kind(
+    name="settle",
+    text="time from a write to a settled panel",
+    of=("slm",),
+    measure=measure,
+    needs=("camera",),
+    valid_days=90.0,
+    limits={"error_percent": 10.0, "leakage_percent": 2.0},
+)

@@ -1,0 +1,118 @@
+"""Power over setpoint comes back, with its hysteresis; what is no curve is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labctl.bench import load
+from labctl.calibrate import laser_power
+from labctl.calibrate.execute import Outcome
+from labctl.calibrate.laser_power import Sweep, fit_curve, fit_soak
+from labctl.calibration import LaserPower
+from labctl.errors import CalibrationError, OutcomeError
+
+MakeBench = Callable[..., Path]
+Calibrate = Callable[..., Outcome]
+Known = Callable[..., None]
+
+SETPOINTS = np.linspace(0.4, 7.8, 17)
+
+
+def ways(rng: np.random.Generator, gap: float, noise: float) -> tuple[Sweep, Sweep]:
+    bow = SETPOINTS * (8 - SETPOINTS) / 16
+    made = []
+    for side in (0, 1):
+        mean = SETPOINTS * 1.02 + 0.1 * bow + side * gap * bow
+        error = noise * SETPOINTS
+        drawn = mean + error * rng.standard_normal(len(mean))
+        made.append(Sweep(SETPOINTS, drawn, error))
+    return made[0], made[1]
+
+
+def test_hysteresis_is_found_where_there_is_some_and_only_there() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        straight = fit_curve(*ways(rng, 0.0, 0.001))
+        assert not straight.has_hysteresis
+        found = fit_curve(*ways(rng, 0.05, 0.001))
+        assert found.has_hysteresis
+        assert found.hysteresis_mw == pytest.approx(
+            0.05, abs=5 * found.hysteresis_error
+        )
+        assert found.hysteresis_error < 0.006
+
+
+def test_power_that_falls_as_the_setpoint_rises_is_refused() -> None:
+    up, down = ways(np.random.default_rng(2), 0.0, 1e-4)
+    up.power_mw[9] = down.power_mw[9] = 0.9 * up.power_mw[8]
+    with pytest.raises(OutcomeError, match=r"power goes from 4\.\d+ to 3\.\d+ mW as"):
+        fit_curve(up, down)
+
+
+def test_warm_up_is_told_from_drift() -> None:
+    rng = np.random.default_rng(3)
+    time_s = np.linspace(0, 120, 25)
+    error = np.full(25, 0.002)
+    cold = 5 * (1 - 0.1 * np.exp(-time_s / 10) + 0.02 * time_s / 3600)
+    found = fit_soak(time_s, cold + error * rng.standard_normal(25), error)
+    # From 10 % to half a percent: three time constants.
+    assert 25 <= found.warm_up_s <= 35
+    assert found.drift_percent_per_hour == pytest.approx(2, abs=5 * found.drift_error)
+    warm = fit_soak(time_s, 5 + error * rng.standard_normal(25), error)
+    assert warm.warm_up_s == 0
+
+
+def test_the_curve_is_inverted_within_what_was_measured() -> None:
+    curve = LaserPower(
+        kind="laser-power", setpoint_mw=[1.0, 2.0, 4.0], power_mw=[0.5, 1.0, 3.0]
+    )
+    assert curve.setpoint_for(2.0) == 3.0
+    with pytest.raises(CalibrationError, match=r"power_mw=3\.5, expected 0\.5 to 3"):
+        curve.setpoint_for(3.5)
+
+
+# ---- on the bench ----------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_an_injected_curve_and_its_hysteresis_come_back(
+    make_bench: MakeBench, calibrate: Calibrate, known: Known
+) -> None:
+    bend, hysteresis = 0.03, 0.006
+    path = make_bench(
+        {
+            "devices.laser.options.bend": bend,
+            "devices.laser.options.hysteresis": hysteresis,
+        }
+    )
+    known(path)
+    (row,) = calibrate("laser-power").rows
+    assert (row.status, row.why) == ("passed", "")
+    record = load(path).records()["laser-power"]
+    assert isinstance(record.values, LaserPower)
+    for power in (1.0, 3.3, 5.0, 7.0):
+        setpoint = record.values.setpoint_for(power)
+        u = setpoint / 10
+        truth = setpoint + 40 * (bend + hysteresis / 2) * u * (1 - u)
+        assert power == pytest.approx(truth, rel=0.005)
+    # Widest at half of what the laser can.
+    assert record.values.hysteresis_mw == pytest.approx(10 * hysteresis, rel=0.35)
+    assert record.figure_of_merit["residual_percent"] < 0.5
+
+
+@pytest.mark.slow
+def test_a_beam_that_is_dark_or_too_strong_at_the_meter_is_named(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    known: Known,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = make_bench({"devices.laser.options.bend": 0.2})
+    monkeypatch.setattr(laser_power, "SOAKED", 4)
+    monkeypatch.setattr(laser_power, "POINTS", 3)
+    known(path)
+    (row,) = calibrate("laser-power").rows
+    assert row.status == "failed"
+    assert "expected at most limits.power_mw=8. The light is off" in row.why

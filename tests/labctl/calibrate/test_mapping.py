@@ -1,0 +1,132 @@
+"""Spots tell the map and its parity; mirrored, turned and shuffled ones are refused."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from labctl.bench import load
+from labctl.calibrate.execute import Outcome
+from labctl.calibrate.mapping import (
+    HELD_OUT,
+    SPOTS,
+    fit_map,
+    judged,
+    middle,
+    require_parity,
+    residual,
+)
+from labctl.calibration import PanelMap
+from labctl.errors import OutcomeError
+
+MakeBench = Callable[..., Path]
+Calibrate = Callable[..., Outcome]
+Known = Callable[..., None]
+Array = NDArray[np.float64]
+
+MATRIX = np.array([[310.0, 12.0], [-9.0, -420.0]])
+OFFSET = np.array([150.0, 230.0])
+
+
+def spots(
+    rng: np.random.Generator, error_px: float, bend: float = 0.0
+) -> tuple[Array, Array]:
+    tilts = rng.uniform(-0.2, 0.2, (SPOTS + HELD_OUT, 2))
+    places = OFFSET + tilts @ MATRIX.T + bend * (tilts**2) @ np.array([[1, 2], [0, 1]])
+    return tilts, places + error_px * rng.standard_normal(places.shape)
+
+
+def test_a_map_comes_back_with_its_errors_and_its_parity() -> None:
+    rng = np.random.default_rng(1)
+    pulls = []
+    for _ in range(60):
+        tilts, places = spots(rng, 0.05)
+        found, rest = judged(tilts, places)
+        assert found.is_mirrored
+        assert rest < 0.15
+        pulls.append((found.terms[1, 0] - MATRIX[0, 0]) / math.sqrt(found.spread[1, 1]))
+    assert np.std(pulls) == pytest.approx(1, abs=0.3)
+
+
+def test_terms_of_second_order_are_taken_in_where_they_pay() -> None:
+    rng = np.random.default_rng(2)
+    straight, _ = judged(*spots(rng, 0.05))
+    assert len(straight.terms) == 3
+    tilts, places = spots(rng, 0.05, bend=40.0)
+    bent, rest = judged(tilts, places)
+    assert len(bent.terms) == 6
+    assert rest < 0.2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda tilts: tilts * [1, -1],
+        lambda tilts: -tilts,
+        lambda tilts: tilts[:, ::-1],
+        lambda tilts: tilts[:, ::-1] * [1, -1],
+    ],
+    ids=["mirrored", "half a turn", "transposed", "a quarter turn"],
+)
+def test_a_map_that_is_mirrored_or_turned_is_refused(
+    changed: Callable[[Array], Array],
+) -> None:
+    tilts, places = spots(np.random.default_rng(3), 0.05)
+    wrong = fit_map(changed(tilts), places)
+    with pytest.raises(OutcomeError, match="map fits the held-out spots as well"):
+        require_parity(wrong, tilts, places)
+    assert residual(wrong, tilts, places) > 20
+
+
+def test_spots_that_are_shuffled_prove_no_parity() -> None:
+    rng = np.random.default_rng(4)
+    tilts, places = spots(rng, 0.05)
+    with pytest.raises(OutcomeError, match="mapping: parity is not certain"):
+        judged(tilts, rng.permutation(places))
+
+
+def test_the_middle_of_a_spot_is_found_between_pixels() -> None:
+    rows, columns = np.mgrid[0:20, 0:31]
+    frame = 500 * np.exp(-((rows - 7.3) ** 2 + (columns - 21.6) ** 2) / 1.5)
+    place, share = middle(frame, 3)
+    assert place == pytest.approx([7.3, 21.6], abs=0.02)
+    assert share > 0.99
+
+
+def test_a_record_whose_parity_was_changed_is_refused() -> None:
+    made = {"kind": "mapping", "matrix_px": MATRIX.tolist(), "offset_px": [1.0, 2.0]}
+    whole = PanelMap.model_validate({**made, "mirrored": True}, strict=False)
+    tilts = np.array([[0.1, -0.05]])
+    assert whole.places(tilts)[0] == pytest.approx(
+        np.array([1.0, 2.0]) + MATRIX @ tilts[0]
+    )
+    with pytest.raises(ValueError, match="the determinant of matrix_px is"):
+        PanelMap.model_validate({**made, "mirrored": False}, strict=False)
+
+
+# ---- on the bench ----------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_directions_of_a_panel_that_is_not_square_are_found(
+    make_bench: MakeBench, calibrate: Calibrate, known: Known
+) -> None:
+    changes = {
+        "world.options.sensor.photons_per_s": 2e7,
+        "world.options.panel.crosstalk_macropixels": 0.1,
+    }
+    path = make_bench(changes)
+    curve = {"kind": "slm-phase", "span_rad": 6.4}
+    known(path, {"kind": "settle", "settle_s": 0.06}, curve)
+    (row,) = calibrate("mapping").rows
+    assert (row.status, row.why) == ("passed", "")
+    record = load(path).records()["mapping"]
+    assert isinstance(record.values, PanelMap)
+    # In the far field one cycle a pixel is the whole grid.
+    (a, b), (c, d) = record.values.matrix_px
+    assert (abs(a), abs(d)) == pytest.approx((32, 48), rel=0.03)
+    assert (b, c) == pytest.approx((0, 0), abs=0.5)
+    assert record.figure_of_merit["residual_px"] < 0.1

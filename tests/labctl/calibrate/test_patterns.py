@@ -1,0 +1,65 @@
+"""Patterns have the phase that was asked for; a medium that bends is found out."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from labctl.calibrate import patterns
+from labctl.calibrate.execute import Outcome
+from labctl.calibrate.patterns import LINEAR, _distance
+
+Array = NDArray[np.float64]
+MakeBench = Callable[..., Path]
+Calibrate = Callable[..., Outcome]
+Known = Callable[..., None]
+
+
+def test_frames_that_are_alike_within_noise_are_no_distance_apart() -> None:
+    rng = np.random.default_rng(1)
+    mean = rng.exponential(20.0, (3, 400))
+    variance = np.full_like(mean, 0.25)
+
+    def seen(scale: float) -> tuple[Array, Array]:
+        return mean * scale + 0.5 * rng.standard_normal(mean.shape), variance
+
+    for _ in range(20):
+        gap, error = _distance(seen(1.0), seen(1.0))
+        assert gap < 3 * error < 3 * LINEAR
+    apart, _ = _distance(seen(1.0), seen(1.2))
+    assert apart == pytest.approx(0.2 / math.sqrt(1.2), abs=0.02)
+
+
+@pytest.mark.slow
+def test_the_power_is_lowered_until_the_medium_is_linear(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    known: Known,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strong = {
+        "world.options.medium.b": 6.0,
+        "world.options.medium.saturation": 1.0,
+        "world.options.sensor.photons_per_s": 2e7,
+        "world.options.panel.crosstalk_macropixels": 0.1,
+    }
+    path = make_bench(strong)
+    curve = {"kind": "slm-phase", "span_rad": 6.4}
+    known(path, {"kind": "settle", "settle_s": 0.06}, curve)
+    found = []
+    kept = patterns.linear_power
+
+    def keep(*given: object) -> float:
+        found.append(kept(*given))  # type: ignore[arg-type]  # what was given
+        return found[-1]
+
+    monkeypatch.setattr("labctl.calibrate.mapping.linear_power", keep)
+    (row,) = calibrate("mapping").rows
+    assert (row.status, row.why) == ("passed", "")
+    assert found[0] < 2.5
+    monkeypatch.setattr(patterns, "HALVINGS", 1)
+    (row,) = calibrate("mapping").rows
+    assert row.why.startswith("mapping: the medium is not linear: at power_mw=")

@@ -1,0 +1,143 @@
+"""The panel's time constants come back; what never moves or never rests is named."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labctl.bench import load
+from labctl.calibrate import settle
+from labctl.calibrate.execute import Outcome
+from labctl.calibrate.settle import LEFT, STEPS, Course, fit_relaxation, left_over
+from labctl.calibration import Settle
+from labctl.errors import OutcomeError
+
+MakeBench = Callable[..., Path]
+Calibrate = Callable[..., Outcome]
+Known = Callable[..., None]
+
+TIMES = np.array([0.0, *np.geomspace(5, 60, 10), 100.0]) * 1e-3
+DELAY_S, FAST_S, SLOW_S = 0.003, 0.002, 0.008
+
+
+def courses(
+    rng: np.random.Generator, noise: float, *, moves: bool = True
+) -> list[Course]:
+    made = []
+    for start, end in STEPS:
+        size = abs(end - start)
+        tau = FAST_S + (SLOW_S - FAST_S) * size
+        left = np.exp(-np.maximum(TIMES - DELAY_S, 0) / tau) * moves
+        error = np.full(len(TIMES), noise / size)
+        drawn = left + error * rng.standard_normal(len(TIMES))
+        made.append(Course(size, TIMES, drawn, error))
+    return made
+
+
+def test_delay_and_time_of_a_full_step_come_back_with_their_errors() -> None:
+    rng = np.random.default_rng(1)
+    truth = DELAY_S + SLOW_S * math.log(1 / LEFT)
+    pulls = []
+    for _ in range(16):
+        found = fit_relaxation(courses(rng, 0.002))
+        assert found is not None
+        assert found.settle_s == pytest.approx(truth, rel=0.1)
+        assert found.delay_s == pytest.approx(DELAY_S, abs=6 * found.delay_error)
+        pulls.append((found.settle_s - truth) / found.settle_error)
+    assert np.std(pulls) == pytest.approx(1, abs=0.6)
+    assert abs(np.mean(pulls)) < 0.9
+
+
+def test_data_that_are_constant_have_no_transition() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        assert fit_relaxation(courses(rng, 0.002, moves=False)) is None
+
+
+def test_a_panel_that_does_not_rest_is_refused() -> None:
+    rng = np.random.default_rng(3)
+    never = [
+        Course(each.size, each.time_s, each.left + 0.05, each.error)
+        for each in courses(rng, 0.002)
+    ]
+    with pytest.raises(OutcomeError, match=r"not settled: \d\.\d % of a step is left"):
+        fit_relaxation(never)
+
+
+def test_a_step_between_two_delays_is_too_fast_to_be_followed() -> None:
+    rng = np.random.default_rng(4)
+    error = np.full(len(TIMES), 0.01)
+    left = (TIMES < 0.001) + error * rng.standard_normal(len(TIMES))
+    with pytest.raises(OutcomeError, match="a step falls within one delay"):
+        fit_relaxation([Course(0.8, TIMES, left, error)])
+
+
+def test_what_is_left_of_the_frame_before_is_told_without_bias() -> None:
+    rng = np.random.default_rng(5)
+    mean = rng.exponential(1.0, (2, 3000))
+    for share in (0.0, 0.1, 1.0):
+        frame = mean[1] + share * (mean[0] - mean[1])
+        found = [
+            left_over(*(rng.poisson(x).astype(float) for x in (frame, mean, mean)))
+            for _ in range(60)
+        ]
+        error = float(np.std(found)) / math.sqrt(len(found))
+        assert np.mean(found) == pytest.approx(share, abs=4 * error + 0.01)
+
+
+# ---- on the bench ----------------------------------------------------------------
+
+BRIGHT = {"world.options.sensor.photons_per_s": 2e7}
+
+
+@pytest.fixture
+def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle, "REPEATS", 2)
+    monkeypatch.setattr(settle, "REFERENCES", 8)
+    monkeypatch.setattr(settle, "FRESH", 4)
+    monkeypatch.setattr(settle, "STEPS", STEPS[1:3])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_frames")
+def test_the_time_that_the_panel_takes_comes_back(
+    make_bench: MakeBench, calibrate: Calibrate, known: Known
+) -> None:
+    slow_s = 0.0105
+    path = make_bench({**BRIGHT, "world.options.panel.slow_s": slow_s})
+    known(path)
+    (row,) = calibrate("settle").rows
+    assert (row.status, row.why) == ("passed", "")
+    record = load(path).records()["settle"]
+    assert isinstance(record.values, Settle)
+    truth = slow_s * math.log(1 / LEFT)
+    settled, error = record.quantities["settled_s"]
+    assert settled == pytest.approx(truth, rel=0.1)
+    assert error < 0.1 * truth
+    assert record.values.settle_s == pytest.approx(settled + 2 * error)
+    assert record.figure_of_merit["leakage_percent"] < 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_frames")
+def test_an_instantaneous_panel_has_no_transition(
+    make_bench: MakeBench, calibrate: Calibrate, known: Known
+) -> None:
+    at_once = {"world.options.panel.fast_s": 0.0, "world.options.panel.slow_s": 0.0}
+    waits = {"calibrate.settle_s": 0.08}
+    path = make_bench({**BRIGHT, **at_once, **waits})
+    known(path)
+    (row,) = calibrate("settle").rows
+    assert (row.status, row.why) == ("passed", "")
+    assert load(path).records()["settle"].values == Settle(kind="settle", settle_s=0)
+
+
+def test_a_panel_whose_levels_make_no_difference_is_named() -> None:
+    rng = np.random.default_rng(6)
+    mean = rng.exponential(2.0, 2000)
+    one, other = (rng.poisson(mean, (settle.REFERENCES, 2000)) for _ in range(2))
+    with pytest.raises(OutcomeError, match="settle: the panel does not modulate"):
+        settle.require_step(one.mean(axis=0), other.mean(axis=0))
+    settle.require_step(one.mean(axis=0), other.mean(axis=0)[::-1])

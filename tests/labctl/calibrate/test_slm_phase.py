@@ -1,0 +1,125 @@
+"""The phase curve comes back, through unmodulated light and through a scatterer."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from drivers.sim.light import phase_curve
+from drivers.sim.options import Options, parse
+from labctl.bench import load
+from labctl.calibrate import slm_phase
+from labctl.calibrate.execute import Outcome
+from labctl.calibrate.slm_phase import bordered, cosine, differ, fit_curve
+from labctl.calibration import PhaseCurve
+from labctl.errors import OutcomeError
+
+MakeBench = Callable[..., Path]
+Calibrate = Callable[..., Outcome]
+Known = Callable[..., None]
+Array = NDArray[np.float64]
+
+LEVELS = 256
+U = np.arange(LEVELS) / LEVELS
+TRUTH = 2 * math.pi * (1.03 * U + 0.08 * U * (1 - U) - 0.05 * U * (1 - U) * (1 - 2 * U))
+
+
+def order(rng: np.random.Generator) -> NDArray[np.int64]:
+    return np.concatenate([rng.permutation(LEVELS) for _ in range(2)])
+
+
+def test_a_curve_comes_back_from_the_light_that_is_not_modulated() -> None:
+    rng = np.random.default_rng(1)
+    level = order(rng)
+    mean = 45_000 * (1 + 0.34 * np.cos(TRUTH[level]))
+    signal = rng.poisson(mean)[:, None] / 45_000
+    found = fit_curve(signal, level, LEVELS, cosine, 1 / 45_000)
+    assert differ(found.phase_rad, TRUTH) < 0.012
+    assert differ(found.phase_rad, TRUTH) < 2.5 * found.rms_error_rad
+    assert found.rest == pytest.approx(1, abs=0.3)
+
+
+def test_a_curve_comes_back_from_speckle_of_half_of_the_panel() -> None:
+    rng = np.random.default_rng(2)
+    level = order(rng)
+    field, other = rng.standard_normal((2, 300, 2)) @ np.array([1, 1j])
+    modulated = np.exp(1j * TRUTH[level])[:, None] * field
+    light = 40 * np.abs(modulated + other) ** 2
+    frames = rng.poisson(light) / np.sqrt(light.mean(axis=0))
+    found = fit_curve(frames, level, LEVELS, cosine)
+    assert differ(found.phase_rad, TRUTH) < 0.004
+
+
+def test_crosstalk_at_the_border_is_part_of_the_fit() -> None:
+    # A panel of one row whose middle is blurred, seen from afar.
+    at = np.arange(128) - 63.5
+    share = np.array([0.5 * (1 + math.erf(x / math.sqrt(2) / 1.5)) for x in at])
+    level = np.arange(0, LEVELS, 2)
+    field = np.exp(1j * TRUTH[level][:, None] * share)
+    light = np.abs(np.fft.fft(field, axis=1)[:, [0, 1, 2, 3, 124, 125, 126, 127]]) ** 2
+    signals = light / light.mean(axis=0)
+    blind = fit_curve(signals, level, LEVELS, cosine, 1e-6)
+    aware = fit_curve(signals, level, LEVELS, bordered, 1e-6)
+    assert differ(aware.phase_rad, TRUTH) < 0.5 * differ(blind.phase_rad, TRUTH)
+    assert differ(aware.phase_rad, TRUTH) < 0.04
+
+
+def test_a_panel_that_does_not_modulate_is_named() -> None:
+    rng = np.random.default_rng(3)
+    level = order(rng)
+    signal = rng.normal(1, 0.01, (len(level), 1))
+    with pytest.raises(OutcomeError, match="slm-phase: the panel does not modulate"):
+        fit_curve(signal, level, LEVELS, cosine, 1e-4)
+
+
+# ---- on the bench ----------------------------------------------------------------
+
+
+def truth(path: Path) -> Array:
+    world = load(path).file.world
+    assert world is not None
+    options = parse(Options, world.options).effective()
+    u = torch.arange(LEVELS, dtype=torch.float64) / LEVELS
+    found: Array = phase_curve(options)(u).numpy()
+    return found
+
+
+@pytest.mark.slow
+def test_the_injected_curve_comes_back(
+    make_bench: MakeBench, calibrate: Calibrate, known: Known
+) -> None:
+    path = make_bench({"world.options.panel.lut_error": 0.03})
+    known(path, {"kind": "settle", "settle_s": 0.06})
+    (row,) = calibrate("slm-phase").rows
+    assert (row.status, row.why) == ("passed", "")
+    record = load(path).records()["slm-phase"]
+    assert isinstance(record.values, PhaseCurve)
+    assert differ(record.values.curve(8, path.parent), truth(path)) < 0.012
+    assert record.figure_of_merit["rms_rad"] < 0.015
+    assert record.conditions["writes"] <= 600
+    assert record.wavelength_nm == 780
+
+
+@pytest.mark.slow
+def test_where_all_light_is_modulated_half_of_the_panel_does_it(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    known: Known,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slm_phase, "WRITES", 128)
+    changes = {
+        "world.options.panel.zero_order": 0.0,
+        "world.options.sensor.photons_per_s": 2e7,
+    }
+    path = make_bench(changes)
+    known(path, {"kind": "settle", "settle_s": 0.06})
+    (row,) = calibrate("slm-phase").rows
+    assert (row.status, row.why) == ("passed", "")
+    record = load(path).records()["slm-phase"]
+    assert isinstance(record.values, PhaseCurve)
+    assert differ(record.values.curve(8, path.parent), truth(path)) < 0.05

@@ -1,0 +1,125 @@
+"""A bent panel is made flat; a flat one stays so."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from drivers.sim.light import curvature, gaussian
+from drivers.sim.options import Options, parse
+from labctl.bench import load
+from labctl.calibrate import wavefront
+from labctl.calibrate.execute import Outcome
+from labctl.calibrate.wavefront import brightest, searched, zernike
+from labctl.calibration import Wavefront
+
+MakeBench = Callable[..., Path]
+Calibrate = Callable[..., Outcome]
+Known = Callable[..., None]
+Array = NDArray[np.float64]
+
+SHAPE = (24, 36)
+
+
+def strehl(beam: Array, phase: Array) -> float:
+    return float(np.abs((beam * np.exp(1j * phase)).sum()) ** 2 / beam.sum() ** 2)
+
+
+def test_modes_have_mean_0_and_rms_1() -> None:
+    modes = zernike(SHAPE)
+    assert modes.shape == (6, *SHAPE)
+    assert modes.mean(axis=(1, 2)) == pytest.approx(0, abs=1e-12)
+    assert modes.std(axis=(1, 2)) == pytest.approx(1)
+
+
+def test_the_top_is_found_between_the_sizes_that_were_tried() -> None:
+    size = np.linspace(-1.5, 1.5, 7)
+    light = 100 * np.exp(-((size - 0.37) ** 2))
+    assert brightest(size, light, np.ones(7)) == pytest.approx(0.37, abs=0.01)
+    rising = np.exp(size)
+    assert brightest(size, rising, np.ones(7)) == 1.5
+
+
+def test_a_bent_wavefront_is_found_mode_by_mode() -> None:
+    rng = np.random.default_rng(1)
+    modes, beam = zernike(SHAPE), np.ones(SHAPE)
+    bow = np.tensordot([0.9, -0.6, 0.3, 0.2, -0.3, 0.1], modes, axes=1)
+
+    def spot(sizes: Array) -> tuple[Array, Array]:
+        phases = bow + np.tensordot(sizes, modes, axes=1)
+        light = np.array([200 * strehl(beam, phase) for phase in phases])
+        return rng.poisson(light).astype(float), np.sqrt(light + 1)
+
+    assert strehl(beam, bow) < 0.35
+    sizes, sweeps = searched(spot, len(modes))
+    assert strehl(beam, bow + np.tensordot(sizes, modes, axes=1)) > 0.9
+    assert len(sweeps) == 6
+
+
+# ---- on the bench ----------------------------------------------------------------
+
+LIT: Mapping[str, Any] = {
+    "world.options.sensor.photons_per_s": 2e7,
+    "world.options.panel.lut_error": 0.0,
+}
+TOLD: tuple[Mapping[str, Any], ...] = (
+    {"kind": "settle", "settle_s": 0.06},
+    {"kind": "slm-phase", "span_rad": 2 * math.pi * 1.03},
+    {
+        "kind": "mapping",
+        "matrix_px": [[32.0, 0.0], [0.0, 48.0]],
+        "offset_px": [16.0, 24.0],
+        "mirrored": False,
+    },
+)
+
+
+@pytest.mark.slow
+def test_strehl_rises_from_a_third_to_nine_tenths(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    known: Known,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wavefront, "FRAMES", 3)
+    path = make_bench({**LIT, "world.options.panel.curvature_rad": 1.8})
+    known(path, *TOLD)
+    (row,) = calibrate("wavefront").rows
+    assert (row.status, row.why) == ("passed", "")
+    source = load(path)
+    record = source.records()["wavefront"]
+    assert isinstance(record.values, Wavefront)
+    world = source.file.world
+    assert world is not None
+    options = parse(Options, world.options)
+    beam = gaussian(options.grid, options.light.radius).numpy()
+    bow = curvature(options, torch.float64)
+    assert bow is not None
+    correction = record.values.phase_rad.load(path.parent)
+    assert strehl(beam, bow.numpy()) < 0.4
+    assert strehl(beam, bow.numpy() + correction) > 0.9
+    assert record.values.gain > 2
+
+
+@pytest.mark.slow
+def test_a_flat_panel_gets_no_correction(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    known: Known,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wavefront, "RANGES", (0.6,))
+    monkeypatch.setattr(wavefront, "POINTS", 5)
+    path = make_bench(LIT)
+    known(path, *TOLD)
+    (row,) = calibrate("wavefront").rows
+    assert (row.status, row.why) == ("passed", "")
+    values = load(path).records()["wavefront"].values
+    assert isinstance(values, Wavefront)
+    assert values.gain < 1.2
+    assert np.abs(values.phase_rad.load(path.parent)).max() < 1.0
