@@ -209,8 +209,8 @@ def test_what_ended_a_run_does_not_end_it_again(protocol: Path, whole: Outcome) 
     assert ends == ["camera", "camera", "slm", "camera"]
     # As on a bench that never broke.
     same(out, whole.record)
-    with Record.open(out) as record:
-        events = [event.text for event in record.events()]
+    with Record.open(out) as left:
+        events = [event.text for event in left.events()]
     assert sum("had ended the run; they are made anew" in text for text in events) == 4
 
 
