@@ -787,7 +787,9 @@ class PanelMap(Schema):
         """
         rows, columns = tilts.T
         bends = np.stack([rows**2, rows * columns, columns**2], axis=1)
-        straight = np.array(self.offset_px) + tilts @ np.array(self.matrix_px).T
+        straight: NDArray[np.float64] = (
+            np.array(self.offset_px) + tilts @ np.array(self.matrix_px).T
+        )
         if not self.bend_px:
             return straight
         bent: NDArray[np.float64] = straight + bends @ np.array(self.bend_px)

@@ -763,27 +763,26 @@ def _dataset(name: str, task: Task, splits: dict[str, Split], where: str) -> Dat
             )
             raise InputError(text)
     if task == "regression":
-        _check_spread(splits, where)
+        _check_spread(train, where)
     classes = 0 if task == "regression" else _classes(splits, where)
     return Dataset(name, task, classes, **splits)
 
 
-def _check_spread(splits: dict[str, Split], where: str) -> None:
-    """Refuse targets that never change: errors are told relative to their spread.
+def _check_spread(train: Split, where: str) -> None:
+    """Refuse targets that never change: there is nothing to learn.
 
     Raises
     ------
     InputError
-        A split has no target that varies.
+        No target of the training varies.
     """
-    for name, split in splits.items():
-        if len(split) and not np.ptp(split.y, axis=0).any():
-            text = (
-                f"{where}: every target of the {name} split is the same "
-                f"({split.y.flat[0]:g} first), expected targets that vary. Give "
-                "samples that differ."
-            )
-            raise InputError(text)
+    if not np.ptp(train.y, axis=0).any():
+        text = (
+            f"{where}: every target of the train split is the same "
+            f"({train.y.flat[0]:g} first), expected targets that vary. Give "
+            "samples that differ."
+        )
+        raise InputError(text)
 
 
 def _classes(splits: dict[str, Split], where: str) -> int:

@@ -65,7 +65,7 @@ class Affine:
         (a, b), (c, d) = self.matrix
         rows, columns = self.spread[1, 1], self.spread[2, 2]
         variance = (d**2 + b**2) * rows + (a**2 + c**2) * columns
-        return abs(a * d - b * c) / max(math.sqrt(variance), 1e-300)
+        return float(abs(a * d - b * c)) / max(math.sqrt(variance), 1e-300)
 
     @property
     def is_mirrored(self) -> bool:
@@ -97,11 +97,12 @@ def fit_map(tilts: Array, spots: Array, terms: int = 3) -> Affine:
         With its errors.
     """
     design = _design(tilts, terms)
-    found, *_ = np.linalg.lstsq(design, spots, rcond=None)
+    found: Array = np.linalg.lstsq(design, spots, rcond=None)[0]
     rest = spots - design @ found
     freedom = max(2 * (len(spots) - terms), 1)
     error = math.sqrt(float((rest**2).sum()) / freedom)
-    return Affine(found, error**2 * np.linalg.inv(design.T @ design), error)
+    spread: Array = error**2 * np.linalg.inv(design.T @ design)
+    return Affine(found, spread, error)
 
 
 def residual(mapped: Affine, tilts: Array, spots: Array) -> float:

@@ -190,7 +190,8 @@ def glance(path: Path) -> dict[str, Any]:
         The file cannot be read, or is no YAML.
     """
     root, _ = build(_text(path), str(path))
-    return root.plain() if isinstance(root.value, dict) else {}
+    plain = root.plain()
+    return plain if isinstance(plain, dict) else {}
 
 
 def find(name: str | Path, folder: Folder) -> Path:

@@ -9,7 +9,7 @@ import json
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -98,6 +98,12 @@ class _Handler(BaseHTTPRequestHandler):
     token: str
     protocol_version = "HTTP/1.1"
     timeout = SILENT_S
+
+    @override
+    def handle(self) -> None:
+        """Serve a connection until one side has enough."""
+        with suppress(ConnectionError):  # a browser leaves when it likes
+            super().handle()
 
     def do_GET(self) -> None:
         """Give the page, its parts, the facts, or the newest picture."""

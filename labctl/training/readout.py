@@ -1,5 +1,6 @@
 """The last linear layer: what it is asked for, how it is judged, its best weights."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -74,6 +75,8 @@ class Task:
     ) -> float:
         """Share of right answers, or error relative to the spread of the targets.
 
+        NaN for an error where the targets have no spread.
+
         Parameters
         ----------
         answer
@@ -85,7 +88,7 @@ class Task:
             return float((answer.argmax(dim=1) == target).double().mean())
         error = (answer.double() - target.double()).square().mean()
         spread = (target.double() - target.double().mean(dim=0)).square().mean()
-        return float(torch.sqrt(error / spread))
+        return float(torch.sqrt(error / spread)) if spread > 0 else math.nan
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ them, as ``protocols/quickstart.yaml`` leaves them.
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from labctl.recording.header import Header
+from labctl.recording.header import Header, Value
 from labctl.recording.layout import ShotSpec, train_layout
 from labctl.recording.writer import Recorder
 from labctl.report import page
@@ -22,7 +24,11 @@ LONGEST_S, MOST_BYTES = 5.0, 6 * 2**20
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
     path = tmp_path / "run.h5"
-    entry = {"macropixels": list(MACROPIXELS), "bins": list(BINS), "power_mw": 5.0}
+    entry: dict[str, Value] = {
+        "macropixels": list(MACROPIXELS),
+        "bins": list(BINS),
+        "power_mw": 5.0,
+    }
     header = Header(
         title="long",
         kind="train",
@@ -52,7 +58,9 @@ def record(tmp_path: Path) -> Path:
     return path
 
 
-def _drawn(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> np.ndarray:  # type: ignore[type-arg]  # of any type
+def _drawn(
+    rng: np.random.Generator, dtype: str, shape: tuple[int, ...]
+) -> NDArray[Any]:
     if dtype.startswith("S"):
         return np.full(shape, "ok", dtype=dtype)
     return (200 * rng.random(shape)).astype(dtype)

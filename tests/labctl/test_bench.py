@@ -692,13 +692,13 @@ def test_the_twin_is_a_fallback_where_the_library_of_a_driver_is_missing(
         assert table.camera.shape == (4, 5)
     assert lab.said() == []
     assert bench.construct(source, fall_back=True).notice == table.notice
-    for refused in (
-        lambda: bench.construct(source),  # labctl devices asks the devices alone
-        lambda: bench.open(source, allow_uncalibrated=True),  # and so does calibrate
-        lambda: bench.open(lab.write(tree | {"fallback": None})),
-    ):
-        with pytest.raises(MissingLibraryError, match=r"acme\.eye"):
-            refused()
+    # labctl devices and labctl calibrate ask the devices alone.
+    with pytest.raises(MissingLibraryError, match=r"acme\.eye"):
+        bench.construct(source)
+    with pytest.raises(MissingLibraryError, match=r"acme\.eye"):
+        bench.open(source, allow_uncalibrated=True)
+    with pytest.raises(MissingLibraryError, match=r"acme\.eye"):
+        bench.open(lab.write(tree | {"fallback": None}))
 
 
 def test_every_refused_driver_is_told_with_its_place(lab: Lab) -> None:

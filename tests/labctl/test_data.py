@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -495,6 +495,7 @@ def test_table_gives_back_every_number_written(
     rows: list[tuple[float, float, float]],
     names: list[str],
 ) -> None:
+    assume(len({row[2] for row in rows}) == len(rows))  # or there is nothing to learn
     stream = io.StringIO()
     csv.writer(stream).writerows([["first", *names[1:]], *rows])
     path = table(tmp_path_factory.getbasetemp() / "property.csv", stream.getvalue())

@@ -55,10 +55,13 @@ function show() {
   return file ? post("file", file, { "X-Name": encodeURIComponent(file.name) }) : null;
 }
 
+// Small sensors are drawn larger, so that a line is thin whatever is behind it.
+const FINE = 768;
+const sheet = document.createElement("canvas");
+
 function drawFrame(pixels, [rows, columns]) {
-  const canvas = at("frame");
-  if (canvas.width !== columns || canvas.height !== rows) [canvas.width, canvas.height] = [columns, rows];
-  const pen = canvas.getContext("2d");
+  [sheet.width, sheet.height] = [columns, rows];
+  const pen = sheet.getContext("2d");
   const picture = pen.createImageData(columns, rows);
   const log = at("log").checked;
   for (let i = 0; i < pixels.length; i += 1) {
@@ -67,21 +70,27 @@ function drawFrame(pixels, [rows, columns]) {
     picture.data.set(value === 255 ? [230, 40, 40, 255] : [gray, gray, gray, 255], 4 * i);
   }
   pen.putImageData(picture, 0, 0);
-  drawMarks(pen, rows, columns);
+  const scale = Math.max(1, Math.floor(FINE / Math.max(rows, columns)));
+  const canvas = at("frame");
+  const [width, height] = [scale * columns, scale * rows];
+  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+  const shown = canvas.getContext("2d");
+  shown.imageSmoothingEnabled = false;
+  shown.drawImage(sheet, 0, 0, width, height);
+  drawMarks(shown, width, height, scale);
 }
 
-function drawMarks(pen, rows, columns) {
-  const thin = Math.max(1, Math.round(Math.max(rows, columns) / 400));
+function drawMarks(pen, width, height, scale) {
+  const thin = Math.max(1, Math.round(Math.max(width, height) / 400));
   pen.lineWidth = thin;
-  pen.strokeStyle = "#56b4e9";
+  pen.fillStyle = pen.strokeStyle = "#56b4e9";
   if (at("cross").checked) {
-    pen.fillStyle = "#56b4e9";
-    pen.fillRect(0, Math.floor(rows / 2), columns, thin);
-    pen.fillRect(Math.floor(columns / 2), 0, thin, rows);
+    pen.fillRect(0, Math.floor(height / 2), width, thin);
+    pen.fillRect(Math.floor(width / 2), 0, thin, height);
   }
   if (at("outline").checked && last.view === "sensor") {
-    const [row, column, height, width] = facts.region.map((size) => size / last.picture.block);
-    pen.strokeRect(column - thin / 2, row - thin / 2, width + thin, height + thin);
+    const [row, column, tall, wide] = facts.region.map((size) => (scale * size) / last.picture.block);
+    pen.strokeRect(column - thin / 2, row - thin / 2, wide + thin, tall + thin);
   }
 }
 

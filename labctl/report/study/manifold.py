@@ -1,7 +1,7 @@
 """Figures of the study ``manifold``: frames of every net, and an explorer."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ def _frames(rows: Rows, spec: Manifold) -> Iterator[Drawing]:
             yield _film(rows, target, known)
 
 
-def _film(rows: Rows, target: str, known: list[tuple[str, int]]) -> Drawing:
+def _film(rows: Rows, target: str, known: Sequence[tuple[str, int]]) -> Drawing:
     def draw(drawn: Figure) -> None:
         frames = rows["points"].shape[1]
         pick = np.unique(np.linspace(0, frames - 1, _SHOWN).round().astype(int))

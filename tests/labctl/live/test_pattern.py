@@ -47,7 +47,8 @@ def test_levels_of_a_file_are_shown_as_they_are() -> None:
     wanted = np.arange(60).reshape(SHAPE) * 4
     assert (pattern.from_file("a.npy", npy(wanted), SHAPE, 8) == wanted).all()
     png = io.BytesIO()
-    image.imsave(png, wanted, cmap="gray", vmin=0, vmax=255, format="png")
+    gray = np.repeat(wanted[..., np.newaxis], 3, axis=-1).astype(np.uint8)
+    image.imsave(png, gray, format="png")
     assert (pattern.from_file("a.png", png.getvalue(), SHAPE, 8) == wanted).all()
 
 

@@ -50,9 +50,9 @@ def test_what_is_asked_for_is_done_within_limits(hold: Hold) -> None:
     ask(LIGHT)
     lit = seen(hand, lambda state: bool(state["lit"]))
     assert lit["measured_mw"] == pytest.approx(5, rel=0.1)
-    with pytest.raises(OutOfRangeError, match="power_mw=9, expected 0 to 8"):
+    with pytest.raises(OutOfRangeError, match=r"power_mw=9.0, expected 0 to 8.0"):
         ask(command.Light(do="light", power_mw=9))
-    with pytest.raises(OutOfRangeError, match=r"exposure_s=1, expected 0 to 0.02"):
+    with pytest.raises(OutOfRangeError, match=r"exposure_s=1.0, expected 0 to 0.02"):
         ask(command.Expose(do="expose", exposure_s=1))
     with pytest.raises(InputError, match="level=256"):
         ask(command.Flat(do="flat", level=256))
