@@ -1,6 +1,5 @@
 """Twelve hours of a bench: as quick and as small at the end as at the start."""
 
-import gc
 import os
 import sys
 import time
@@ -85,7 +84,6 @@ def test_a_night_is_as_small_and_quick_at_its_end_as_at_its_start(
         reservoir(phase, category="evaluate")
         spent_s.append(time.process_time() - start_s)
         if len(spent_s) % 4 == 0:
-            gc.collect()
             sizes.append(resident_bytes())
             files.append(sum(1 for _ in Path("/proc/self/fd").iterdir()))
     shots, tenth = reservoir.ledger.spent, len(sizes) // 10
