@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from labctl.recording.header import Header, Value
+from labctl.recording.header import Header
 from labctl.recording.layout import ShotSpec, train_layout
 from labctl.recording.writer import Recorder
 from labctl.report import page
@@ -24,7 +24,7 @@ LONGEST_S, MOST_BYTES = 5.0, 6 * 2**20
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
     path = tmp_path / "run.h5"
-    entry: dict[str, Value] = {
+    entry: dict[str, list[int] | float] = {
         "macropixels": list(MACROPIXELS),
         "bins": list(BINS),
         "power_mw": 5.0,
