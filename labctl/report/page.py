@@ -73,7 +73,7 @@ def _read(record: Record) -> Page:
     """
     try:
         return content.read(record)
-    except (KeyError, IndexError, TypeError, ValueError) as err:
+    except (AttributeError, LookupError, TypeError, ValueError) as err:
         text = (
             f"{record.path}: {type(err).__name__} {err}, expected what labctl records "
             f"of a run of kind {record.kind}. Restore the file from a copy."
