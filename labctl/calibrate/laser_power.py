@@ -272,19 +272,21 @@ def _steady(stand: Stand) -> tuple[float, float]:
     OutcomeError
         It still does after many readings.
     """
-    before = _read(stand)
+    before, change, most = _read(stand), math.inf, 0.0
     for _ in range(WAITS):
         now = _read(stand)
         noise = math.hypot(before[1], now[1])
-        change = abs(now[0] - before[0])
-        if change <= max(STEADY_SIGMA * noise, STEADY * now[0]):
+        change, most = (
+            abs(now[0] - before[0]),
+            max(STEADY_SIGMA * noise, STEADY * now[0]),
+        )
+        if change <= most:
             return (now[0] + before[0]) / 2, noise / 2
         before = now
     text = (
         f"laser-power: power does not become steady at a setpoint of "
         f"{stand.power_mw:.4g} mW: {before[0]:.4g} mW still changes by {change:.2g}, "
-        f"expected at most {max(STEADY_SIGMA * noise, STEADY * now[0]):.2g}. Let the "
-        "laser warm up."
+        f"expected at most {most:.2g}. Let the laser warm up."
     )
     raise OutcomeError(text)
 

@@ -97,11 +97,12 @@ def fit_map(tilts: Array, spots: Array, terms: int = 3) -> Affine:
         With its errors.
     """
     design = _design(tilts, terms)
-    found: Array = np.linalg.lstsq(design, spots, rcond=None)[0]
+    found: Array = np.asarray(np.linalg.lstsq(design, spots, rcond=None)[0], np.float64)
     rest = spots - design @ found
     freedom = max(2 * (len(spots) - terms), 1)
     error = math.sqrt(float((rest**2).sum()) / freedom)
-    spread: Array = error**2 * np.linalg.inv(design.T @ design)
+    spread: Array = np.asarray(np.linalg.inv(design.T @ design), np.float64)
+    spread *= error**2
     return Affine(found, spread, error)
 
 

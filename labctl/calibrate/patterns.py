@@ -77,7 +77,7 @@ def linear_power(stand: Stand, panel: Levels) -> float:
     """
     stand.stage("linear power")
     power_mw = stand.nominal_mw
-    above = _mean(stand, panel, power_mw)
+    above, gap = _mean(stand, panel, power_mw), math.inf
     for _ in range(HALVINGS):
         below = _mean(stand, panel, power_mw / 2)
         gap, error = _distance(above, below)
@@ -85,9 +85,8 @@ def linear_power(stand: Stand, panel: Levels) -> float:
             text = (
                 f"{stand.name}: too few photons: at power_mw={power_mw:.3g} half of "
                 f"the light changes the frame by {100 * gap:.0f} ± {100 * error:.0f} "
-                "%, "
-                f"expected an error below {200 * LINEAR:.0f} %. Take a filter away, or "
-                "allow a longer exposure (limits.exposure_s)."
+                f"%, expected an error below {200 * LINEAR:.0f} %. Take a filter "
+                "away, or allow a longer exposure (limits.exposure_s)."
             )
             raise OutcomeError(text)
         if gap <= LINEAR:

@@ -261,7 +261,7 @@ def main() -> None:
         "plug laser": room.plug_laser,
         "unplug camera": room.unplug_camera,
         "plug camera": room.plug_camera,
-        "slow readout": partial(room.read_out, 0.04),
+        "slow readout": partial(room.read_out, 0.25),
         "quick readout": partial(room.read_out, 0.0),
     }
     sys.stdout.write("ready\n")

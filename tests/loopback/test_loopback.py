@@ -224,7 +224,7 @@ def test_the_chain_fails_who_drains_and_takes_the_frame_in_flight(
 ) -> None:
     slm, camera = running
     room.ask("slow readout")
-    blocks = patterns(16, 3)
+    blocks = patterns(8, 3)
     frames = []
     for each in blocks:
         slm.write(panel(each))

@@ -113,14 +113,17 @@ def test_the_page_on_faults_names_every_kind_and_its_example_is_accepted() -> No
         "camera": camera.KINDS,
         "slm": slm.KINDS,
         "meter": meter.KINDS,
+        "thermometer": meter.KINDS,
         "shutter": shutter.KINDS,
     }
     for role, broken in example["devices"].items():
-        faults = broken["options"]["faults"]
+        faults = broken["options"].get("faults", [])
         if role == "laser":
             assert all(laser.LaserFault(**fault) for fault in faults)
         else:
             assert len(parse_faults(faults, known[role], role)) == len(faults)
     for role, names in (known | {"laser": tuple(laser.KINDS)}).items():
+        if role == "thermometer":  # the driver of a meter, told there
+            continue
         rows = "".join(line for line in page.splitlines() if f"| {role} |" in line)
         assert [name for name in names if f"`{name}`" not in rows] == []
