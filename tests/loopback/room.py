@@ -149,6 +149,7 @@ class Room:
         self._worker.start()
         self._fill = self._callback()
         self._camera: Any = None
+        self._fake: Any = None
         self.plug_camera()
 
     def _expose(self) -> None:
@@ -194,10 +195,10 @@ class Room:
         return kind(fill)
 
     def _store(self, buffer: int, lit: NDArray[np.uint8]) -> None:
-        camera = self._camera
-        if camera is None:
+        # Not the camera itself: its last reference, here, would wait for this thread.
+        fake = self._fake
+        if fake is None:
             return
-        fake = camera.get_fake_camera()
         row, column, height, width = (
             fake.read_register(getattr(Aravis, f"FAKE_CAMERA_REGISTER_{name}"))[1]
             for name in ("Y_OFFSET", "X_OFFSET", "HEIGHT", "WIDTH")
@@ -216,12 +217,13 @@ class Room:
             interface_name="127.0.0.1", serial_number="loopback"
         )
         GOBJECT.g_object_ref(at(self._camera))
-        fake = at(self._camera.get_fake_camera())
+        self._fake = self._camera.get_fake_camera()
+        fake = at(self._fake)
         self._library.arv_fake_camera_set_fill_pattern(fake, self._fill, None)
 
     def unplug_camera(self) -> None:
         """Take it off the network."""
-        camera, self._camera = at(self._camera), None
+        camera, self._camera, self._fake = at(self._camera), None, None
         gc.collect()
         # Its last reference: ctypes lets the laser go on while its thread ends.
         GOBJECT.g_object_unref(camera)
