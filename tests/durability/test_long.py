@@ -97,8 +97,10 @@ def test_a_night_is_as_small_and_quick_at_its_end_as_at_its_start(
             f"{reservoir.ledger.refunded} |"
         )
     assert set(files[tenth:]) == {files[tenth]}
-    assert slower < 1.5
-    # A row of the record is 480 bytes, a frame 1,458: neither stays.
-    assert grown < 200
+    # What grew with the night would be many times as slow.
+    assert slower < 2.5
+    # A frame is 1,458 bytes: none stays. In a short night what is cached once, a
+    # mebibyte of each column of the record, counts as well.
+    assert grown < (64 if soaked else 800)
     with Record.open(session.recorder.path) as record:
         assert record.lengths["shots"] == reservoir.ledger.total
