@@ -267,6 +267,14 @@ def run(  # noqa: PLR0913 - one parameter an option
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Use the bench's simulated twin.")
     ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Dask scheduler for the trainings of a comparison.",
+        ),
+    ] = None,
     json_wanted: JsonOption = False,
 ) -> None:
     """Run a protocol on a bench and leave a record."""
@@ -283,7 +291,7 @@ def run(  # noqa: PLR0913 - one parameter an option
             overrides=tuple(overrides or ()),
             simulate=simulate,
         )
-        job = room.choose(protocol, resume, options)
+        job = room.choose(protocol, resume, options, cluster=cluster)
         typer.echo(job.headline)
         if dry_run:
             typer.echo(job.forecast.text())

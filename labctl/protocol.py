@@ -213,11 +213,14 @@ class SurrogateEntry(Schema):
     rank
         Terms of ``linear``.
     modes
-        Field modes of ``twin-modes``.
+        Field modes of ``twin-modes`` and ``twin-fields``.
     reach
         Greatest distance of a pair of ``twin-pairs``, in macropixels.
     screens
         Thin screens learned in the medium of ``twin-optics``.
+    panel_lag
+        Whether ``twin-optics`` learns a phase of each macropixel as well: for panels
+        that drift.
     ridge, forgetting
         Of ``jacobian``.
     loss
@@ -240,6 +243,9 @@ class SurrogateEntry(Schema):
         Decay of the averaged weights that answer; 0 for none.
     replay
         Greatest number of shots remembered.
+    recency
+        Preference of fits for young shots: 0 draws all alike, r draws the age as the
+        share u^(1 + r) of all shots, u uniform. For devices that drift.
     """
 
     name: Literal[
@@ -250,6 +256,7 @@ class SurrogateEntry(Schema):
         "twin-dense",
         "twin-modes",
         "twin-pairs",
+        "twin-fields",
         "twin-optics",
     ]
     width: Width = 128
@@ -258,6 +265,7 @@ class SurrogateEntry(Schema):
     modes: Width = 64
     reach: Annotated[float, Field(ge=1, le=1000)] = 2.0
     screens: Annotated[int, Field(ge=1, le=64)] = 4
+    panel_lag: bool = False
     ridge: Positive = 1e-2
     forgetting: Annotated[float, Field(gt=0, le=1)] = 0.999
     loss: list[FitLoss] = Field(default_factory=list)
@@ -270,6 +278,7 @@ class SurrogateEntry(Schema):
     learning_rate: Positive = 3e-3
     average: Annotated[float, Field(ge=0, lt=1)] = 0.995
     replay: Count = 100_000
+    recency: NotNegative = 0.0
 
 
 class ProbeEntry(Schema):
@@ -282,7 +291,8 @@ class ProbeEntry(Schema):
     paired_per_step, paired_rad
         Extra exposures a step, each beside one of the batch, and their rms.
     held_out_per_step, held_out_rad
-        The same, kept from every fit: they measure the held-out cosine.
+        The same, kept from every fit: in pairs, with a perturbation and with its
+        opposite, they measure the held-out cosine. An even number.
     window
         Held-out probes that the live cosine looks back on.
     noise_repeats
@@ -300,6 +310,16 @@ class ProbeEntry(Schema):
     noise_repeats: Whole = 32
     warm_up: Annotated[int, Field(ge=2, le=1_000_000_000)] | None = None
 
+    @model_validator(mode="after")
+    def _holds_out_pairs(self) -> Self:
+        if self.held_out_per_step % 2:
+            text = (
+                f"is {self.held_out_per_step}, expected an even number: held-out "
+                "probes are pairs of exposures. Add one."
+            )
+            raise wrong(("held_out_per_step", text))
+        return self
+
 
 class EstimatorEntry(Schema):
     """What the backward pass hands to the optimiser.
@@ -308,12 +328,15 @@ class EstimatorEntry(Schema):
     ----------
     name
         ``trust`` (the surrogate), ``control-variate`` (the surrogate, corrected by
-        fresh probes of each sample), or ``rehearse`` (theta and digital layers learn
+        fresh probes of each sample), ``gate`` (one of these two, or the probes alone,
+        as the held-out cosine says), or ``rehearse`` (theta and digital layers learn
         on a twin between device batches, which confirm each move or take it back).
     probes
-        Probes a sample, with ``control-variate``.
+        Probes a sample, with ``control-variate`` and ``gate``.
     gain
         Weight c of the correction; ``optimal`` computes c*.
+    sure
+        Held-out cosine from which on ``gate`` trusts the surrogate alone.
     digital_steps
         Steps on the twin after each device batch, with ``rehearse``.
     radius_rad
@@ -322,11 +345,48 @@ class EstimatorEntry(Schema):
         halves above 20 %.
     """
 
-    name: Literal["trust", "control-variate", "rehearse"] = "trust"
+    name: Literal["trust", "control-variate", "gate", "rehearse"] = "trust"
     probes: Count = 1
     gain: Annotated[float, Field(ge=0, le=1)] | Literal["optimal"] = "optimal"
+    sure: Annotated[float, Field(gt=0, le=1)] = 0.4
     digital_steps: Effort = 40
     radius_rad: Positive = 0.5
+
+
+class DriftEntry(Schema):
+    """How closely a device is watched for drift, and what is done about it.
+
+    Shares are of the variance that the outputs have over the reference patterns:
+    what changed since they were first shown, noise apart.
+
+    Parameters
+    ----------
+    every
+        Steps between two looks at the reference patterns, booked as drift-check; 0
+        for none.
+    patterns
+        Reference patterns: random phases.
+    recentre_above
+        Share from which on a gain and an offset of every output take out what is
+        common to all patterns, where that is at least half of it; null for never.
+    refit_above
+        Share, beside what is taken out, from which on the surrogate is fitted again;
+        null for never.
+    stop_above
+        Share from which on the training ends as failed; null for never.
+    refit_shots, refit_steps, refit_keep
+        Fresh exposures that a new fit begins with, its fit steps, and the newest
+        exposures of before that it still learns from.
+    """
+
+    every: Whole = 0
+    patterns: Annotated[int, Field(ge=3, le=100_000)] = 16
+    recentre_above: Positive | None = 0.05
+    refit_above: Positive | None = 0.05
+    stop_above: Positive | None = None
+    refit_shots: Count = 256
+    refit_steps: Count = 200
+    refit_keep: Whole = 512
 
 
 class MethodEntry(Schema):
@@ -508,6 +568,8 @@ class TrainProtocol(_Document):
         Where perturbations come from.
     estimator
         What the backward pass hands to the optimiser.
+    drift
+        How closely the device is watched for drift.
     training
         How theta and the digital layers are trained.
     budget
@@ -523,6 +585,7 @@ class TrainProtocol(_Document):
     surrogate: SurrogateEntry
     probes: ProbeEntry = ProbeEntry()
     estimator: EstimatorEntry = EstimatorEntry()
+    drift: DriftEntry = DriftEntry()
     training: TrainingEntry = TrainingEntry()
     budget: Budget
     reference: Reference = Reference()

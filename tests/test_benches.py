@@ -1,5 +1,7 @@
 """The benches that the documentation shows can be copied as they are."""
 
+import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -83,3 +85,35 @@ def test_without_a_vendors_library_it_is_rehearsed_and_falls_back(
         assert list(twin.camera.shape) == given.camera.options["shape"]
         assert twin.camera.pixel_um == given.camera.options["pixel_um"]
         assert twin.file.limits == job.setting.source.file.limits
+
+
+SHIPPED = Path(__file__).parents[1] / "calibrations"
+# Of the file as it was committed, before any comparison.
+FROZEN = "09a5e920142cf3594e8a034c2bfffd6382adf80f0f039b0d0c5167582ede6bd4"
+
+
+def _section(text: str, name: str) -> str:
+    found = re.search(rf"^{name}:.*?(?=^\S)", text, re.M | re.S)
+    assert found is not None, name
+    return found[0]
+
+
+def test_the_bench_of_record_is_the_one_that_was_frozen() -> None:
+    text = (SHIPPED / "sim-small" / "bench.yaml").read_text(encoding="utf-8")
+    # The section came later: it tells a surrogate where things are, no device reads it.
+    before = text.replace(_section(text, "optics"), "")
+    assert hashlib.sha256(before.encode()).hexdigest() == FROZEN
+
+
+def test_the_drifting_bench_of_record_differs_by_its_drift_alone() -> None:
+    still, drifting = (
+        (SHIPPED / name / "bench.yaml").read_text(encoding="utf-8")
+        for name in ("sim-small", "sim-small-drift")
+    )
+    drift = "    drift:\n      element_rad: 0.3\n      element_s: 750.0\n"
+    assert drifting.count(drift) == 1
+    for name in ("world", "devices", "sequence", "oracle", "optics", "limits"):
+        other = _section(drifting, name).replace(drift, "")
+        assert other == _section(still, name)
+    ends = (text[text.index("reservoir:") :] for text in (still, drifting))
+    assert len(set(ends)) == 1

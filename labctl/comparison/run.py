@@ -9,16 +9,17 @@ again goes on after an interruption.
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import joblib
 
+from labctl.comparison import cluster as clusters
 from labctl.comparison import job as rooms
 from labctl.comparison.job import Job
 from labctl.comparison.score import Line, References, Score, summarise
-from labctl.errors import LabctlError, OutcomeError, ProtocolError
+from labctl.errors import InputError, LabctlError, OutcomeError, ProtocolError
 from labctl.protocol import ComparisonProtocol
 from labctl.recording.header import Header
 from labctl.recording.layout import comparison_layout
@@ -47,11 +48,14 @@ class ComparisonJob:
         Every training.
     forecast
         What they cost together.
+    cluster
+        Address of a Dask scheduler that they go to; None for processes here.
     """
 
     setting: Setting[ComparisonProtocol]
     jobs: tuple[Job, ...]
     forecast: Forecast
+    cluster: str | None = None
 
     @property
     def headline(self) -> str:
@@ -62,7 +66,13 @@ class ComparisonJob:
 AnyJob = runs.Job | ComparisonJob
 
 
-def choose(protocol: str | None, record: Path | None, options: Options) -> AnyJob:
+def choose(
+    protocol: str | None,
+    record: Path | None,
+    options: Options,
+    *,
+    cluster: str | None = None,
+) -> AnyJob:
     """Prepare a new run of any kind, or go on with one.
 
     Parameters
@@ -73,6 +83,8 @@ def choose(protocol: str | None, record: Path | None, options: Options) -> AnyJo
         Record of an interrupted one.
     options
         What the command line adds.
+    cluster
+        Address of a Dask scheduler, for a comparison.
 
     Returns
     -------
@@ -84,6 +96,27 @@ def choose(protocol: str | None, record: Path | None, options: Options) -> AnyJo
     InputError
         Something is refused.
     """
+    if cluster is not None:
+        clusters.check(cluster)
+    job = _chosen(protocol, record, options)
+    if cluster is None:
+        return job
+    if not isinstance(job, ComparisonJob):
+        text = (
+            f"--cluster: kind={job.setting.protocol.kind}, expected a comparison: one "
+            "training is one process. Leave --cluster out."
+        )
+        raise InputError(text)
+    if not job.setting.simulated:
+        text = (
+            f"--cluster: bench {job.setting.source.file.name} is real, expected a "
+            "simulated one: its devices are here. Leave --cluster out."
+        )
+        raise InputError(text)
+    return replace(job, cluster=cluster)
+
+
+def _chosen(protocol: str | None, record: Path | None, options: Options) -> AnyJob:
     if protocol is None or record is not None:
         return unfinished.choose(protocol, record, options)
     setting = resolve(protocol, options)
@@ -225,27 +258,30 @@ def _rows(job: ComparisonJob, progress: Progress) -> Iterator[Row]:
         progress.say(f"{len(finished)} of {total} trainings are finished already")
     for training in finished:
         yield _row(training, "")
-    bench = str(setting.source.path)
-    work = joblib.Parallel(
-        n_jobs=min(setting.protocol.workers, max(len(left), 1)),
-        return_as="generator_unordered",
-    )
-    start_s = time.monotonic()
-    tasks = (
-        joblib.delayed(train_one)(training, bench, simulate=setting.options.simulate)
+    tasks = [
+        joblib.delayed(train_one)(
+            # Wherever a worker was started: these names are the same there.
+            replace(training, out=training.out.resolve()),
+            str(setting.source.path.resolve()),
+            simulate=setting.options.simulate,
+        )
         for training in left
-    )
-    # joblib is untyped: what its generator yields is what train_one returns.
-    ended = cast("Iterator[tuple[Job, str]]", work(tasks))
-    for number, (training, error) in enumerate(ended, start=1):
-        row = _row(training, error)
-        done = len(finished) + number
-        pace_s = (time.monotonic() - start_s) / number
-        minutes = pace_s * (len(left) - number) / 60
-        outcome = error or f"score {row['score']:.3f}"
-        progress.say(f"{training.name}: {outcome}; about {minutes:.1f} min left")
-        progress.update(Update("comparison", done, total, row["shots"], None, {}))
-        yield row
+    ]
+    start_s = time.monotonic()
+    with clusters.handed_to(job.cluster) as workers:
+        here = min(setting.protocol.workers, max(len(left), 1))
+        work = joblib.Parallel(n_jobs=workers or here, return_as="generator_unordered")
+        # joblib is untyped: what its generator yields is what train_one returns.
+        ended = cast("Iterator[tuple[Job, str]]", work(tasks))
+        for number, (training, error) in enumerate(ended, start=1):
+            row = _row(training, error)
+            done = len(finished) + number
+            pace_s = (time.monotonic() - start_s) / number
+            minutes = pace_s * (len(left) - number) / 60
+            outcome = error or f"score {row['score']:.3f}"
+            progress.say(f"{training.name}: {outcome}; about {minutes:.1f} min left")
+            progress.update(Update("comparison", done, total, row["shots"], None, {}))
+            yield row
 
 
 def train_one(training: Job, bench: str, *, simulate: bool) -> tuple[Job, str]:

@@ -589,7 +589,11 @@ def _probes(spec: ShotSpec) -> Table:
             Column("probe", "i8", "Probe: number of the row", filled=True),
             Column("step", "i8", "Training step; -1 outside of training"),
             Column("layer", "i8", "Device layer, from 0"),
-            Column("shot_base", "i8", "Shot at the operating point; -1 when dithered"),
+            Column(
+                "shot_base",
+                "i8",
+                "Shot at the operating point; held out: with the opposite perturbation",
+            ),
             Column("shot_plus", "i8", "Shot with the perturbation"),
             Column(
                 "df",

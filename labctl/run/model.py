@@ -9,6 +9,7 @@ from labctl.data import Dataset, Split
 from labctl.protocol import (
     ActivationLayer,
     DeviceLayer,
+    DriftEntry,
     Layer,
     LinearLayer,
     ProbeEntry,
@@ -19,6 +20,7 @@ from labctl.protocol import (
 from labctl.run import method
 from labctl.training import network
 from labctl.training.blackbox import Device, Response
+from labctl.training.drift import Watching
 from labctl.training.evidence import Probing
 from labctl.training.plan import Course
 from labctl.training.readout import Task
@@ -28,7 +30,7 @@ from labctl.training.surrogate.settings import (
     Ports,
     SurrogateSettings,
 )
-from labctl.training.trainer import Optimisation, Samples, Settings
+from labctl.training.trainer import Optimisation, Purse, Samples, Settings
 
 
 class Sizes(Device):
@@ -297,6 +299,7 @@ def course(protocol: TrainProtocol, dataset: Dataset) -> Course:
         held_out_per_step=probes.held_out_per_step,
         probes_per_sample=sampled,
         validate_every=protocol.training.validate_every,
+        watching=watching(protocol.drift),
         warm_up=probes.warm_up,
     )
     return method.course(protocol, common)
@@ -319,4 +322,26 @@ def settings(protocol: TrainProtocol, dataset: Dataset, steps: int) -> Settings:
         steps=steps,
         optimisation=optimisation(protocol.training),
         probing=probing(protocol.probes),
+        purse=_purse(protocol, course(protocol, dataset)),
     )
+
+
+def _purse(protocol: TrainProtocol, course: Course) -> Purse | None:
+    """Say what limits a course whose steps cost what the device makes of them."""
+    gated = protocol.estimator.name == "gate"
+    watching = course.watching
+    if not gated and not (watching.every and watching.refit_above is not None):
+        return None
+    probes = protocol.estimator.probes if gated else course.probes_per_sample
+    return Purse(protocol.budget.shots, course.dearest(probes))
+
+
+def watching(entry: DriftEntry) -> Watching:
+    """Give the watch over drift of a protocol, for training.
+
+    Parameters
+    ----------
+    entry
+        As the protocol has it.
+    """
+    return Watching(**entry.model_dump())

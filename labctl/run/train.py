@@ -30,13 +30,17 @@ from labctl.run.setting import (
     shot_seconds,
     shot_spec,
 )
-from labctl.training.blackbox import Device
+from labctl.training.blackbox import Device, offspring
+from labctl.training.contestant.forward_gradient import forward_gradient
+from labctl.training.drift import Steady, Watch
 from labctl.training.estimator import (
     ControlVariate,
     Correction,
     Estimator,
+    Gate,
     Given,
     Trust,
+    Ways,
 )
 from labctl.training.journal import Listener, ProbeRows, Result, Row, Status
 from labctl.training.network import Network
@@ -48,7 +52,9 @@ from labctl.training.surrogate.model import Twin
 from labctl.training.trainer import Parts, Samples, Trainer
 
 METRICS = ("score_validation",)
-TWINS = {"twin-dense", "twin-modes", "twin-pairs", "twin-optics"}
+# Estimators that probe every sample, or may.
+SAMPLED = {"control-variate", "gate"}
+TWINS = {"twin-dense", "twin-modes", "twin-pairs", "twin-fields", "twin-optics"}
 # A checkpoint holds the model, the surrogate and what they need, in float32.
 CHECKPOINT_BYTES = 2**20
 
@@ -162,7 +168,7 @@ def _check_probes(setting: Setting[TrainProtocol]) -> None:
     terms = {term.name for term in protocol.surrogate.loss}
     wants = protocol.surrogate.name not in TWINS or bool(terms - {"value"})
     wants = wants and method.fits(protocol)
-    sampled = protocol.estimator.name == "control-variate"
+    sampled = protocol.estimator.name in SAMPLED
     if wants and not (probes.paired_per_step or sampled):
         text = (
             f"paired_per_step=0, but surrogate {protocol.surrogate.name} is fitted to "
@@ -338,10 +344,7 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
             progress.say("reference: the same training with the true gradient")
             scores = replace(scores, oracle=_oracle_score(job, reservoir, progress))
         result = _result(job, trained, scores, train_s)
-        result["digital_s"] = round(digital_s, 1)
-        if trainer.parts.rehearsal is not None:
-            result["twin_unexplained"] = _number(trainer.parts.rehearsal.share)
-            result["radius_rad"] = _number(trainer.parts.rehearsal.radius_rad)
+        result |= {"digital_s": round(digital_s, 1)} | _extras(trainer.parts)
         session.recorder.set_result(result)
         if trained.status is not Status.COMPLETED:
             session.recorder.event("error", "training", trained.status.value)
@@ -408,12 +411,13 @@ def assemble(
     """
     protocol, dataset = job.setting.protocol, job.dataset
     generator = torch.Generator().manual_seed(protocol.seed)
-    network = model.build(protocol, dataset, device, generator)
+    steady = Steady(device)
+    network = model.build(protocol, dataset, steady, generator)
     if method.is_frozen(protocol):
         for theta in network.theta():
             theta.requires_grad_(False)
     fitter = _fitter(job.setting, generator) if method.fits(protocol) else None
-    estimator = _maker(job, network, device, fitter)
+    estimator = _maker(job, network, steady, fitter)
     own = torch.Generator().manual_seed(protocol.seed + 2)
     if protocol.method.name == "oracle":
         given = Given(reservoir.gradient_source())
@@ -421,11 +425,12 @@ def assemble(
     return Trainer(
         Parts(
             network,
-            device,
+            steady,
             estimator,
             fitter,
             method.settings(protocol).search(job.planned.steps, own),
             _rehearsal(job, network, fitter),
+            _watch(protocol, steady),
         ),
         model.samples(dataset.train),
         model.settings(protocol, dataset, job.planned.steps),
@@ -453,19 +458,30 @@ def _maker(
     entry = protocol.estimator
 
     def make_estimator(noise: Tensor | None) -> Estimator:
-        if entry.name != "control-variate" or noise is None:
-            return Trust(fitter.answering)
-        return ControlVariate(
+        trust = Trust(fitter.answering)
+        if entry.name not in SAMPLED or noise is None:
+            return trust
+        rms_rad = protocol.probes.paired_rad
+        correct = ControlVariate(
             fitter.answering,
             device,
             Correction(
                 probes=entry.probes,
-                rms_rad=protocol.probes.paired_rad,
+                rms_rad=rms_rad,
                 gain=None if entry.gain == "optimal" else entry.gain,
             ),
             noise=noise,
             generator=generator,
         )
+        if entry.name == "control-variate":
+            return correct
+        probes = entry.probes
+        free = forward_gradient(
+            device, probes=probes, rms_rad=rms_rad, generator=offspring(generator)
+        )
+        # What so many probes reach alone.
+        alone = math.sqrt(probes / (device.pixels + probes + 1))
+        return Gate(Ways(trust, correct, free, sure=entry.sure, hopeless=alone))
 
     return make_estimator
 
@@ -488,6 +504,13 @@ def _rehearsal(
         model.task(job.dataset),
         torch.Generator().manual_seed(protocol.seed + 3),
     )
+
+
+def _watch(protocol: TrainProtocol, device: Steady) -> Watch | None:
+    if protocol.drift.every == 0:
+        return None
+    generator = torch.Generator().manual_seed(protocol.seed + 4)
+    return Watch(model.watching(protocol.drift), device, generator)
 
 
 def _validation(dataset: Dataset) -> Samples | None:
@@ -545,6 +568,7 @@ def _oracle_score(job: TrainJob, reservoir: Reservoir, progress: Progress) -> fl
             settings,
             probing=quiet,
             optimisation=replace(settings.optimisation, validate_every=0),
+            purse=None,
         ),
         listener=_Reference(job, reservoir, progress),
         generator=generator,
@@ -575,6 +599,17 @@ def _result(
         "data": job.dataset.name,
         "data_sha256": job.dataset.sha256,
     }
+
+
+def _extras(parts: Parts) -> dict[str, Any]:
+    """Say what only some trainings have: a rehearsal, a watch over drift."""
+    found: dict[str, Any] = {}
+    if parts.rehearsal is not None:
+        found["twin_unexplained"] = _number(parts.rehearsal.share)
+        found["radius_rad"] = _number(parts.rehearsal.radius_rad)
+    if parts.watch is not None:
+        found["drift"] = _number(parts.watch.finding.share)
+    return found
 
 
 def _number(value: float) -> float | None:

@@ -120,6 +120,8 @@ class Exposure:
         Gradient with respect to the outputs; None until the backward pass.
     gradient
         What the estimator answered; None until the backward pass.
+    judged
+        What held-out probes judge in its place; None for the gradient itself.
     probes
         Probes that the estimator took for this exposure, with their cotangents.
     """
@@ -130,6 +132,7 @@ class Exposure:
     response: Response
     cotangent: Tensor | None = None
     gradient: Tensor | None = None
+    judged: Tensor | None = None
     probes: tuple[Probes, Tensor] | None = None
 
 

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
 import torch
@@ -16,6 +17,7 @@ from labctl.training.probe import Size, noise_of_target, paired, rows
 
 GradientSource = Callable[[Tensor, Tensor], Tensor]
 State = dict[str, Any]
+_OWN = 3
 
 
 @runtime_checkable
@@ -55,6 +57,22 @@ class Estimator(ABC):
         cotangent
             Gradient with respect to the outputs.
         """
+
+    def hear(self, cosine: "Cosine") -> str:
+        """Hear what held-out probes say, once a step.
+
+        Parameters
+        ----------
+        cosine
+            Between what was handed out and the true gradient.
+
+        Returns
+        -------
+        said
+            What changes because of it, for a person; empty where nothing does.
+        """
+        del cosine
+        return ""
 
     @abstractmethod
     def state_dict(self) -> State:
@@ -239,16 +257,103 @@ class ControlVariate(Estimator):
         self.generator.set_state(state["generator"])
 
 
+class Way(Enum):
+    """What a gate hands to the optimiser, in a few words."""
+
+    TRUST = "the surrogate alone"
+    CORRECT = "the surrogate, corrected by fresh probes"
+    FREE = "fresh probes alone"
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Where a gate may lead.
+
+    Parameters
+    ----------
+    trust, correct, free
+        The estimator of each way.
+    sure
+        The surrogate is trusted alone where its cosine is at least this, and one
+        standard error more.
+    hopeless
+        It is left out where its cosine, with one standard error, is below this:
+        what the probes reach without it.
+    """
+
+    trust: Estimator
+    correct: Estimator
+    free: Estimator
+    sure: float
+    hopeless: float
+
+
+@final
+class Gate(Estimator):
+    """As much of the surrogate as held-out probes vouch for.
+
+    It begins with the correction, which is never far from the better of the other
+    two. The cosine that decides is that of the surrogate: while the surrogate is
+    left out, its own answers are still what held-out probes judge.
+
+    Parameters
+    ----------
+    ways
+        Where it may lead.
+    """
+
+    def __init__(self, ways: Ways) -> None:
+        self.ways = ways
+        self.way = Way.CORRECT
+
+    @override
+    def __call__(
+        self, exposure: Exposure, cotangent: Float[Tensor, "batch output"]
+    ) -> Float[Tensor, "batch pixel"]:
+        if self.way is Way.TRUST:
+            return self.ways.trust(exposure, cotangent)
+        chosen = self.ways.correct if self.way is Way.CORRECT else self.ways.free
+        # What is judged: a correction must not hide how good the surrogate is.
+        exposure.judged = self.ways.trust(exposure, cotangent)
+        return chosen(exposure, cotangent)
+
+    @override
+    def hear(self, cosine: "Cosine") -> str:
+        before = self.way
+        if not math.isnan(cosine.value):
+            self.way = Way.CORRECT
+            if cosine.value - cosine.error >= self.ways.sure:
+                self.way = Way.TRUST
+            elif cosine.value + cosine.error < self.ways.hopeless:
+                self.way = Way.FREE
+        if self.way is before:
+            return ""
+        told = f"{cosine.value:.2f} ± {cosine.error:.2f}"
+        return f"held-out cosine {told}: from now on {self.way.value}"
+
+    @override
+    def state_dict(self) -> State:
+        ways = (self.ways.trust, self.ways.correct, self.ways.free)
+        return {"way": self.way.name, "ways": [way.state_dict() for way in ways]}
+
+    @override
+    def load_state_dict(self, state: State) -> None:
+        self.way = Way[state["way"]]
+        ways = (self.ways.trust, self.ways.correct, self.ways.free)
+        for way, kept in zip(ways, state["ways"], strict=True):
+            way.load_state_dict(kept)
+
+
 class Cosine(NamedTuple):
     """Cosine between the gradient that was used and the true one.
 
     Parameters
     ----------
     value
-        NaN where noise hides it, or where there are too few probes. Noise can
-        take it beyond 1; it is not cut.
+        NaN where noise hides it, or where there are too few probes. Chance can
+        take it beyond 1, within its error; it is not cut.
     error
-        Standard error.
+        Standard error: of the probes, and of the noise that is taken off.
     probes
         Probes that it rests on.
     """
@@ -265,7 +370,13 @@ class HeldOutCosine:
     ``s = g . d_alpha`` and ``t = grad_y . d_f`` is the cosine between g and the
     true gradient; without the noise term a noisy device makes every g look bad.
     Gradients count by direction: every probe is divided by ``|grad_y|``. The error
-    is the jackknife's, so it needs no random numbers.
+    is the jackknife's, so it needs no random numbers, and beside it that of the
+    noise: a variance measured by R repeats is uncertain by a share of
+    ``sqrt(2 / R)``, for every output on its own.
+
+    The noise of a probe must not depend on its cotangent. That of the batch does,
+    through the loss, so a probe that began at the batch reads wrong: take
+    :func:`labctl.training.probe.central` ones.
 
     Parameters
     ----------
@@ -273,12 +384,16 @@ class HeldOutCosine:
         Probes that count.
     least
         Fewer than these give NaN.
+    repeats
+        Patterns that the noise was measured on; 0 where it is known.
     """
 
-    def __init__(self, window: int = 100, least: int = 20) -> None:
+    def __init__(self, window: int = 100, least: int = 20, repeats: int = 0) -> None:
         self.window = window
         self.least = least
-        self._moments = torch.zeros(0, 3, dtype=torch.float64)
+        self.repeats = repeats
+        # <s t>, <s^2>, <t^2>, and what each output's noise has of the last.
+        self._moments = torch.zeros(0, _OWN, dtype=torch.float64)
 
     def add(
         self,
@@ -308,8 +423,10 @@ class HeldOutCosine:
         handed = gradient.to(double)[some] / size[some, None]
         s = (handed * probes.d_alpha.to(double)[some]).sum(dim=1)
         t = (unit * probes.d_f.to(double)[some]).sum(dim=1)
-        power = t.square() - noise_of_target(unit, noise.to(unit))
-        new = torch.stack((s * t, s.square(), power), dim=1).cpu()
+        part = 2 * unit.square() * noise.to(unit)
+        new = torch.cat((torch.stack((s * t, s**2, t**2), dim=1), part), dim=1).cpu()
+        if len(self._moments) == 0:
+            self._moments = new[:0]
         self._moments = torch.cat((self._moments, new))[-self.window :]
 
     def read(self) -> Cosine:
@@ -321,8 +438,13 @@ class HeldOutCosine:
         value = _cosine(total[None])[0]
         without = _cosine(total - self._moments)
         spread = (without - without.mean()).square().sum()
-        error = torch.sqrt(spread * (count - 1) / count)
-        return Cosine(float(value), float(error), count)
+        square = spread * (count - 1) / count
+        if self.repeats:
+            noise = total[_OWN:]
+            power = total[2] - noise.sum()
+            share = noise.square().sum() * 2 / self.repeats / power.square()
+            square = square + (value / 2) ** 2 * share
+        return Cosine(float(value), float(torch.sqrt(square)), count)
 
     def state_dict(self) -> State:
         """All that a checkpoint must hold."""
@@ -339,6 +461,7 @@ class HeldOutCosine:
         self._moments = state["moments"].clone()
 
 
-def _cosine(moments: Float[Tensor, "row 3"]) -> Float[Tensor, " row"]:
+def _cosine(moments: Float[Tensor, "row moment"]) -> Float[Tensor, " row"]:
     """NaN, by the square root, where the noise exceeds what was measured."""
-    return moments[:, 0] / torch.sqrt(moments[:, 1] * moments[:, 2])
+    power = moments[:, 2] - moments[:, _OWN:].sum(dim=1)
+    return moments[:, 0] / torch.sqrt(moments[:, 1] * power)

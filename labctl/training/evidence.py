@@ -10,7 +10,7 @@ from torch import Tensor
 from labctl.training.blackbox import Device, Exposure, Probes, Response
 from labctl.training.estimator import HeldOutCosine
 from labctl.training.journal import Listener, ProbeKind, ProbeRows
-from labctl.training.probe import Shares, Size, paired, rows, share_out
+from labctl.training.probe import Shares, Size, central, paired, rows, share_out
 from labctl.training.surrogate.fit import Fitter
 
 FITS_AT_ONCE: Final = 10
@@ -28,7 +28,8 @@ class Probing:
     paired_per_step, paired_rad
         Fitted probes a step, and their rms.
     held_out_per_step, held_out_rad
-        The same for those kept from every fit.
+        Exposures a step kept from every fit, an even number: each probe is a pair,
+        with a perturbation of that rms and with its opposite.
     window
         Held-out probes that the live cosine looks back on.
     noise_repeats
@@ -76,7 +77,7 @@ class Evidence:
     ) -> None:
         self.device, self.fitter, self.probing = device, fitter, probing
         self.listener, self.generator = listener, generator
-        self.cosine = HeldOutCosine(probing.window)
+        self.cosine = HeldOutCosine(probing.window, repeats=probing.noise_repeats)
         self.noise: Tensor | None = None
         self.shots = 0
 
@@ -126,7 +127,7 @@ class Evidence:
             if number == turn:
                 shares = share_out(
                     batch,
-                    held_out=self.probing.held_out_per_step,
+                    held_out=self.probing.held_out_per_step // 2,
                     paired=self.probing.paired_per_step,
                     generator=self.generator,
                 )
@@ -148,13 +149,16 @@ class Evidence:
             self._feed_probes(_of(probes, fitted, len(exposure.response.shot)))
 
     def _hold_out(self, exposure: Exposure, index: Tensor) -> None:
-        cotangent, gradient = exposure.cotangent, exposure.gradient
+        cotangent, gradient = exposure.cotangent, exposure.judged
+        gradient = exposure.gradient if gradient is None else gradient
         if len(index) == 0 or cotangent is None or gradient is None:
             return
+        # Both exposures are fresh: the loss behind a batch depends on its noise, so
+        # that the cotangent would know half of a probe that began at the batch.
         size = Size(self.probing.held_out_rad, self.generator)
-        base = rows(exposure.response, index)
-        probes = paired(self.device, base, size, exposure)
-        self.shots += len(index)
+        point = exposure.response.shown[index]
+        probes = central(self.device, point, size, exposure)
+        self.shots += 2 * len(index)
         self._tell("held-out", exposure, probes, cotangent[index])
         if self.noise is not None:
             self.cosine.add(
@@ -206,8 +210,19 @@ class Evidence:
             probes.base, probes.d_alpha[:, None], probes.d_f[:, None]
         )
 
+    def forget(self, keep: int) -> None:
+        """Forget all but the newest shots: the device has become another one.
+
+        Parameters
+        ----------
+        keep
+            Shots that a fit still learns from.
+        """
+        if self.fitter is not None:
+            self.fitter.forget(keep)
+
     def fit(self, count: int) -> float:
-        """Take fit steps, with signs of life.
+        """Take fit steps: with a sign of life each, or in the dark where they are slow.
 
         Parameters
         ----------
@@ -221,8 +236,11 @@ class Evidence:
         """
         if self.fitter is None or count == 0:
             return math.nan
-        total, left = 0.0, count
         with torch.enable_grad():
+            if self.fitter.surrogate.slow:
+                with self.listener.digital():
+                    return self.fitter.step(count)
+            total, left = 0.0, count
             while left > 0:
                 some = min(left, FITS_AT_ONCE)
                 total += some * self.fitter.step(some, self.listener.beat)

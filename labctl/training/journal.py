@@ -169,6 +169,10 @@ class Status(Enum):
         "The surrogate learns from probes alone, and none were taken. Set "
         "probes.paired_per_step, or add value to surrogate.loss."
     )
+    DRIFTED = (
+        "The device drifted further than drift.stop_above allows. Let it settle, and "
+        "calibrate it again; or raise the bound."
+    )
     NOT_FINITE_LOSS = (
         "The loss is not finite. Lower training.learning_rate_digital, or look at "
         "the outputs of the last step."

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from typing_extensions import override
+
+from labctl.training.drift import LOOKS, Watching
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Course:
         Samples exposed before training, for a twin.
     refits
         Passes over the training split after training, for the head.
+    watching
+        How drift is looked for.
     warm_up
         Samples exposed before training; None for all. A course that limits them
         need not show the device every sample.
@@ -52,6 +56,7 @@ class Course:
     candidates: int = 1
     pretrain: int = 0
     refits: int = 0
+    watching: Watching = field(default_factory=Watching)
     warm_up: int | None = None
 
     @property
@@ -86,7 +91,30 @@ class Course:
             + self.refits * self.train * self.device_layers,
             "probe": warm_up + steps * probes,
             "evaluate": validations * self.validation * self.device_layers,
+            "drift-check": self.watching.shots(steps),
         }
+
+    def dearest(self, probes_per_sample: int) -> int:
+        """Return the exposures that a single step may cost at most.
+
+        Parameters
+        ----------
+        probes_per_sample
+            Probes of every sample that the estimator may take.
+        """
+        full = replace(self, probes_per_sample=probes_per_sample)
+        step = sum(full.counts(1).values()) - sum(full.counts(0).values())
+        if self.validate_every > 1:
+            step += self.validation * self.device_layers
+        watching = self.watching
+        if watching.every == 0:
+            return step
+        shots = watching.patterns
+        if watching.refit_above is not None:
+            batches = math.ceil(watching.refit_shots / self.batch)
+            each = watching.refit_shots + batches * self.paired_per_step
+            shots += each * self.device_layers + watching.patterns * LOOKS
+        return step + shots
 
 
 @dataclass(frozen=True)

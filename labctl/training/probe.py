@@ -154,7 +154,7 @@ class Dither:
     last_rad: float
     steps: int
 
-    def rms_rad(self, step: int) -> float:
+    def rms_rad(self, step: int | float) -> float:
         """Return the rms at a step.
 
         Parameters

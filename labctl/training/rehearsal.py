@@ -186,6 +186,11 @@ class Rehearsal:
             # What Adam remembers led astray.
             state["exp_avg"].zero_()
 
+    def renew(self) -> None:
+        """Compare with nothing of before: the device has become another one."""
+        self._anchor, self._anchor_loss = None, (math.inf, 0.0)
+        self.radius_rad = self.how.radius_rad
+
     # ---- what the twin teaches -------------------------------------------------
 
     def rehearse(

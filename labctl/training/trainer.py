@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Shaped
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from labctl.training.blackbox import Device, DeviceLayer, Exposure, offspring
 from labctl.training.contestant.search import Search, explore
-from labctl.training.estimator import Estimator
+from labctl.training.drift import CATEGORY as DRIFT
+from labctl.training.drift import Remedy, Watch
+from labctl.training.estimator import Cosine, Estimator
 from labctl.training.evidence import Evidence, Probing
 from labctl.training.journal import Listener, Result, Row, Silent, Status, Stopped
 from labctl.training.network import Network, Standardise
@@ -21,6 +23,7 @@ from labctl.training.rehearsal import Rates, Rehearsal, Verdict
 from labctl.training.surrogate.fit import Fitter
 
 State = dict[str, Any]
+Found = TypeVar("Found")
 LAST = 5
 """Device batches that judge a readout that was rehearsed."""
 DRAWS = 4
@@ -71,7 +74,7 @@ class Optimisation:
     weight_decay: float = 0.0
     validate_every: int = 0
 
-    def factor(self, step: int, steps: int) -> float:
+    def factor(self, step: int | float, steps: int) -> float:
         """Return what the schedule multiplies both steps with.
 
         Parameters
@@ -87,6 +90,23 @@ class Optimisation:
 
 
 @dataclass(frozen=True)
+class Purse:
+    """Exposures of a course whose steps do not all cost the same.
+
+    Parameters
+    ----------
+    shots
+        Exposures that there are.
+    dearest
+        Exposures that the dearest step may cost: one more is begun only where they
+        are left.
+    """
+
+    shots: int
+    dearest: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the course consists of.
 
@@ -98,12 +118,16 @@ class Settings:
         Optimiser steps that the budget pays for.
     optimisation, probing
         How.
+    purse
+        What limits the course beside its steps, where nobody knows beforehand what
+        a step costs; None where all do.
     """
 
     task: Task
     steps: int
     optimisation: Optimisation = Optimisation()
     probing: Probing = field(default_factory=Probing)
+    purse: Purse | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +150,8 @@ class Parts:
     rehearsal
         Moves theta and the digital layers on a twin between device batches, which
         then only judge; None where every step is the device's.
+    watch
+        Looks for drift of the device; None where nobody does.
     """
 
     network: Network
@@ -134,6 +160,7 @@ class Parts:
     fitter: Fitter | None = None
     search: Search | None = None
     rehearsal: Rehearsal | None = None
+    watch: Watch | None = None
 
 
 class Trainer:
@@ -224,14 +251,28 @@ class Trainer:
         """Whether the noise is known, the warm-up pass made and the head solved."""
         return self.estimator is not None
 
+    @property
+    def _goes_on(self) -> bool:
+        purse = self.settings.purse
+        can_pay = purse is None or self.evidence.shots + purse.dearest <= purse.shots
+        return can_pay and self.done < self.settings.steps
+
+    @property
+    def _place(self) -> int | float:
+        """Steps done, or what they are worth of the course if shots run out before."""
+        purse, steps = self.settings.purse, self.settings.steps
+        if purse is None:
+            return self.done
+        return max(self.done, steps * self.evidence.shots / purse.shots)
+
     def run(self) -> Result:
         """Do what is left of the course."""
         if not self.prepared and self._failed is None:
             self.prepare()
-        if self._failed is None and self.done < self.settings.steps:
+        if self._failed is None and self._goes_on:
             self.listener.stage("training")
         try:
-            while self._failed is None and self.done < self.settings.steps:
+            while self._failed is None and self._goes_on:
                 self.step()
         except Stopped as err:
             self._failed = err.status
@@ -285,6 +326,9 @@ class Trainer:
             batches = math.ceil(len(first) / self.settings.optimisation.batch)
             self.evidence.first_fit(batches)
         self._install(self.parts.make_estimator(self.evidence.noise))
+        if self.parts.watch is not None:
+            self.listener.stage("reference patterns")
+            self._look(self.parts.watch.begin)
 
     def _warming(self) -> Samples:
         """Choose the samples of the warm-up pass, evenly over the training split."""
@@ -320,6 +364,57 @@ class Trainer:
             self.evidence.warm_up(layer.tape[-1])
         return torch.cat(found)
 
+    # ---- drift -----------------------------------------------------------------
+
+    def _look(self, look: Callable[[], Found]) -> Found:
+        """Let the watch expose; its shots are the course's."""
+        watch = self.parts.watch
+        before = 0 if watch is None else watch.shots
+        found = look()
+        self.evidence.shots += (0 if watch is None else watch.shots) - before
+        return found
+
+    def _watch(self) -> None:
+        """Look for drift where that is due, and do what follows.
+
+        Raises
+        ------
+        Stopped
+            It is more than the protocol allows.
+        """
+        watch = self.parts.watch
+        if watch is None or not watch.is_due(self.done):
+            return
+        found = self._look(lambda: watch.check(self.done, self.evidence.noise))
+        if found.remedy is not Remedy.NONE:
+            self.listener.stage(f"step {self.done}: {found}")
+        if found.remedy is Remedy.STOP:
+            raise Stopped(Status.DRIFTED)
+        if found.remedy is Remedy.REFIT:
+            self._renew(watch)
+
+    @torch.no_grad()
+    def _renew(self, watch: Watch) -> None:
+        """Learn the device anew around theta as it stands."""
+        how, probing = watch.how, self.settings.probing
+        self.evidence.forget(how.refit_keep)
+        drawn = self.train.x[self._draw(how.refit_shots)]
+        for part in self._parts_of(drawn):
+            self.parts.network.begin(
+                DRIFT, step=self.done, dither_rad=probing.dither_rad[0]
+            )
+            self.parts.network.body(part)
+            for exposure in self._exposures():
+                self.evidence.warm_up(exposure)
+        self.evidence.fit(how.refit_steps)
+        if self.parts.rehearsal is not None:
+            self.parts.rehearsal.renew()
+        self._look(watch.begin)
+
+    def _draw(self, count: int) -> Tensor:
+        drawn = torch.randint(len(self.train), (count,), generator=self._order)
+        return drawn.to(self.train.x.device)
+
     # ---- one step --------------------------------------------------------------
 
     def step(self) -> Row:
@@ -340,6 +435,7 @@ class Trainer:
         if not self.prepared:
             text = "trainer: step before prepare, expected prepare first."
             raise RuntimeError(text)
+        self._watch()
         how = self.settings.optimisation
         index = self._next_batch()
         x, target = self.train.x[index], self.train.y[index]
@@ -353,9 +449,10 @@ class Trainer:
             raise Stopped(Status.NOTHING_TO_FIT)
         fit = self.evidence.fit(self.evidence.fits_per_step)
         self._rehearse()
-        rate = how.learning_rate_theta * how.factor(self.done, self.settings.steps)
+        rate = how.learning_rate_theta * how.factor(self._place, self.settings.steps)
         validation = self._validate()
         cosine = self.evidence.cosine.read()
+        self._listen(cosine)
         row = Row(
             step=self.done,
             loss=loss,
@@ -371,6 +468,11 @@ class Trainer:
         self.listener.step(row)
         return row
 
+    def _listen(self, cosine: Cosine) -> None:
+        said = "" if self.estimator is None else self.estimator.hear(cosine)
+        if said:
+            self.listener.stage(f"step {self.done}: {said}")
+
     def _next_batch(self) -> Tensor:
         size = self.settings.optimisation.batch
         if self._cursor + size > len(self._permutation):
@@ -383,7 +485,7 @@ class Trainer:
     def _descend(self, x: Tensor, target: Tensor) -> tuple[float, float]:
         network, task = self.parts.network, self.settings.task
         dither = Dither(*self.settings.probing.dither_rad, self.settings.steps)
-        network.begin("train", step=self.done, dither_rad=dither.rms_rad(self.done))
+        network.begin("train", step=self.done, dither_rad=dither.rms_rad(self._place))
         hidden = network.body(x)
         answer = network.finish(hidden)
         loss = task.loss(answer, target)
@@ -434,7 +536,7 @@ class Trainer:
         self._adam.zero_grad()
         torch.autograd.backward(loss)
         self._check_gradients()
-        factor = how.factor(self.done, self.settings.steps)
+        factor = how.factor(self._place, self.settings.steps)
         for group in self._adam.param_groups:
             group["lr"] = group["peak"] * factor
         self._adam.step()
@@ -454,7 +556,7 @@ class Trainer:
         rehearsal, how = self.parts.rehearsal, self.settings.optimisation
         if rehearsal is None:
             return
-        factor = how.factor(self.done, self.settings.steps)
+        factor = how.factor(self._place, self.settings.steps)
         rates = Rates(
             factor * how.learning_rate_theta, factor * how.learning_rate_digital
         )
@@ -610,6 +712,7 @@ class Trainer:
             "rehearsal": self.parts.rehearsal.state_dict()
             if self.parts.rehearsal
             else None,
+            "watch": self.parts.watch.state_dict() if self.parts.watch else None,
             "order": self._order.get_state(),
             "evidence": self.evidence.state_dict(),
             "permutation": self._permutation,
@@ -643,6 +746,8 @@ class Trainer:
             self.parts.search.load_state_dict(state["search"])
         if self.parts.rehearsal is not None:
             self.parts.rehearsal.load_state_dict(state["rehearsal"])
+        if self.parts.watch is not None:
+            self.parts.watch.load_state_dict(state["watch"])
         self._order.set_state(state["order"])
         self._permutation, self._cursor = state["permutation"], int(state["cursor"])
         self._seen = [(hidden, target) for hidden, target in state["seen"]]
@@ -677,6 +782,12 @@ def _check(
             f"probes: held_out_per_step={probing.held_out_per_step} and "
             f"paired_per_step={probing.paired_per_step}, expected at most {how.batch} "
             "together (training.batch). Lower them."
+        )
+        raise ValueError(text)
+    if probing.held_out_per_step % 2:
+        text = (
+            f"probes: held_out_per_step={probing.held_out_per_step}, expected an even "
+            "number: held-out probes are pairs of exposures. Add one."
         )
         raise ValueError(text)
     if probing.noise_repeats > len(train):

@@ -32,11 +32,22 @@ from typing_extensions import override
 from labctl import bench as benches
 from labctl.recording.checkpoint import pack, unpack
 from labctl.reservoir import Ledger, Reservoir
+from labctl.training import drift
 from labctl.training.blackbox import Device, Exposure, Response
 from labctl.training.contestant.build import SEARCHES, Method, MethodName
 from labctl.training.contestant.dfa import DirectFeedback
+from labctl.training.contestant.forward_gradient import forward_gradient
 from labctl.training.contestant.search import Search
-from labctl.training.estimator import ControlVariate, Correction, Estimator, Trust
+from labctl.training.drift import Steady, Watch
+from labctl.training.estimator import (
+    ControlVariate,
+    Correction,
+    Cosine,
+    Estimator,
+    Gate,
+    Trust,
+    Ways,
+)
 from labctl.training.evidence import Evidence, Probing
 from labctl.training.journal import Silent
 from labctl.training.network import (
@@ -354,6 +365,87 @@ class Training:
         self.light.shots = state["shots"]
 
 
+class Fading(Device):
+    """A device whose light fades from look to look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    @property
+    @override
+    def layout(self) -> tuple[int, int]:
+        return (2, 3)
+
+    @property
+    @override
+    def pixels(self) -> int:
+        return 6
+
+    @property
+    @override
+    def outputs(self) -> int:
+        return 4
+
+    @override
+    def __call__(
+        self, phase: Tensor, *, category: str, layer: int, step: int
+    ) -> Response:
+        y = phase.double()[:, :4].cos() + phase.double()[:, 2:].sin()
+        self.looks += 1
+        shot = torch.arange(len(phase))
+        return Response(y * (1 + 0.9**self.looks), phase, shot)
+
+
+@dataclass
+class Watching:
+    """A watch over a device that drifts, and is corrected for it."""
+
+    watch: Watch
+    device: Fading
+
+    def step(self) -> list[float]:
+        if self.watch.shots == 0:
+            self.watch.begin()
+        found = self.watch.check(0, None)
+        gain = self.watch.device.gain
+        return [found.share, found.left, *map(float, gain)]
+
+    def state(self) -> dict[str, Any]:
+        return {"watch": self.watch.state_dict(), "looks": self.device.looks}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.watch.load_state_dict(state["watch"])
+        self.device.looks = state["looks"]
+
+
+@dataclass
+class Choosing:
+    """A gate that hears better and better of its surrogate, with fresh probes."""
+
+    gate: Gate
+    device: Fading
+    number: int = 0
+
+    def step(self) -> list[float]:
+        self.number += 1
+        self.gate.hear(Cosine(0.3 * self.number - 0.8, 0.1, 50))
+        seen = exposures(0)
+        phase = seen["phase"].double()
+        response = Response(seen["y"].double(), phase, torch.arange(len(phase)))
+        exposure = Exposure(0, 0, "train", response)
+        with torch.no_grad():
+            found = self.gate(exposure, seen["cotangent"].double())
+        return [float(value) for value in found.flatten()]
+
+    def state(self) -> dict[str, Any]:
+        looks, number = self.device.looks, self.number
+        return {"gate": self.gate.state_dict(), "looks": looks, "number": number}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.gate.load_state_dict(state["gate"])
+        self.device.looks, self.number = state["looks"], state["number"]
+
+
 Make = Callable[[], AbstractContextManager[Stateful]]
 
 
@@ -493,6 +585,28 @@ MODES = SurrogateSettings("twin-modes", modes=5, fits_per_step=2, fit_batch=16)
 OPTICS = SurrogateSettings(
     "twin-optics", screens=2, fits_per_step=2, fit_batch=16, keep_every=4
 )
+
+
+@contextmanager
+def watching() -> Iterator[Stateful]:
+    device = Fading()
+    how = drift.Watching(1, 12, recentre_above=1e-3, refit_above=None)
+    watch = Watch(how, Steady(device), Generator().manual_seed(10))
+    yield Watching(watch, device)
+
+
+@contextmanager
+def choosing() -> Iterator[Stateful]:
+    device, draw = Fading(), Generator().manual_seed(11)
+    made = build(SURROGATES["twin-modes"], Ports(6, 4), draw).double()
+    correct = ControlVariate(
+        made, device, Correction(), noise=torch.zeros(4), generator=draw
+    )
+    free = forward_gradient(device, probes=1, rms_rad=0.1, generator=draw)
+    ways = Ways(Trust(made), correct, free, sure=0.5, hopeless=0.1)
+    yield Choosing(Gate(ways), device)
+
+
 SURROGATES = {
     "jacobian": SurrogateSettings("jacobian"),
     "dense": SurrogateSettings("dense", width=8, loss=(FitTerm("cos"),)),
@@ -501,6 +615,7 @@ SURROGATES = {
     "twin-dense": SurrogateSettings("twin-dense", width=8, loss=(FitTerm("jvp"),)),
     "twin-modes": SurrogateSettings("twin-modes", modes=5, average=0.9),
     "twin-pairs": SurrogateSettings("twin-pairs", reach=1.5),
+    "twin-fields": SurrogateSettings("twin-fields", modes=5),
     "twin-optics": SurrogateSettings("twin-optics", screens=2, fit_batch=16),
 }
 PARTS: dict[str, Make] = {
@@ -511,6 +626,8 @@ PARTS: dict[str, Make] = {
     "optimiser and order of data": optimising,
     "simulated bench": exposing(),
     "simulated bench that remembers": exposing("world.options.medium.memory_rad=0.5"),
+    "watch over drift": watching,
+    "gate": choosing,
     "evidence": gathering,
     "training": training(MODES),
     "training, control variate": training(MODES, corrects=True),

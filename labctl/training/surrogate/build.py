@@ -14,6 +14,7 @@ from labctl.training.surrogate.log_lin_exp import LogLinExp
 from labctl.training.surrogate.model import Surrogate
 from labctl.training.surrogate.settings import Ports, SurrogateSettings
 from labctl.training.surrogate.twin_dense import TwinDense
+from labctl.training.surrogate.twin_fields import TwinFields
 from labctl.training.surrogate.twin_modes import TwinModes
 from labctl.training.surrogate.twin_optics import TwinOptics
 from labctl.training.surrogate.twin_pairs import TwinPairs
@@ -61,10 +62,18 @@ def _twin_pairs(
     return TwinPairs(ports, reach=own.reach)
 
 
+def _twin_fields(
+    ports: Ports, own: SurrogateSettings, generator: Generator
+) -> Surrogate:
+    return TwinFields(ports, modes=own.modes, generator=generator)
+
+
 def _twin_optics(
     ports: Ports, own: SurrogateSettings, generator: Generator
 ) -> Surrogate:
-    return TwinOptics(ports, screens=own.screens, generator=generator)
+    return TwinOptics(
+        ports, screens=own.screens, panel_lag=own.panel_lag, generator=generator
+    )
 
 
 BUILDERS: Final[Mapping[str, Builder]] = MappingProxyType(
@@ -76,6 +85,7 @@ BUILDERS: Final[Mapping[str, Builder]] = MappingProxyType(
         "twin-dense": _twin_dense,
         "twin-modes": _twin_modes,
         "twin-pairs": _twin_pairs,
+        "twin-fields": _twin_fields,
         "twin-optics": _twin_optics,
     }
 )

@@ -71,8 +71,6 @@ class Fitter:
         Terms, effort and memory of the fit.
     generator
         Source of the batches and of random cotangents.
-    recency
-        Preference for young shots, see :meth:`Ring.draw`.
 
     Raises
     ------
@@ -86,15 +84,13 @@ class Fitter:
         surrogate: Surrogate,
         settings: SurrogateSettings,
         generator: Generator,
-        *,
-        recency: float = 0.0,
     ) -> None:
         self.surrogate = surrogate
         self.settings = settings
         self.generator = generator
         self.terms = settings.loss or surrogate.default_losses
         self.steps = 0
-        self._recency = recency
+        self._recency = settings.recency
         self._values = Ring(settings.replay)
         # Kept from every fit, to judge it.
         self._kept = Ring(settings.replay)
@@ -187,6 +183,17 @@ class Fitter:
         """
         cotangent = self._cast(cotangent)
         self._cotangents.append(cotangent[cotangent.abs().amax(dim=1) > 0])
+
+    def forget(self, keep: int) -> None:
+        """Forget all but the newest of what was observed: the device has changed.
+
+        Parameters
+        ----------
+        keep
+            Shots, probe groups and cotangents that are remembered.
+        """
+        for ring in (self._values, self._kept, self._probes, self._cotangents):
+            ring.forget(keep)
 
     def _cast(self, values: Tensor) -> Tensor:
         return values.detach().to(self.surrogate.y_scale.dtype)

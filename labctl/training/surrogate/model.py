@@ -32,6 +32,8 @@ class Surrogate(nn.Module, ABC):
 
     default_losses: ClassVar[tuple[FitTerm, ...]]
     restarts: ClassVar[bool] = False
+    # Whether a fit step may take so long that a busy computer misses a sign of life.
+    slow: ClassVar[bool] = False
     y_mean: Float[Tensor, " output"]
     y_scale: Float[Tensor, " output"]
     y_slope: Float[Tensor, " output"]

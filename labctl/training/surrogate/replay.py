@@ -142,6 +142,23 @@ class Ring:
         age = (self._size * share ** (1 + recency)).long()
         return (self._cursor - 1 - age) % self._size
 
+    @torch.no_grad()
+    def forget(self, keep: int) -> None:
+        """Drop all rows but the newest.
+
+        Parameters
+        ----------
+        keep
+            Rows that stay, if there are so many.
+        """
+        keep = min(keep, self._size)
+        if keep == 0:
+            self._columns, self._size, self._cursor = [], 0, 0
+            return
+        newest = (self._cursor - keep + torch.arange(keep)) % self.capacity
+        self._columns = [buffer[newest].clone() for buffer in self._columns]
+        self._size, self._cursor = keep, keep % self.capacity
+
     def rows(self) -> tuple[Tensor, ...]:
         """Return all rows.
 

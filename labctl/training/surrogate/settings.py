@@ -13,6 +13,7 @@ SurrogateName = Literal[
     "twin-dense",
     "twin-modes",
     "twin-pairs",
+    "twin-fields",
     "twin-optics",
 ]
 
@@ -50,11 +51,13 @@ class SurrogateSettings:
     rank
         Terms of ``linear``.
     modes
-        Field modes of ``twin-modes``.
+        Field modes of ``twin-modes`` and ``twin-fields``.
     reach
         Greatest distance of a pair of ``twin-pairs``, in macropixels.
     screens
         Thin screens in the medium of ``twin-optics``.
+    panel_lag
+        Whether ``twin-optics`` learns a phase of each macropixel as well.
     ridge, forgetting
         Of ``jacobian``.
     loss
@@ -79,6 +82,8 @@ class SurrogateSettings:
         Decay of the averaged weights that answer; 0 for none.
     replay
         Greatest number of shots remembered.
+    recency
+        Preference of fits for young shots: 0 for none, see :meth:`Ring.draw`.
     """
 
     name: SurrogateName
@@ -88,6 +93,7 @@ class SurrogateSettings:
     modes: int = 64
     reach: float = 2.0
     screens: int = 4
+    panel_lag: bool = False
     ridge: float = 1e-2
     forgetting: float = 0.999
     loss: tuple[FitTerm, ...] = ()
@@ -100,6 +106,7 @@ class SurrogateSettings:
     learning_rate: float = 3e-3
     average: float = 0.995
     replay: int = 100_000
+    recency: float = 0.0
 
 
 @dataclass(frozen=True)

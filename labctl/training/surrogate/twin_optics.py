@@ -46,6 +46,8 @@ class TwinOptics(Twin):
         Sizes of the device, its rows and columns, and where its optics are.
     screens
         Thin screens that are learned, evenly through the medium.
+    panel_lag
+        Whether a phase of each macropixel is learned as well.
     generator
         Source of the start.
 
@@ -57,6 +59,7 @@ class TwinOptics(Twin):
 
     default_losses: ClassVar[tuple[FitTerm, ...]] = (FitTerm("value"),)
     restarts: ClassVar[bool] = True
+    slow: ClassVar[bool] = True
     brightness: Float[Tensor, ""]
     row_bins: Float[Tensor, "bin row"]
     column_bins: Float[Tensor, "bin column"]
@@ -64,7 +67,14 @@ class TwinOptics(Twin):
     radius2: Float[Tensor, "row column"]
     edge_shape: Float[Tensor, "row column"]
 
-    def __init__(self, ports: Ports, *, screens: int, generator: Generator) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        *,
+        screens: int,
+        panel_lag: bool = False,
+        generator: Generator,
+    ) -> None:
         super().__init__(ports)
         self._optics, self._layout = _checked(ports)
         grid = self._optics.grid
@@ -82,6 +92,8 @@ class TwinOptics(Twin):
         self.zero_order = nn.Parameter(torch.tensor([_ZERO_ORDER, 0.0]))
         self.log_gain = nn.Parameter(torch.zeros(ports.outputs))
         self.bias = nn.Parameter(torch.zeros(ports.outputs))
+        lag = torch.zeros(self._layout)
+        self.lag = nn.Parameter(lag) if panel_lag else None
         self._declare_grid()
         self._draw_screens(generator)
 
@@ -113,7 +125,12 @@ class TwinOptics(Twin):
     @override
     @torch.no_grad()
     def restart(self, generator: Generator) -> None:
-        fresh = TwinOptics(self.ports, screens=len(self._nodes), generator=generator)
+        fresh = TwinOptics(
+            self.ports,
+            screens=len(self._nodes),
+            panel_lag=self.lag is not None,
+            generator=generator,
+        )
         for mine, other in zip(self.parameters(), fresh.parameters(), strict=True):
             mine.copy_(other)
         share, spread = (
@@ -156,6 +173,8 @@ class TwinOptics(Twin):
     ) -> Complex[Tensor, "batch row column"]:
         # Crosstalk blurs what the panel shows: a wrap of the phase is a step in it.
         panel = torch.remainder(phase, 2 * math.pi).view(-1, *self._layout)
+        if self.lag is not None:
+            panel = panel + self.lag
         panel = panel.repeat_interleave(self._block[0], 1)
         panel = panel.repeat_interleave(self._block[1], 2)
         sigma = self.log_crosstalk.exp()

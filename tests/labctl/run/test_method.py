@@ -68,6 +68,36 @@ def test_every_exposure_of_a_method_is_planned_booked_and_recorded(
     assert outcome.result["digital_s"] >= 0
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("estimator.name=control-variate",),
+        ("estimator.name=gate",),
+        ("estimator={name: rehearse, digital_steps: 2}",),
+        ("drift={every: 2, patterns: 3, refit_above: 1.0e-9, refit_shots: 20}",),
+    ],
+    ids=lambda found: found[0].split(":")[0],
+)
+def test_every_exposure_of_an_estimator_or_a_watch_is_booked_and_recorded(
+    small: Path, overrides: tuple[str, ...]
+) -> None:
+    job = prepare(str(small), Options(overrides=(*QUICK, *overrides), out=Path("e.h5")))
+    outcome = execute(job, Silent())
+    with Record.open(outcome.record) as record:
+        rows = Counter(record.column("shots_meta", "category"))
+        steps = len(record.column("training", "step"))
+    made = {key: count for key, count in outcome.shots.items() if count}
+    assert made == dict(rows)
+    outside = made.get("evaluate", 0)
+    assert sum(made.values()) - outside <= 500
+    assert steps > 1
+    assert isinstance(job, TrainJob)
+    if "drift" in overrides[0]:
+        # Where a look led to a new fit there were fresh exposures and a new first look.
+        assert made["drift-check"] > 3 * (2 + steps // 2)
+        assert outcome.result["drift"] > 0
+
+
 def test_readout_leaves_theta_where_it_started(small: Path) -> None:
     theta = {}
     for name in ("readout", "spsa"):

@@ -6,12 +6,17 @@ import torch
 from torch import Tensor
 
 from labctl.training.blackbox import Exposure, Probes, Response
+from labctl.training.contestant.forward_gradient import forward_gradient
 from labctl.training.estimator import (
     ControlVariate,
     Correction,
+    Cosine,
+    Gate,
     Given,
     HeldOutCosine,
     Trust,
+    Way,
+    Ways,
 )
 
 if TYPE_CHECKING:
@@ -209,14 +214,27 @@ def test_a_true_cosine_of_nine_tenths_reads_so_under_noise_within_its_error() ->
 
 def test_uncorrected_noise_would_have_hidden_it() -> None:
     window = measured(0.9, sigma=1.04, seed=0, count=4000)
-    moments = window.state_dict()["moments"].sum(dim=0)
+    moments = window.state_dict()["moments"]
     plain = HeldOutCosine(window=4000)
-    noise = 2 * 1.04**2 * 4000
-    plain.load_state_dict(
-        {"moments": (moments + torch.tensor([0, 0, noise])).expand(20, 3)}
-    )
+    plain.load_state_dict({"moments": moments[:, :3]})
     assert plain.read().value == pytest.approx(0.64, abs=0.04)
     assert window.read().value == pytest.approx(0.9, abs=0.04)
+
+
+def test_noise_that_was_measured_by_few_repeats_makes_the_error_wider() -> None:
+    window = measured(0.9, sigma=1.04, seed=0, count=4000)
+    state = window.state_dict()
+    told = {}
+    for repeats in (0, 8, 32):
+        other = HeldOutCosine(window=4000, repeats=repeats)
+        other.load_state_dict(state)
+        told[repeats] = other.read()
+    assert told[8].value == told[0].value == window.read().value
+    assert told[0].error < told[32].error < told[8].error
+    # As much noise as signal, five outputs alike: a share of sqrt(2 / (5 R)) of it,
+    # and half as much of the cosine.
+    extra = math.sqrt(told[8].error ** 2 - told[0].error ** 2)
+    assert extra == pytest.approx(0.9 / 2 * math.sqrt(2 / 40), rel=0.15)
 
 
 @pytest.mark.parametrize("cosine", [0.0, 0.5, 1.0, -0.7])
@@ -231,7 +249,8 @@ def test_too_few_probes_or_too_much_noise_give_no_number() -> None:
     assert not math.isnan(measured(0.9, sigma=0.0, seed=0, count=20).read().value)
     window = measured(0.9, sigma=0.0, seed=0)
     moments = window.state_dict()["moments"]
-    window.load_state_dict({"moments": moments - torch.tensor([0.0, 0.0, 1e9])})
+    moments[:, 3] += 1e9
+    window.load_state_dict({"moments": moments})
     assert math.isnan(window.read().value)
 
 
@@ -262,3 +281,71 @@ def test_a_probe_without_cotangent_has_no_direction_and_is_left_out() -> None:
         noise=no_noise(),
     )
     assert window.read().probes == 0
+
+
+def gate_of(device: "FakeDevice", *, cosine: float = 0.7) -> Gate:
+    free = forward_gradient(
+        device, probes=2, rms_rad=0.1, generator=torch.Generator().manual_seed(7)
+    )
+    ways = Ways(
+        Trust(Leaning(device, cosine)),
+        variate(device, Correction(probes=2)),
+        free,
+        sure=0.5,
+        hopeless=0.2,
+    )
+    return Gate(ways)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "way", "probes"),
+    [
+        (math.nan, math.nan, Way.CORRECT, 6),
+        (0.8, 0.1, Way.TRUST, 0),
+        (0.55, 0.1, Way.CORRECT, 6),
+        (0.15, 0.1, Way.CORRECT, 6),
+        (0.05, 0.1, Way.FREE, 6),
+        (-0.4, 0.1, Way.FREE, 6),
+    ],
+)
+def test_a_gate_pays_for_probes_only_where_the_surrogate_needs_them(
+    device: "FakeDevice", value: float, error: float, way: Way, probes: int
+) -> None:
+    gate = gate_of(device)
+    said = gate.hear(Cosine(value, error, 50))
+    assert gate.way is way
+    assert (way.value in said) == (way is not Way.CORRECT)
+    exposure, cotangent = exposed(device, 3)
+    gate(exposure, cotangent)
+    assert device.spent().get("probe", 0) == probes
+
+
+def test_a_gate_without_trust_still_has_the_surrogate_judged(
+    device: "FakeDevice",
+) -> None:
+    gate = gate_of(device)
+    gate.hear(Cosine(-0.5, 0.1, 50))
+    exposure, cotangent = exposed(device, 3)
+    handed = gate(exposure, cotangent)
+    own = Leaning(device, 0.7).vjp(cotangent, exposure.response.shown)
+    assert exposure.judged is not None
+    assert torch.equal(exposure.judged, own)
+    assert not torch.equal(handed, own)
+    # It comes back as soon as its answers are good again.
+    assert "the surrogate alone" in gate.hear(Cosine(0.9, 0.1, 50))
+
+
+def test_a_gate_goes_on_from_its_state(make_device: "type[FakeDevice]") -> None:
+    found = []
+    for resumed in (False, True):
+        device = make_device()
+        exposure, cotangent = exposed(device, 4)
+        gate = gate_of(device)
+        gate(exposure, cotangent)
+        gate.hear(Cosine(0.0, 0.1, 50))
+        if resumed:
+            state = gate.state_dict()
+            gate = gate_of(device)
+            gate.load_state_dict(state)
+        found.append(gate(exposure, cotangent))
+    assert torch.equal(*found)

@@ -10,7 +10,7 @@ from torch import Tensor
 from labctl.training.blackbox import Exposure, Response
 from labctl.training.evidence import FITS_AT_ONCE, Evidence, Probing
 from labctl.training.journal import ProbeRows, Row
-from labctl.training.probe import Size, paired, rows
+from labctl.training.probe import Size, noise_variance, paired, rows
 from labctl.training.surrogate.build import build
 from labctl.training.surrogate.fit import Fitter
 from labctl.training.surrogate.settings import FitTerm, Ports, SurrogateSettings
@@ -18,7 +18,7 @@ from labctl.training.surrogate.settings import FitTerm, Ports, SurrogateSettings
 if TYPE_CHECKING:
     from tests.labctl.training.conftest import FakeDevice
 
-PROBING = Probing(paired_per_step=2, held_out_per_step=3)
+PROBING = Probing(paired_per_step=2, held_out_per_step=4)
 TWIN = SurrogateSettings(
     "twin-modes",
     modes=8,
@@ -29,7 +29,7 @@ TWIN = SurrogateSettings(
 
 class Ear:
     def __init__(self) -> None:
-        self.beats = 0
+        self.beats = self.rests = 0
         self.heard: list[ProbeRows] = []
 
     def stage(self, text: str) -> None: ...
@@ -40,6 +40,7 @@ class Ear:
         self.beats += 1
 
     def digital(self) -> AbstractContextManager[None]:
+        self.rests += 1
         return nullcontext()
 
     def probes(self, rows: ProbeRows) -> None:
@@ -102,16 +103,17 @@ def test_each_shot_goes_where_it_may(device: "FakeDevice") -> None:
     fitter, ear = fitter_of(device), Ear()
     log, evidence = Log(fitter), evidence_of(device, fitter, ear)
     evidence.gather([exposed(device)], step=6)
-    assert [len(y) for y in log.values] == [8, 2]
+    assert [len(y) for y in log.values] == [9, 2]
     assert [len(d_f) for d_f in log.probes] == [2]
-    assert [len(c) for c in log.cotangents] == [8]
+    assert [len(c) for c in log.cotangents] == [9]
     assert [(r.kind, len(r.shot_plus)) for r in ear.heard] == [
-        ("held-out", 3),
+        ("held-out", 2),
         ("paired", 2),
     ]
-    assert evidence.shots == device.shots == 11 + 5
-    held = set(ear.heard[0].shot_base.tolist())
-    assert held.isdisjoint(ear.heard[1].shot_base.tolist())
+    assert evidence.shots == device.shots == 11 + 6
+    # Both exposures of a held-out probe are its own.
+    assert ear.heard[0].shot_base.tolist() == [11, 12]
+    assert ear.heard[0].shot_plus.tolist() == [13, 14]
 
 
 def test_probes_take_turns_over_the_layers(device: "FakeDevice") -> None:
@@ -133,8 +135,11 @@ def test_probes_of_held_out_samples_that_the_estimator_took_stay_hidden(
     made.probes = (fresh, torch.zeros(22, device.outputs))
     evidence = evidence_of(device, fitter, ear)
     evidence.gather([made], step=0)
-    held = set(ear.heard[0].shot_base.tolist())
-    allowed = [n for n, base in enumerate(fresh.shot_base.tolist()) if base not in held]
+    answers = zip(made.response.y, made.response.shot, strict=True)
+    bases = {float(y[0]): int(shot) for y, shot in answers}
+    learned = {bases[float(y[0])] for y in log.values[0]}
+    assert len(learned) == 9
+    allowed = [n for n, base in enumerate(fresh.shot_base.tolist()) if base in learned]
     assert torch.equal(log.probes[0][:, 0], fresh.d_f[allowed])
     assert [rows.kind for rows in ear.heard] == [
         "held-out",
@@ -157,7 +162,7 @@ def test_a_warm_up_pass_is_learned_from_whole(device: "FakeDevice") -> None:
 
 def test_a_true_gradient_reads_as_one(device: "FakeDevice") -> None:
     probing = dataclasses.replace(
-        PROBING, held_out_per_step=9, held_out_rad=1e-3, paired_per_step=0
+        PROBING, held_out_per_step=18, held_out_rad=1e-3, paired_per_step=0
     )
     device.dtype = torch.float64
     evidence = evidence_of(device, None, Ear(), probing)
@@ -171,7 +176,39 @@ def test_a_true_gradient_reads_as_one(device: "FakeDevice") -> None:
     assert found.probes == 54
 
 
-def test_fits_come_with_signs_of_life(device: "FakeDevice") -> None:
+def test_a_true_gradient_reads_as_one_under_noise_that_the_loss_has_seen(
+    make_device: "type[FakeDevice]",
+) -> None:
+    """The light is noisy, its noise grows with it, and the cotangent knows it."""
+    read = []
+    probing = Probing(held_out_per_step=16, paired_per_step=0, window=160)
+    for seed in range(8):
+        device = make_device(noise=True, shots=2000 * seed)
+        generator = torch.Generator().manual_seed(seed)
+        evidence = Evidence(device, None, probing, listener=Ear(), generator=generator)
+        phase = 6 * torch.rand(32, device.pixels, generator=generator).double()
+        first, second = (
+            device(phase, category="repeat", layer=0, step=0).y for _ in range(2)
+        )
+        evidence.noise = noise_variance(first, second)
+        for step in range(20):
+            phase = 6 * torch.rand(16, device.pixels, generator=generator).double()
+            response = device(phase, category="train", layer=0, step=step)
+            made = Exposure(0, step, "train", response)
+            # Of a loss that is nearly met: it points where the noise does.
+            made.cotangent = response.y - device.clean(response.shown) + 3
+            made.gradient = device.gradient(response.shown, made.cotangent)
+            evidence.gather([made], step)
+        read.append(evidence.cosine.read())
+    values = torch.tensor([found.value for found in read])
+    assert {found.probes for found in read} == {160}
+    # Curvature over .3 rad takes a little; noise neither adds to it nor takes away.
+    assert values.mean().item() == pytest.approx(0.97, abs=0.05)
+    spread = float(values.std())
+    assert 0.4 * spread < sum(found.error for found in read) / 8 < 2.5 * spread
+
+
+def test_every_fit_step_comes_with_a_sign_of_life(device: "FakeDevice") -> None:
     fitter, ear = fitter_of(device), Ear()
     evidence = evidence_of(device, fitter, ear)
     enough = [evidence.is_enough]
@@ -179,9 +216,30 @@ def test_fits_come_with_signs_of_life(device: "FakeDevice") -> None:
     enough.append(evidence.is_enough)
     assert enough == [False, True]
     assert math.isfinite(evidence.fit(2 * FITS_AT_ONCE + 1))
-    assert (ear.beats, fitter.steps) == (21, 21)
+    assert (ear.beats, ear.rests, fitter.steps) == (21, 0, 21)
     assert math.isnan(evidence.fit(0))
     assert math.isnan(evidence_of(device, None, ear).fit(5))
+
+
+def test_slow_fits_are_announced_and_the_device_rests(
+    device: "FakeDevice", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitter, ear = fitter_of(device), Ear()
+    monkeypatch.setattr(type(fitter.surrogate), "slow", True)
+    evidence = evidence_of(device, fitter, ear)
+    evidence.warm_up(exposed(device))
+    assert math.isfinite(evidence.fit(3))
+    # A sign of life would end the announced phase.
+    assert (ear.beats, ear.rests, fitter.steps) == (0, 1, 3)
+
+
+def test_what_is_forgotten_is_not_fitted_again(device: "FakeDevice") -> None:
+    fitter = fitter_of(device)
+    evidence = evidence_of(device, fitter, Ear())
+    evidence.warm_up(exposed(device))
+    evidence.forget(0)
+    assert not evidence.is_enough
+    evidence_of(device, None, Ear()).forget(0)
 
 
 def test_evidence_goes_on_from_its_state(make_device: "type[FakeDevice]") -> None:

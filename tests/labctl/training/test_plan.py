@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labctl.training.drift import Watching
 from labctl.training.plan import Course, Plan, TooSmall, plan
 
 
@@ -23,6 +26,7 @@ def test_counts_every_category_of_a_course() -> None:
         "train": 400,
         "probe": 5 * 2 + 10 * (3 + 40),
         "evaluate": 2 * 60,
+        "drift-check": 0,
     }
 
 
@@ -79,3 +83,13 @@ def test_plans_spend_no_more_than_the_budget_and_no_step_less(
         return
     assert found.total == sum(found.counts.values()) <= budget
     assert sum(course.counts(found.steps + 1).values()) > budget
+
+
+def test_looks_for_drift_are_paid_and_the_dearest_step_is_known() -> None:
+    watching = Watching(every=5, patterns=10, refit_shots=40)
+    course = Course(train=96, validation=7, batch=16, watching=watching)
+    assert course.counts(12)["drift-check"] == 10 * (2 + 2)
+    # A batch with its probes, a look, a fit from fresh exposures, a new first look.
+    assert course.dearest(probes_per_sample=3) == 16 * 4 + 10 + 40 + 20
+    quiet = replace(course, watching=Watching(), validate_every=4)
+    assert quiet.dearest(probes_per_sample=0) == 16 + 7

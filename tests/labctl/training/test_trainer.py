@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from labctl.training.blackbox import Response
+from labctl.training.drift import Steady, Watch, Watching
 from labctl.training.estimator import (
     ControlVariate,
     Correction,
@@ -44,6 +45,7 @@ from labctl.training.surrogate.settings import (
 from labctl.training.trainer import (
     Optimisation,
     Parts,
+    Purse,
     Samples,
     Settings,
     Trainer,
@@ -108,26 +110,33 @@ class Lab:
         self.surrogate: SurrogateSettings | None = TWIN
         self.task = XOR
         self.optimisation = Optimisation(batch=16)
-        self.probing = Probing(noise_repeats=8, held_out_per_step=3)
+        self.probing = Probing(noise_repeats=8, held_out_per_step=6)
         self.correction: Correction | None = None
         self.validation: Samples | None = None
         self.rehearsing: Rehearsing | None = None
+        self.watching: Watching | None = None
+        self.purse: Purse | None = None
 
     def trainer(self, steps: int = 4, ear: Ear | None = None) -> Trainer:
         generator = torch.Generator().manual_seed(12)
         ends = Ends(self.train.x.shape[1], self.task.outputs)
-        network = build(self.specs, ends, device=self.device, generator=generator)
+        device = Steady(self.device)
+        network = build(self.specs, ends, device=device, generator=generator)
         fitter, estimate = self.learner(generator)
+        watch = None
+        if self.watching is not None:
+            watch = Watch(self.watching, device, torch.Generator().manual_seed(2))
         return Trainer(
             Parts(
                 network,
-                self.device,
+                device,
                 estimate,
                 fitter,
                 rehearsal=self.rehearsal(network, fitter),
+                watch=watch,
             ),
             self.train,
-            Settings(self.task, steps, self.optimisation, self.probing),
+            Settings(self.task, steps, self.optimisation, self.probing, self.purse),
             validation=self.validation,
             listener=ear,
             generator=generator,
@@ -198,7 +207,7 @@ def test_the_course_spends_what_the_plan_says(lab: Lab) -> None:
         device_layers=2,
         noise_repeats=8,
         paired_per_step=2,
-        held_out_per_step=3,
+        held_out_per_step=6,
         probes_per_sample=1,
         validate_every=3,
     )
@@ -206,7 +215,8 @@ def test_the_course_spends_what_the_plan_says(lab: Lab) -> None:
     assert isinstance(found, Plan)
     result = lab.trainer(found.steps).run()
     assert result.status is Status.COMPLETED
-    assert lab.device.spent() == found.counts
+    planned = {name: count for name, count in found.counts.items() if count}
+    assert lab.device.spent() == planned
     assert result.shots == found.total == lab.device.shots
 
 
@@ -223,7 +233,7 @@ def test_the_listener_hears_the_course_in_order(lab: Lab) -> None:
     ]
     assert [row.step for row in ear.rows] == list(range(8))
     shots = [row.shots for row in ear.rows]
-    assert shots == [16 + 96 + 6 + 20 * (n + 1) for n in range(8)]
+    assert shots == [16 + 96 + 6 + 23 * (n + 1) for n in range(8)]
     assert ear.rows[0].lr == 0.1
     assert ear.rows[4].lr == pytest.approx(0.05)
     assert math.isnan(ear.rows[5].cosine)
@@ -253,22 +263,33 @@ def test_held_out_probes_and_their_bases_are_kept_from_fits(lab: Lab) -> None:
     assert len(ear.heard) == 3
 
 
-@pytest.mark.parametrize("kind", ["twin", "corrected", "true", "deep", "rehearsed"])
+KINDS = ["twin", "corrected", "true", "deep", "rehearsed", "watched"]
+
+
+def kind_of(lab: Lab, kind: str) -> Lab:
+    lab.probing = dataclasses.replace(lab.probing, paired_per_step=1)
+    if kind == "corrected":
+        lab.correction = Correction()
+    if kind == "true":
+        lab.surrogate = None
+    if kind == "deep":
+        lab.specs = TWO
+    if kind == "rehearsed":
+        lab.rehearsing = Rehearsing(3, 0.3)
+    if kind == "watched":
+        # Noise that is not known is taken for drift: it is always fitted again.
+        lab.watching = Watching(3, 8, None, 1e-9, refit_shots=16, refit_steps=2)
+        lab.probing = dataclasses.replace(lab.probing, noise_repeats=0)
+    return lab
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_resumed_course_is_bit_identical(
     make_device: "type[FakeDevice]", kind: str
 ) -> None:
     ends = []
     for resumed in (False, True):
-        lab = Lab(make_device(noise=True, levels=256))
-        lab.probing = dataclasses.replace(lab.probing, paired_per_step=1)
-        if kind == "corrected":
-            lab.correction = Correction()
-        if kind == "true":
-            lab.surrogate = None
-        if kind == "deep":
-            lab.specs = TWO
-        if kind == "rehearsed":
-            lab.rehearsing = Rehearsing(3, 0.3)
+        lab = kind_of(Lab(make_device(noise=True, levels=256)), kind)
         trainer, ear = lab.trainer(10, Ear()), Ear()
         if resumed:
             trainer.prepare()
@@ -287,6 +308,49 @@ def test_a_resumed_course_is_bit_identical(
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
     assert repr(rows) == repr(other_rows)
     assert result == other
+
+
+def test_a_device_that_drifts_is_learned_anew(lab: Lab) -> None:
+    lab.watching = Watching(2, 24, refit_shots=40, refit_steps=5, refit_keep=0)
+    trainer = lab.trainer(5, ear := Ear())
+    trainer.prepare()
+    for _ in range(3):
+        trainer.step()
+    assert not any("drift" in text for text in ear.stages)
+    draw = torch.Generator().manual_seed(1)
+    lag = 0.8 * torch.randn(lab.device.pixels, generator=draw)
+    lab.device.field = lab.device.field * torch.polar(torch.ones_like(lag), lag)
+    trainer.step()
+    trainer.step()
+    assert [text for text in ear.stages if "fitted again" in text]
+    # First looks, two checks, the fresh exposures, and a new first look.
+    assert lab.device.spent()["drift-check"] == 24 * (2 + 2 + 2) + 40
+    assert trainer.evidence.shots == lab.device.shots
+    fitter = trainer.parts.fitter
+    assert fitter is not None
+    # Nothing of before is left: what was exposed afresh, and one step.
+    assert len(fitter.state_dict()["values"]["columns"][0]) == 40 + 13
+
+
+def test_a_device_that_drifts_too_far_ends_the_course_with_a_status(lab: Lab) -> None:
+    lab.watching = Watching(2, 24, stop_above=0.2)
+    trainer = lab.trainer(5)
+    trainer.prepare()
+    trainer.step()
+    lab.device.field = lab.device.field * 0.5
+    result = trainer.run()
+    assert (result.status, result.steps) == (Status.DRIFTED, 2)
+
+
+def test_a_course_whose_steps_differ_ends_where_the_next_may_not_be_paid(
+    lab: Lab,
+) -> None:
+    lab.purse = Purse(shots=16 + 96 + 22 * 3 + 21, dearest=22)
+    trainer = lab.trainer(50, ear := Ear())
+    result = trainer.run()
+    assert (result.status, result.steps) == (Status.COMPLETED, 3)
+    # The schedule follows what is spent, not the steps that will never come.
+    assert ear.rows[-1].lr < 0.02
 
 
 @pytest.mark.parametrize("specs", [ONE, TWO])
@@ -362,7 +426,8 @@ def test_a_state_of_another_kind_of_course_is_refused(lab: Lab) -> None:
     ("broken", "message"),
     [
         ({"optimisation": Optimisation(batch=97)}, "batch=97, expected 1 to 96"),
-        ({"probing": Probing(held_out_per_step=17)}, "held_out_per_step=17"),
+        ({"probing": Probing(held_out_per_step=18)}, "held_out_per_step=18"),
+        ({"probing": Probing(held_out_per_step=3)}, "3, expected an even number"),
         ({"probing": Probing(noise_repeats=97)}, "noise_repeats=97"),
         (
             {"optimisation": Optimisation(batch=16, validate_every=2)},

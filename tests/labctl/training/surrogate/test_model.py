@@ -40,7 +40,9 @@ def surrogate(request: pytest.FixtureRequest, generator: Generator) -> Surrogate
     return model
 
 
-@pytest.fixture(params=["twin-dense", "twin-modes", "twin-pairs", "twin-optics"])
+@pytest.fixture(
+    params=["twin-dense", "twin-modes", "twin-pairs", "twin-fields", "twin-optics"]
+)
 def twin(request: pytest.FixtureRequest, generator: Generator) -> Twin:
     name: SurrogateName = request.param
     model = build(

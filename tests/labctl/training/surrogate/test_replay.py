@@ -107,3 +107,20 @@ def test_refuses_other_shapes_no_rows_and_no_room() -> None:
     big.append(*numbers(0, 9))
     with pytest.raises(ValueError, match="rows=9, expected at most 4"):
         ring.load_state_dict(big.state_dict())
+
+
+@pytest.mark.parametrize(("rows", "keep"), [(3, 2), (5, 5), (13, 4), (13, 0), (2, 9)])
+def test_only_the_newest_rows_are_left_after_forgetting(rows: int, keep: int) -> None:
+    ring = Ring(5)
+    for number in range(rows):
+        ring.append(torch.full((1, 2), float(number)))
+    ring.forget(keep)
+    left = min(keep, rows, 5)
+    assert len(ring) == left
+    for number in range(rows, rows + 2):
+        ring.append(torch.full((1, 2), float(number)))
+    (found,) = ring.rows()
+    newest = list(range(rows - left, rows + 2))[-5:]
+    assert sorted(found[:, 0].tolist()) == newest
+    ring.forget(1)
+    assert ring.rows()[0][:, 0].tolist() == [rows + 1]

@@ -1,0 +1,286 @@
+"""Drift: reference patterns that are shown again and again, and what follows from them.
+
+What changed between two looks at the same patterns, beyond the noise, is drift. Part
+of it may be common to all patterns (the laser's power, an offset of the camera): a
+gain and an offset of every output take it out, at once and without forgetting
+anything. The rest (phases, disorder) is a device that has become another one: the
+surrogate has to learn it anew, from fresh exposures.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
+
+from labctl.training.blackbox import Device, Response
+
+CATEGORY = "drift-check"
+LOOKS = 2
+"""Exposures of every reference pattern at the start."""
+
+
+class Remedy(Enum):
+    """What a look at the reference patterns leads to, in a few words."""
+
+    NONE = "within bounds"
+    RECENTRE = "common to all patterns: gain and offset of the outputs are corrected"
+    REFIT = "the surrogate is fitted again"
+    STOP = "too much"
+
+
+@dataclass(frozen=True)
+class Watching:
+    """How closely a device is watched, and what is done when it drifts.
+
+    Shares are of the variance that the outputs have over the reference patterns:
+    what changed since they were first shown, noise apart.
+
+    Parameters
+    ----------
+    every
+        Steps between two looks; 0 for none.
+    patterns
+        Reference patterns: random phases over the whole circle.
+    recentre_above
+        Share from which on what is common to all patterns is taken out, if that is
+        at least half of it; None for never.
+    refit_above
+        Share, beside what was taken out, from which on the surrogate is fitted
+        again; None for never.
+    stop_above
+        Share from which on the course ends; None for never.
+    refit_shots
+        Fresh exposures that a new fit begins with.
+    refit_steps
+        Fit steps of it.
+    refit_keep
+        Newest exposures of before that it still learns from.
+    """
+
+    every: int = 0
+    patterns: int = 16
+    recentre_above: float | None = 0.05
+    refit_above: float | None = 0.05
+    stop_above: float | None = None
+    refit_shots: int = 256
+    refit_steps: int = 200
+    refit_keep: int = 512
+
+    def shots(self, steps: int) -> int:
+        """Return the exposures of the looks at the patterns.
+
+        Parameters
+        ----------
+        steps
+            Optimiser steps of the course.
+        """
+        return self.patterns * (LOOKS + steps // self.every) if self.every else 0
+
+
+@final
+class Steady(Device):
+    """A device whose outputs are corrected by a gain and an offset each.
+
+    Parameters
+    ----------
+    device
+        The device.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self.gain = torch.ones(device.outputs, dtype=torch.float64)
+        self.offset = torch.zeros(device.outputs, dtype=torch.float64)
+
+    @property
+    @override
+    def layout(self) -> tuple[int, int]:
+        """Rows and columns of macropixels."""
+        return self._device.layout
+
+    @property
+    @override
+    def pixels(self) -> int:
+        """Number of macropixels."""
+        return self._device.pixels
+
+    @property
+    @override
+    def outputs(self) -> int:
+        """Number of outputs."""
+        return self._device.outputs
+
+    @override
+    def __call__(
+        self,
+        phase: Float[Tensor, "batch pixel"],
+        *,
+        category: str,
+        layer: int,
+        step: int,
+    ) -> Response:
+        """Expose, and take the common drift out."""
+        found = self._device(phase, category=category, layer=layer, step=step)
+        if bool((self.gain == 1).all()) and not bool(self.offset.any()):
+            return found  # To the bit what the record has.
+        offset, gain = self.offset.to(found.y), self.gain.to(found.y)
+        return found._replace(y=(found.y - offset) / gain)
+
+
+class Finding(NamedTuple):
+    """What a look at the reference patterns found.
+
+    Parameters
+    ----------
+    share
+        Drift of the outputs as they come, as a share of their variance.
+    left
+        The same once common drift is taken out.
+    remedy
+        What follows.
+    """
+
+    share: float
+    left: float
+    remedy: Remedy
+
+    @override
+    def __str__(self) -> str:
+        """Say it to a person."""
+        return (
+            f"drift is {100 * self.share:.1f} % of the outputs' variance, "
+            f"{100 * self.left:.1f} % not common to all patterns: {self.remedy.value}"
+        )
+
+
+@final
+class Watch:
+    """Shows the reference patterns and says what follows.
+
+    Parameters
+    ----------
+    how
+        How closely.
+    device
+        What is watched; its correction is set here.
+    generator
+        Draws the reference patterns.
+    """
+
+    def __init__(
+        self, how: Watching, device: Steady, generator: torch.Generator
+    ) -> None:
+        self.how, self.device = how, device
+        count = max(how.patterns, 3)
+        turn = torch.rand(count, device.pixels, generator=generator)
+        self._phase = 2 * torch.pi * turn
+        self._first = torch.zeros(0, device.outputs, dtype=torch.float64)
+        self.shots = 0
+        self.finding = Finding(0.0, 0.0, Remedy.NONE)
+
+    def begin(self) -> None:
+        """Show the patterns for the first time, or take what they are now for that."""
+        looks = [self._look(-1) for _ in range(LOOKS)]
+        self._first = torch.stack(looks).mean(dim=0)
+
+    def is_due(self, done: int) -> bool:
+        """Whether the patterns are to be shown again.
+
+        Parameters
+        ----------
+        done
+            Steps done.
+        """
+        return self.how.every > 0 and done > 0 and done % self.how.every == 0
+
+    def check(self, step: int, noise: Float[Tensor, " output"] | None) -> Finding:
+        """Show the patterns again; take common drift out if that is the remedy.
+
+        Parameters
+        ----------
+        step
+            Counted from 0.
+        noise
+            Variance of each output from exposure to exposure; None where it is not
+            known, which then counts as drift.
+
+        Returns
+        -------
+        finding
+            How far the device has drifted, and what is to be done.
+        """
+        now, first = self._look(step), self._first
+        known = torch.zeros(first.shape[1]) if noise is None else noise
+        known = known.to(first)
+        spread = first.var(dim=0) - known / LOOKS
+        varied = spread > 0
+        error = (now - first).square().mean(dim=0) - known * (1 + 1 / LOOKS)
+        share = float((error / spread)[varied].mean())
+        # The slope of a line through noisy points is too flat by their reliability.
+        centred = first - first.mean(dim=0)
+        slope = (centred * now).sum(dim=0) / ((len(first) - 1) * spread)
+        slope = torch.where(varied, slope, 1.0)
+        offset = now.mean(dim=0) - slope * first.mean(dim=0)
+        rest = (now - offset - slope * first).square().sum(dim=0) / (len(first) - 2)
+        rest = (rest - known * (1 + slope.square() / LOOKS)) / slope.square()
+        left = float((rest / spread)[varied].mean())
+        self.finding = self._judge(share, left)
+        if self.finding.remedy is Remedy.RECENTRE:
+            # `now` was corrected already: the new line comes on top of the old one.
+            gain = self.device.gain
+            self.device.offset = self.device.offset + gain * offset
+            self.device.gain = gain * slope
+        return self.finding
+
+    def _judge(self, share: float, left: float) -> Finding:
+        how = self.how
+        if how.stop_above is not None and share > how.stop_above:
+            return Finding(share, left, Remedy.STOP)
+        common = left < share / 2
+        if how.refit_above is not None:
+            beside = left if common and how.recentre_above is not None else share
+            if beside > how.refit_above:
+                return Finding(share, left, Remedy.REFIT)
+        if how.recentre_above is not None and common and share > how.recentre_above:
+            return Finding(share, left, Remedy.RECENTRE)
+        return Finding(share, left, Remedy.NONE)
+
+    def _look(self, step: int) -> Float[Tensor, "pattern output"]:
+        self.shots += len(self._phase)
+        found = self.device(self._phase, category=CATEGORY, layer=0, step=step)
+        return found.y.double()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a checkpoint must hold."""
+        return {
+            "first": self._first.clone(),
+            "gain": self.device.gain.clone(),
+            "offset": self.device.offset.clone(),
+            "shots": self.shots,
+            "finding": [
+                self.finding.share,
+                self.finding.left,
+                self.finding.remedy.name,
+            ],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state.
+
+        Parameters
+        ----------
+        state
+            What :meth:`state_dict` returned.
+        """
+        self._first = state["first"].clone()
+        self.device.gain, self.device.offset = (
+            state["gain"].clone(),
+            state["offset"].clone(),
+        )
+        self.shots = int(state["shots"])
+        share, left, remedy = state["finding"]
+        self.finding = Finding(float(share), float(left), Remedy[remedy])

@@ -1,0 +1,165 @@
+"""Drift of a known size is found, told apart, and answered."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from labctl.training.blackbox import Device, Response
+from labctl.training.drift import Remedy, Steady, Watch, Watching
+
+if TYPE_CHECKING:
+    from tests.labctl.training.conftest import FakeDevice
+
+NOISE = torch.full((5,), 200.0)
+
+
+class Drifting(Device):
+    """A device whose phases, gain and offset are moved by hand."""
+
+    def __init__(self, device: "FakeDevice") -> None:
+        self.device, self.gain, self.offset = device, 1.0, 0.0
+        self.lag = torch.zeros(device.pixels)
+
+    @property
+    @override
+    def layout(self) -> tuple[int, int]:
+        return self.device.layout
+
+    @property
+    @override
+    def pixels(self) -> int:
+        return self.device.pixels
+
+    @property
+    @override
+    def outputs(self) -> int:
+        return self.device.outputs
+
+    @override
+    def __call__(
+        self, phase: Tensor, *, category: str, layer: int, step: int
+    ) -> Response:
+        lagged = phase + self.lag
+        found = self.device(lagged, category=category, layer=layer, step=step)
+        return found._replace(y=self.gain * found.y + self.offset)
+
+    def turn(self, rms_rad: float) -> None:
+        draw = torch.Generator().manual_seed(5)
+        self.lag = rms_rad * torch.randn(self.pixels, generator=draw)
+
+
+def watched(
+    make_device: "type[FakeDevice]", how: Watching | None = None
+) -> tuple[Watch, Drifting]:
+    drifting = Drifting(make_device(noise=True))
+    how = Watching(every=4, patterns=64) if how is None else how
+    watch = Watch(how, Steady(drifting), torch.Generator().manual_seed(3))
+    watch.begin()
+    return watch, drifting
+
+
+def test_a_device_that_stays_is_left_alone(make_device: "type[FakeDevice]") -> None:
+    watch, drifting = watched(make_device)
+    found = watch.check(3, NOISE)
+    assert found.remedy is Remedy.NONE
+    assert abs(found.share) < 0.03
+    assert abs(found.left) < 0.03
+    assert drifting.device.spent() == {"drift-check": 3 * 64}
+    assert watch.shots == 3 * 64
+
+
+def test_noise_that_is_not_known_counts_as_drift(
+    make_device: "type[FakeDevice]",
+) -> None:
+    watch, _ = watched(make_device)
+    assert watch.check(3, None).share > watch.check(3, NOISE).share
+
+
+def test_common_drift_is_taken_out_and_nothing_is_forgotten(
+    make_device: "type[FakeDevice]",
+) -> None:
+    watch, drifting = watched(make_device)
+    drifting.gain, drifting.offset = 0.7, -20.0
+    found = watch.check(3, NOISE)
+    assert found.remedy is Remedy.RECENTRE
+    assert found.share > 0.05
+    assert abs(found.left) < 0.03
+    again = watch.check(7, NOISE)
+    assert again.remedy is Remedy.NONE
+    # On top of the first correction, not in its place.
+    drifting.gain, drifting.offset = 0.5, -20.0
+    watch.check(11, NOISE)
+    assert watch.check(15, NOISE).remedy is Remedy.NONE
+    expected = torch.full((5,), 0.5, dtype=torch.float64)
+    torch.testing.assert_close(watch.device.gain, expected, rtol=0.1, atol=0)
+
+
+def test_phases_that_drift_ask_for_a_new_fit(make_device: "type[FakeDevice]") -> None:
+    watch, drifting = watched(make_device)
+    drifting.turn(0.1)
+    small = watch.check(3, NOISE)
+    drifting.turn(0.4)
+    large = watch.check(7, NOISE)
+    assert small.share < large.share
+    assert large.remedy is Remedy.REFIT
+    assert "fitted again" in str(large)
+    # A new reference: what the device is now is where it is compared from.
+    watch.begin()
+    assert watch.check(7, NOISE).remedy is Remedy.NONE
+
+
+@pytest.mark.parametrize(
+    ("how", "remedy"),
+    [
+        (Watching(1, 64, None, None), Remedy.NONE),
+        (Watching(1, 64, None, 0.01), Remedy.REFIT),
+        (Watching(1, 64, 0.01, None), Remedy.RECENTRE),
+        (Watching(1, 64, 0.01, 0.01, stop_above=0.01), Remedy.STOP),
+    ],
+)
+def test_the_protocol_says_what_follows(
+    make_device: "type[FakeDevice]", how: Watching, remedy: Remedy
+) -> None:
+    watch, drifting = watched(make_device, how)
+    drifting.gain = 0.7
+    assert watch.check(0, NOISE).remedy is remedy
+
+
+def test_the_first_look_and_every_later_one_are_counted_beforehand() -> None:
+    assert Watching(every=4, patterns=10).shots(11) == 10 * (2 + 2)
+    assert Watching().shots(11) == 0
+
+
+def test_looks_are_due_between_steps_and_not_before_the_first(
+    make_device: "type[FakeDevice]",
+) -> None:
+    watch, _ = watched(make_device)
+    assert [done for done in range(10) if watch.is_due(done)] == [4, 8]
+
+
+def test_outputs_are_untouched_until_something_is_corrected(
+    make_device: "type[FakeDevice]",
+) -> None:
+    watch, drifting = watched(make_device)
+    assert (watch.device.layout, watch.device.pixels) == ((4, 6), 24)
+    phase = torch.ones(2, 24)
+    before = drifting.device.shots
+    raw = drifting(phase, category="train", layer=0, step=0).y
+    drifting.device.shots = before
+    assert torch.equal(watch.device(phase, category="train", layer=0, step=0).y, raw)
+
+
+def test_a_watch_goes_on_from_its_state(make_device: "type[FakeDevice]") -> None:
+    watch, drifting = watched(make_device)
+    drifting.gain = 0.7
+    watch.check(3, NOISE)
+    state, shots = watch.state_dict(), drifting.device.shots
+    expected = watch.check(7, NOISE)
+    other, fresh = watched(make_device)
+    fresh.gain, fresh.device.shots = 0.7, shots
+    other.load_state_dict(state)
+    assert other.finding.remedy is Remedy.RECENTRE
+    assert other.check(7, NOISE) == expected
