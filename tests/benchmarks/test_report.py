@@ -27,6 +27,9 @@ def record(tmp_path: Path) -> Path:
     entry: dict[str, list[int] | float] = {
         "macropixels": list(MACROPIXELS),
         "bins": list(BINS),
+        "region": [0, 0, 27, 27],
+        "exposure_s": 1e-3,
+        "gain_db": 0.0,
         "power_mw": 5.0,
     }
     header = Header(
