@@ -1,13 +1,10 @@
 """Kind ``slm-phase``: gray level to phase.
 
-First by the light that the panel does not modulate: it adds coherently to the rest, so
-all levels shown one after the other, each over the whole panel, make the total light
-rise and fall with the cosine of their phase. Neighbouring pixels show the same level,
-so that crosstalk does not matter, and a medium without loss changes where the light
-goes and not how much there is, so that it may be nonlinear. Where there is too little
-such light, half of the panel stays at one level instead and every pixel of the camera
-is an interferometer, through any linear medium; crosstalk at the one border is part of
-the fit. The sign is a convention: the phase rises with the level.
+Light that the panel does not modulate adds coherently to the rest, so levels shown one
+after the other, each over the whole panel, make the total light rise and fall with the
+cosine of their phase. Neighbouring pixels show the same level, so crosstalk does not
+matter, and a medium without loss changes where the light goes and not how much there
+is, so it may be nonlinear. The sign is a convention: the phase rises with the level.
 """
 
 import math
@@ -17,10 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import ndtr
 
 from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
-from labctl.calibrate.patterns import linear_power
 from labctl.calibrate.stand import Exposed, Stand
 from labctl.devices import Levels
 from labctl.errors import OutcomeError
@@ -32,8 +27,6 @@ Features = Callable[[Array], Array]
 WRITES, FIRST, FEWEST, MOST = 512, 192, 3, 6
 # Spans that a fit starts from, in rad.
 SPANS = np.linspace(3.0, 16.0, 40)
-# Unmodulated light is enough where the curve is known so well from it.
-GOOD_RAD = 0.015
 TURN = 2 * math.pi
 # What the levels change must be so many times the noise of a write, in square.
 LEAST = 40.0
@@ -81,28 +74,6 @@ def basis(levels: int, terms: int) -> Array:
 def cosine(phase: Array) -> Array:
     """Light that interferes with some of constant phase: 1, cos, sin."""
     return np.stack([np.ones_like(phase), np.cos(phase), np.sin(phase)], axis=1)
-
-
-def _border() -> tuple[Array, Array]:
-    """Amplitude of a blurred border between 0 and D beyond that of a sharp one."""
-    at = np.linspace(-5, 5, 201)
-    width = at[1] - at[0]
-    step = np.linspace(-25, 25, 2001)
-    share = ndtr(at) - 0.5
-    whole = np.cos(step[:, None] * share).sum(axis=1)
-    return step, (whole - np.cos(step / 2) * len(at)) * width
-
-
-_BORDER = _border()
-
-
-def bordered(phase: Array) -> Array:
-    """Light where crosstalk blurs the border between two phases, beside cosine."""
-    border = np.interp(phase, *_BORDER)
-    extra = np.stack(
-        [border * np.cos(phase / 2), border * np.sin(phase / 2), border**2], axis=1
-    )
-    return np.concatenate([cosine(phase), extra], axis=1)
 
 
 def fit_curve(
@@ -280,10 +251,6 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     sample = np.linspace(0, stand.levels - 1, 8).astype(int)
     stand.brighten(_flats(stand, sample), share=0.8)
     swept = _whole_panel(stand)
-    if swept is None or swept.error_rad > GOOD_RAD:
-        other = _half_panel(stand)
-        if swept is None or other.error_rad < swept.error_rad:
-            swept = other
     phase = swept.whole.phase_rad
     if not (np.diff(phase) > 0).all():
         level = int(np.argmin(np.diff(phase)))
@@ -301,35 +268,22 @@ def _flats(stand: Stand, levels: Whole) -> Levels:
     return stand.as_levels(shown)
 
 
-def _order(stand: Stand) -> Whole:
-    """Levels in random order, twice or as often as there are writes for."""
-    rng = np.random.default_rng(6)
-    step = max(1, 2 * stand.levels // WRITES)
-    every = np.arange(0, stand.levels, step)
-    times = max(2, WRITES // len(every))
-    return np.concatenate([rng.permutation(every) for _ in range(times)])
-
-
-def _whole_panel(stand: Stand) -> _Swept | None:
+def _whole_panel(stand: Stand) -> _Swept:
     """Show levels on the whole panel: they interfere with unmodulated light."""
     rng = np.random.default_rng(6)
     first = np.linspace(0, stand.levels - 1, min(FIRST, WRITES // 2)).round()
     levels = rng.permutation(first.astype(int))
     light = _total(stand, "whole panel", levels)
-    try:
-        with stand.thinking():
-            signal = (light / light.mean())[:, None]
-            rough = fit_curve(signal, levels, stand.levels, cosine, TINY)
-        # Levels at which the light changes most tell most.
-        steep = np.sin(rough.phase_rad) ** 2 + 0.1
-        share = steep / steep.sum()
-        more = rng.choice(stand.levels, WRITES - len(levels), p=share)
-        light = np.concatenate([light, _total(stand, "steep levels", more)])
-        levels = np.concatenate([levels, more])
+    with stand.thinking():
         signal = (light / light.mean())[:, None]
-        return _swept(stand, signal, levels, cosine, "unmodulated light")
-    except OutcomeError:  # the other way will tell whether the panel modulates at all
-        return None
+        rough = fit_curve(signal, levels, stand.levels, cosine, TINY)
+    # Levels at which the light changes most tell most.
+    steep = np.sin(rough.phase_rad) ** 2 + 0.1
+    more = rng.choice(stand.levels, WRITES - len(levels), p=steep / steep.sum())
+    light = np.concatenate([light, _total(stand, "steep levels", more)])
+    levels = np.concatenate([levels, more])
+    signal = (light / light.mean())[:, None]
+    return _swept(stand, signal, levels, cosine, "unmodulated light")
 
 
 def _total(stand: Stand, stage: str, levels: Whole) -> Array:
@@ -339,26 +293,6 @@ def _total(stand: Stand, stage: str, levels: Whole) -> Array:
     stand.require_light(exposed)
     light: Array = stand.signal_e(exposed).sum(axis=(1, 2)) * _level(stand, exposed)
     return light
-
-
-def _half_panel(stand: Stand) -> _Swept:
-    """Show one half against the other, where the medium is linear."""
-    levels = _order(stand)
-    half = np.zeros(stand.panel, dtype=bool)
-    half[:, : stand.panel[1] // 2] = True
-    panel = stand.as_levels(np.where(half, levels[:, None, None], 0))
-    linear_power(stand, panel[:4])
-    stand.brighten(panel[:16])
-    stand.stage("half of the panel")
-    exposed = stand.expose(panel)
-    stand.require_light(exposed)
-    frames = stand.signal_e(exposed) * _level(stand, exposed)[:, None, None]
-    flat = frames.reshape(len(frames), -1)
-    mean = np.maximum(flat.mean(axis=0), 0.0)
-    # To equal noise; pixels without light say nothing.
-    noise = np.sqrt(mean + stand.response.read_noise_e**2)
-    bright = mean > 0.02 * float(np.quantile(mean, 0.99))
-    return _swept(stand, (flat / noise)[:, bright], levels, bordered, "two halves")
 
 
 def _level(stand: Stand, exposed: Exposed) -> Array:

@@ -1,4 +1,4 @@
-"""The phase curve comes back, through unmodulated light and through a scatterer."""
+"""The phase curve comes back from the light that is not modulated."""
 
 import math
 from collections.abc import Callable
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from drivers.sim.light import phase_curve
 from drivers.sim.options import Options, parse
 from labctl.bench import load
-from labctl.calibrate import slm_phase
 from labctl.calibrate.execute import Outcome
-from labctl.calibrate.slm_phase import bordered, cosine, differ, fit_curve
+from labctl.calibrate.slm_phase import cosine, differ, fit_curve
 from labctl.calibration import PhaseCurve
 from labctl.errors import OutcomeError
 
@@ -54,20 +53,6 @@ def test_a_curve_comes_back_from_speckle_of_half_of_the_panel() -> None:
     assert differ(found.phase_rad, TRUTH) < 0.004
 
 
-def test_crosstalk_at_the_border_is_part_of_the_fit() -> None:
-    # A panel of one row whose middle is blurred, seen from afar.
-    at = np.arange(128) - 63.5
-    share = np.array([0.5 * (1 + math.erf(x / math.sqrt(2) / 1.5)) for x in at])
-    level = np.arange(0, LEVELS, 2)
-    field = np.exp(1j * TRUTH[level][:, None] * share)
-    light = np.abs(np.fft.fft(field, axis=1)[:, [0, 1, 2, 3, 124, 125, 126, 127]]) ** 2
-    signals = light / light.mean(axis=0)
-    blind = fit_curve(signals, level, LEVELS, cosine, 1e-6)
-    aware = fit_curve(signals, level, LEVELS, bordered, 1e-6)
-    assert differ(aware.phase_rad, TRUTH) < 0.5 * differ(blind.phase_rad, TRUTH)
-    assert differ(aware.phase_rad, TRUTH) < 0.04
-
-
 def test_a_panel_that_does_not_modulate_is_named() -> None:
     rng = np.random.default_rng(3)
     level = order(rng)
@@ -102,24 +87,3 @@ def test_the_injected_curve_comes_back(
     assert record.figure_of_merit["rms_rad"] < 0.015
     assert record.conditions["writes"] <= 600
     assert record.wavelength_nm == 780
-
-
-@pytest.mark.slow
-def test_where_all_light_is_modulated_half_of_the_panel_does_it(
-    make_bench: MakeBench,
-    calibrate: Calibrate,
-    known: Known,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(slm_phase, "WRITES", 128)
-    changes = {
-        "world.options.panel.zero_order": 0.0,
-        "world.options.sensor.photons_per_s": 2e7,
-    }
-    path = make_bench(changes)
-    known(path, {"kind": "settle", "settle_s": 0.06})
-    (row,) = calibrate("slm-phase").rows
-    assert (row.status, row.why) == ("passed", "")
-    record = load(path).records()["slm-phase"]
-    assert isinstance(record.values, PhaseCurve)
-    assert differ(record.values.curve(8, path.parent), truth(path)) < 0.05
