@@ -269,7 +269,7 @@ def write_comparison(path: Path, make_header: MakeHeader, mark: str = "") -> Pat
         for budget, gain in ((1000, 0.3), (4000, 0.6), (10000, 0.8)):
             for method, own in (("readout", 0.0), ("mine", gain), ("oracle", 1.0)):
                 row: dict[str, list[Any]] = {
-                    column.name: [0.0]
+                    column.name: [0 if column.dtype.startswith("i") else 0.0]
                     for column in plan.table("summary").columns
                     if not column.filled
                 }
@@ -374,6 +374,7 @@ def visit(browser: Any) -> Iterator[Visit]:  # noqa: ANN401 - selenium is untype
 
     def go(path: Path) -> Any:  # noqa: ANN401 - selenium is untyped here
         browser.get_log("performance")
+        browser.get_log("browser")  # what a page before had to say
         browser.get(path.as_uri())
         assert browser.get_log("browser") == []
         asked = {
