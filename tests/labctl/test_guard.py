@@ -206,7 +206,9 @@ def test_errors_come_back_as_what_they_were(make: Make, light: Path) -> None:
 def test_options_and_drivers_are_refused_before_a_device_is_touched(
     make: Make, light: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"options\.watts: is not known, expected one of .*top_mw"):
+    with pytest.raises(
+        InputError, match=r"options\.watts: is not known, expected one of .*top_mw"
+    ):
         make(watts=1).open()
     with pytest.raises(InputError, match="top_mw=-1, expected more than 0"):
         make(top_mw=-1).open()

@@ -86,7 +86,11 @@ def test_a_setting_of_the_simulated_bench_is_swept(scan: Path) -> None:
         ("bench_file.limits.power_mw", "[100]", "never its limits"),
         ("kind", "[train]", "expected a setting"),
         ("reservoir.powr_mw", "[1]", r"values\.0: reservoir\.powr_mw: is not known"),
-        ("bench_file.world.options.medium.bb", "[1]", r"values\.0: world\.options: sim\.w"),
+        (
+            "bench_file.world.options.medium.bb",
+            "[1]",
+            r"values\.0: world\.options: sim\.w",
+        ),
     ],
 )
 def test_refuses_before_anything_opens(
