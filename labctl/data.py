@@ -163,7 +163,7 @@ def load(
     else:
         dataset = _built_in(str(set), task)
     wanted = {"train": train, "validation": validation, "test": test}
-    return _cut(dataset, wanted)
+    return cut(dataset, wanted)
 
 
 def load_entry(entry: DataEntry, folder: Path) -> Dataset:
@@ -217,18 +217,61 @@ def _divide(whole: Split, counts: tuple[int, int, int]) -> dict[str, Split]:
     }
 
 
-def _cut(dataset: Dataset, wanted: Mapping[str, int | None]) -> Dataset:
+def shortfalls(
+    dataset: Dataset, wanted: Mapping[str, int | None]
+) -> Iterator[tuple[str, str]]:
+    """Say which splits have fewer samples than are asked for.
+
+    Parameters
+    ----------
+    dataset
+        The whole set.
+    wanted
+        Samples by split; None takes all.
+
+    Yields
+    ------
+    split, text
+        Its name; what was got, what was expected, what to do.
+    """
+    for name, count in wanted.items():
+        have = len(getattr(dataset, name))
+        if count is not None and not 1 <= count <= have:
+            yield (
+                name,
+                f"{name}={count}, expected 1 to {have} (samples of the {name} split "
+                f"of {dataset.name}). Ask for fewer, or leave {name} out to take all.",
+            )
+
+
+def cut(dataset: Dataset, wanted: Mapping[str, int | None]) -> Dataset:
+    """Take a part of a data set.
+
+    Parameters
+    ----------
+    dataset
+        The whole set.
+    wanted
+        Samples by split; None takes all.
+
+    Returns
+    -------
+    part
+        Of the same name; its splits have the same mixture of classes.
+
+    Raises
+    ------
+    InputError
+        A split has fewer samples than asked for.
+    """
+    short = [text for _, text in shortfalls(dataset, wanted)]
+    if short:
+        text = f"data: {short[0]}"
+        raise InputError(text)
     splits: dict[str, Split] = {}
     for name, count in wanted.items():
         split: Split = getattr(dataset, name)
         if count is not None:
-            if not 1 <= count <= len(split):
-                text = (
-                    f"data {dataset.name}: {name}={count}, expected 1 to {len(split)} "
-                    f"(samples of the {name} split). Ask for fewer, or leave {name} "
-                    "out to take all."
-                )
-                raise InputError(text)
             rows = _order(split.y)[:count]
             split = Split(split.x[rows], split.y[rows])
         splits[name] = split

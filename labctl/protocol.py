@@ -1181,11 +1181,13 @@ ADAPTER: TypeAdapter[AnyProtocol] = TypeAdapter(Protocol)
 
 _INTRODUCTION: Final = """
 What may stand in a protocol, made from the schema. Units are in the keys; unknown
-keys are refused. `labctl validate FILE` names every fault with its line. Any key can
-be changed for one run with `--set key.path=value`; items of lists are counted from 0,
-as in `--set model.0.modes=64`. A list that the file leaves out has the items of its
-default; one without a default, such as `reservoir.bins`, which is then the bench's, is
-set as a whole: `--set 'reservoir.bins=[2, 3]'`. Editors that know JSON schema take
+keys are refused. `labctl validate FILE` names every fault with its line: of the file,
+and of what it asks of its data, its bench and its budget. `labctl run` checks the same,
+and beside it calibrations, drivers and where the record goes. Any key can be changed
+for one run with `--set key.path=value`; items of lists are counted from 0, as in
+`--set model.0.modes=64`. A list that the file leaves out has the items of its default;
+one without a default, such as `reservoir.bins`, which is then the bench's, is set as a
+whole: `--set 'reservoir.bins=[2, 3]'`. Editors that know JSON schema take
 [protocol.schema.json](protocol.schema.json).
 """
 

@@ -19,8 +19,8 @@ from labctl.comparison import cluster as clusters
 from labctl.comparison import job as rooms
 from labctl.comparison.job import Job
 from labctl.comparison.score import Line, References, Score, summarise
-from labctl.errors import InputError, LabctlError, OutcomeError, ProtocolError
-from labctl.protocol import ComparisonProtocol
+from labctl.errors import InputError, LabctlError, OutcomeError
+from labctl.protocol import AnyProtocol, ComparisonProtocol
 from labctl.recording.header import Header
 from labctl.recording.layout import comparison_layout
 from labctl.recording.reader import Record
@@ -29,11 +29,20 @@ from labctl.run import execute as single
 from labctl.run import prepare as runs
 from labctl.run import resume as unfinished
 from labctl.run.progress import Progress, Silent, Update
+from labctl.run.refusal import Refusals
 from labctl.run.setting import Desk, Forecast, Options, Outcome, Setting, resolve
 
 Row = dict[str, Any]
 
-__all__ = ["AnyJob", "ComparisonJob", "Options", "choose", "execute", "prepare"]
+__all__ = [
+    "AnyJob",
+    "ComparisonJob",
+    "Options",
+    "check",
+    "choose",
+    "execute",
+    "prepare",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +128,26 @@ def choose(
 def _chosen(protocol: str | None, record: Path | None, options: Options) -> AnyJob:
     if protocol is None or record is not None:
         return unfinished.choose(protocol, record, options)
-    setting = resolve(protocol, options)
+    return _job_of(resolve(protocol, options))
+
+
+def check(path: Path) -> None:
+    """Check a protocol of any kind, as far as a run could without its devices.
+
+    Parameters
+    ----------
+    path
+        The protocol.
+
+    Raises
+    ------
+    InputError
+        Something is refused; the message has every fault.
+    """
+    _job_of(resolve(str(path), Options(), files=False))
+
+
+def _job_of(setting: Setting[AnyProtocol] | Desk) -> AnyJob:
     if not isinstance(setting, Desk) and isinstance(
         setting.protocol, ComparisonProtocol
     ):
@@ -145,16 +173,20 @@ def prepare(setting: Setting[ComparisonProtocol]) -> ComparisonJob:
     ProtocolError
         A training is refused, or a real bench is to train twice at a time.
     """
-    protocol = setting.protocol
+    protocol, refusals = setting.protocol, Refusals(setting.refused)
     simulated = setting.simulated
     if protocol.workers > 1 and not simulated:
         text = (
             f"workers={protocol.workers}, expected 1: bench "
             f"{setting.source.file.name} is real, and serves one training at a time"
         )
-        raise ProtocolError([setting.document.fault("workers", text)])
+        refusals.add([setting.document.fault("workers", text)])
     found = rooms.jobs(setting)
-    checked = rooms.check(setting, found)
+    try:
+        checked = rooms.check(setting, found)
+    except InputError as error:
+        raise Refusals((*refusals.errors, error)).joined() from error.__cause__
+    refusals.tell()
     seeds = len(protocol.seeds)
     shots: dict[str, int] = {}
     for training in checked:

@@ -162,7 +162,7 @@ def parse(
     # A key that was already refused needs no second sentence.
     faults += [fault for fault in found if not _is_under(fault.key, refused)]
     if faults:
-        raise ProtocolError(_in_order(faults))
+        raise ProtocolError(in_order(faults))
     data = root.plain()
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
     return Document(values[0], None, text, data, digest, root)  # type: ignore[arg-type]  # a root that is no map was refused
@@ -370,8 +370,19 @@ def _is_under(key: str, others: set[str]) -> bool:
     return any(key == other or key.startswith(f"{other}.") for other in others)
 
 
-def _in_order(faults: Sequence[Fault]) -> list[Fault]:
-    """Sort by place, overrides last, each once, and no more than a screenful."""
+def in_order(faults: Sequence[Fault]) -> list[Fault]:
+    """Sort by place, overrides last, each once, and no more than a screenful.
+
+    Parameters
+    ----------
+    faults
+        As they were found.
+
+    Returns
+    -------
+    ordered
+        Ready for a :class:`ProtocolError`.
+    """
     single = dict.fromkeys(faults)
     ordered = sorted(single, key=lambda f: (f.line is None, f.line or 0, f.column or 0))
     more = len(ordered) - MOST_FAULTS

@@ -1,5 +1,6 @@
 """Room on the disk: estimate, refuse, keep a reserve, name what went wrong."""
 
+import math
 import re
 import shutil
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from labctl.errors import InputError, LabctlError, RecordError
-from labctl.recording.layout import Layout
+from labctl.recording.layout import BLOB_CHUNK, Layout
 from labctl.recording.reader import Record
 
 if sys.platform == "linux":
@@ -22,8 +23,9 @@ RESERVE_BYTES = 8 * 2**20
 LOW_WATER_BYTES = 16 * 2**20
 # Rows of commits, events and the HDF5 index, measured at about 60 bytes a shot.
 _SHOT_OVERHEAD_BYTES = 64
-# Groups, attributes and the first chunk of every column.
-_EMPTY_BYTES = 2**20
+# Groups, attributes, texts and the first rows of events and commits: measured at
+# 440 kB in the record of a training.
+_EMPTY_BYTES = 2**19
 _SLACK = 1.05
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _NO_ROOM = {27: "the file is at its size limit", 28: "no space", 122: "quota"}
@@ -46,7 +48,7 @@ def estimate_bytes(
     shots, steps, probes, checkpoints
         How many of each; every other table is taken to have a row a shot.
     checkpoint_bytes
-        Size of one checkpoint.
+        Size of one checkpoint, in the mean.
 
     Returns
     -------
@@ -56,11 +58,14 @@ def estimate_bytes(
     counts = {"shots": shots, "steps": steps, "probes": probes}
     total = _EMPTY_BYTES + shots * _SHOT_OVERHEAD_BYTES
     for table, column in layout.columns():
-        total += counts.get(table.counter, shots) * column.row_bytes
+        # Chunks are written whole.
+        size = column.chunk[0]
+        chunks = math.ceil(counts.get(table.counter, shots) / size)
+        total += chunks * size * column.row_bytes
     for rows in layout.rows[:1]:
         nbytes = sum(np.dtype(kind).itemsize for _, kind in rows.fields)
         total += checkpoints * nbytes
-    total += checkpoints * checkpoint_bytes
+    total += math.ceil(checkpoints * checkpoint_bytes / BLOB_CHUNK) * BLOB_CHUNK
     return int(total * _SLACK)
 
 

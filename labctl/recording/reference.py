@@ -122,7 +122,11 @@ def _rows(rows: Iterable[Rows]) -> Iterator[str]:
 def _blob() -> str:
     return (
         f"`{layout.BLOB_PATH}`: {layout.BLOB.text}. {layout.BLOB.dtype} [N], "
-        f"{layout.BLOB_CHUNK} bytes a chunk, counted by `{layout.BLOB.name}`.\n"
+        f"{layout.BLOB_CHUNK} bytes a chunk, counted by `{layout.BLOB.name}`. One of "
+        "a training holds the model, to be shown and to go on from, the surrogate and "
+        "its average, Adam's two moments of each, and the numbers of the shots that "
+        "fits remember; the last one, of kind `final`, holds model and surrogate "
+        "alone. `labctl run --dry-run` counts them all.\n"
     )
 
 

@@ -1,5 +1,6 @@
 """Kind ``evaluate``: a trained model from a record, measured again."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from labctl import bench as benches
 from labctl import data
 from labctl.calibration import ReservoirEntry
 from labctl.data import Dataset
-from labctl.errors import InputError, ProtocolError
+from labctl.errors import Fault, InputError, ProtocolError
 from labctl.protocol import EvaluateProtocol, TrainProtocol
 from labctl.recording import disk
 from labctl.recording.layout import Layout, evaluate_layout
@@ -19,6 +20,7 @@ from labctl.recording.reader import Record
 from labctl.reservoir import Ledger
 from labctl.run import model
 from labctl.run.progress import Progress, Update
+from labctl.run.refusal import Refusals
 from labctl.run.setting import (
     Forecast,
     Outcome,
@@ -87,8 +89,50 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
     ProtocolError
         The budget, or the operating point, does not fit it.
     """
-    protocol = setting.protocol
-    source = setting.folder / protocol.source
+    protocol, refusals = setting.protocol, Refusals()
+    try:
+        found = _read(setting)
+    except InputError as error:
+        fault = setting.document.fault("source", str(error))
+        raise ProtocolError([fault]) from error
+    trained, dataset = found.protocol, found.dataset
+    with refusals.gathered():
+        setting = _as_trained(setting, trained)
+    refusals.add(_misfits(setting, trained))
+    layers = sum(layer.layer == "device" for layer in trained.model)
+    shots = len(dataset.test) * layers * protocol.repeats
+    if protocol.budget is not None and shots > protocol.budget.shots:
+        text = f"shots={protocol.budget.shots}, expected at least {shots} for this"
+        refusals.add([setting.document.fault("budget.shots", text)])
+    refusals.tell()
+    nbytes = disk.estimate_bytes(_layout(setting, dataset), shots, 0, 0, 0, 0)
+    disk.check_room(setting.out, nbytes)
+    forecast = Forecast(
+        shots={"evaluate": shots},
+        shot_s=shot_seconds(setting.source, setting.entry),
+        simulated=setting.simulated,
+        nbytes=nbytes,
+    )
+    return EvaluateJob(setting, trained, dataset, found.state, found.result, forecast)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    protocol: TrainProtocol
+    dataset: Dataset
+    state: dict[str, Any]
+    result: dict[str, Any]
+
+
+def _read(setting: Setting[EvaluateProtocol]) -> _Trained:
+    """Read a trained model, and load what it was trained on.
+
+    Raises
+    ------
+    InputError
+        There is no trained model, or its data are others by now.
+    """
+    source = setting.folder / setting.protocol.source
     with Record.open(source) as record:
         if record.kind != "train":
             text = (
@@ -103,8 +147,7 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
             )
             raise InputError(text)
         trained = TrainProtocol.model_validate(record.resolved)
-        then = record.result
-        _, _, state = record.checkpoint()
+        then, state = record.result, record.checkpoint()[2]
         folder = _data_folder(record, trained, setting)
     dataset = data.load_entry(trained.data, folder)
     if then.get("data_sha256") != dataset.sha256:
@@ -113,22 +156,7 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
             "the model was trained on, expected the same. Restore the file."
         )
         raise InputError(text)
-    setting = _as_trained(setting, trained)
-    _check_fit(setting, trained)
-    layers = sum(layer.layer == "device" for layer in trained.model)
-    shots = len(dataset.test) * layers * protocol.repeats
-    if protocol.budget is not None and shots > protocol.budget.shots:
-        text = f"shots={protocol.budget.shots}, expected at least {shots} for this"
-        raise ProtocolError([setting.document.fault("budget.shots", text)])
-    nbytes = disk.estimate_bytes(_layout(setting, dataset), shots, 0, 0, 0, 0)
-    disk.check_room(setting.out, nbytes)
-    forecast = Forecast(
-        shots={"evaluate": shots},
-        shot_s=shot_seconds(setting.source, setting.entry),
-        simulated=setting.simulated,
-        nbytes=nbytes,
-    )
-    return EvaluateJob(setting, trained, dataset, state["network"], then, forecast)
+    return _Trained(trained, dataset, state["network"], then)
 
 
 def _data_folder(
@@ -185,14 +213,10 @@ def _as_trained(
     return replace(setting, entry=entry)
 
 
-def _check_fit(setting: Setting[EvaluateProtocol], trained: TrainProtocol) -> None:
-    """Compare macropixels and bins, which belong to the model, with this bench.
-
-    Raises
-    ------
-    ProtocolError
-        They differ.
-    """
+def _misfits(
+    setting: Setting[EvaluateProtocol], trained: TrainProtocol
+) -> Iterator[Fault]:
+    """Compare macropixels and bins, which belong to the model, with this bench."""
     wanted = ReservoirEntry.model_validate(trained.reservoir.model_dump())
     for key in ("macropixels", "bins"):
         want, have = getattr(wanted, key), getattr(setting.entry, key)
@@ -201,7 +225,7 @@ def _check_fit(setting: Setting[EvaluateProtocol], trained: TrainProtocol) -> No
                 f"{key}={list(have)}, expected {list(want)} as the model was trained "
                 f"with. Set reservoir.{key} in this protocol."
             )
-            raise ProtocolError([setting.document.fault(f"reservoir.{key}", text)])
+            yield setting.document.fault(f"reservoir.{key}", text)
 
 
 def _layout(setting: Setting[EvaluateProtocol], dataset: Dataset) -> Layout:

@@ -10,7 +10,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from labctl.data import Dataset
-from labctl.errors import ProtocolError
 from labctl.protocol import EstimatorEntry, TrainProtocol
 from labctl.run.setting import Setting
 from labctl.training.blackbox import Device, Exposure, Response
@@ -56,20 +55,11 @@ def effective(setting: Setting[TrainProtocol]) -> Setting[TrainProtocol]:
     -------
     setting
         The same for the method ``surrogate``.
-
-    Raises
-    ------
-    ProtocolError
-        The method and another section contradict each other.
     """
     protocol = setting.protocol
     name = protocol.method.name
     if name == "surrogate":
         return setting
-    found = [*_contradictions(protocol), *_excess(setting)]
-    faults = [setting.document.fault(*each) for each in found]
-    if faults:
-        raise ProtocolError(faults)
     probes: dict[str, object] = {"dither_rad": (0.0, 0.0)}
     if name != "jacobian":
         probes["paired_per_step"] = 0
@@ -90,8 +80,22 @@ def effective(setting: Setting[TrainProtocol]) -> Setting[TrainProtocol]:
     return replace(setting, document=replace(setting.document, value=value))
 
 
-def _contradictions(protocol: TrainProtocol) -> Iterator[tuple[str, str]]:
+def contradictions(protocol: TrainProtocol) -> Iterator[tuple[str, str]]:
+    """Say where a method and another section contradict each other.
+
+    Parameters
+    ----------
+    protocol
+        As it was read.
+
+    Yields
+    ------
+    key, text
+        Dotted path; what was got, what was expected, what to do.
+    """
     name, surrogate = protocol.method.name, protocol.surrogate.name
+    if name == "surrogate":
+        return
     if protocol.estimator.name != "trust":
         text = (
             f"name={protocol.estimator.name}, expected trust with method {name}: only "
@@ -117,8 +121,19 @@ def _contradictions(protocol: TrainProtocol) -> Iterator[tuple[str, str]]:
         yield "model", text
 
 
-def _excess(setting: Setting[TrainProtocol]) -> Iterator[tuple[str, str]]:
-    """Find what a search would hold beyond any memory."""
+def excess(setting: Setting[TrainProtocol]) -> Iterator[tuple[str, str]]:
+    """Find what a search would hold beyond any memory.
+
+    Parameters
+    ----------
+    setting
+        The run.
+
+    Yields
+    ------
+    key, text
+        Dotted path; what was got, what was expected, what to do.
+    """
     method = setting.protocol.method
     layers = sum(layer.layer == "device" for layer in setting.protocol.model)
     theta = layers * math.prod(setting.entry.macropixels)

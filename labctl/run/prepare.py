@@ -1,8 +1,9 @@
 """From a protocol's name to a job that was checked and costs nothing yet."""
 
+from pathlib import Path
 from typing import cast
 
-from labctl.errors import ProtocolError
+from labctl.errors import InputError, ProtocolError
 from labctl.protocol import (
     AnyProtocol,
     ComparisonProtocol,
@@ -14,6 +15,7 @@ from labctl.protocol import (
 from labctl.run import bench_study, evaluate, scan, study, train
 from labctl.run.bench_study import BenchStudyJob
 from labctl.run.evaluate import EvaluateJob
+from labctl.run.refusal import Refusals
 from labctl.run.scan import ScanJob
 from labctl.run.setting import Desk, Options, Setting, resolve
 from labctl.run.study import StudyJob
@@ -21,7 +23,7 @@ from labctl.run.train import TrainJob
 
 Job = TrainJob | EvaluateJob | ScanJob | StudyJob | BenchStudyJob
 
-__all__ = ["Job", "Options", "job_of", "prepare"]
+__all__ = ["Job", "Options", "check", "job_of", "prepare"]
 
 
 def prepare(name: str, options: Options) -> Job:
@@ -47,6 +49,24 @@ def prepare(name: str, options: Options) -> Job:
     return job_of(resolve(name, options))
 
 
+def check(path: Path) -> None:
+    """Check a protocol as a run would, but for calibrations, drivers and output.
+
+    Parameters
+    ----------
+    path
+        The protocol. Of a comparison its trainings are not looked at.
+
+    Raises
+    ------
+    InputError
+        Something is refused; the message has every fault.
+    """
+    setting = resolve(str(path), Options(), files=False)
+    if isinstance(setting, Desk) or setting.protocol.kind != "comparison":
+        job_of(setting)
+
+
 def job_of(setting: Setting[AnyProtocol] | Desk) -> Job:
     """Check a run of any kind, and forecast its cost.
 
@@ -69,6 +89,19 @@ def job_of(setting: Setting[AnyProtocol] | Desk) -> Job:
     """
     if isinstance(setting, Desk):
         return study.prepare(setting)
+    if isinstance(setting.protocol, ScanProtocol):
+        # Every point is a variation of what was refused.
+        Refusals(setting.refused).tell()
+    try:
+        job = _of_kind(setting)
+    except InputError as error:
+        refusals = Refusals((*setting.refused, error))
+        raise refusals.joined() from error.__cause__
+    Refusals(setting.refused).tell()
+    return job
+
+
+def _of_kind(setting: Setting[AnyProtocol]) -> Job:
     # A type checker cannot carry the class of one field over to its owner.
     if isinstance(setting.protocol, TrainProtocol):
         return train.prepare(cast("Setting[TrainProtocol]", setting))

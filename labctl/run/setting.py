@@ -40,6 +40,7 @@ from labctl.reservoir import Blocks, Ledger, Past, PhaseScale, Reservoir, Shots
 from labctl.run import convergence
 from labctl.run.progress import Progress
 from labctl.run.recall import Recall
+from labctl.run.refusal import Refusals, Refused
 
 P = TypeVar("P", bound=AnyProtocol)
 RECORDS = Path("records")
@@ -122,6 +123,9 @@ class Setting(Generic[P]):
         What an interrupted run left in ``out``; None for a new run.
     falls_back
         Whether the bench's twin will stand in, as the library of a driver is missing.
+    refused
+        What bench, operating point and output do not allow, to be told with what
+        the checks of the kind find. ``entry`` has the bench's values for it.
     """
 
     document: Document[P]
@@ -133,6 +137,7 @@ class Setting(Generic[P]):
     headline: str
     unfinished: Unfinished | None = None
     falls_back: bool = False
+    refused: Refused = ()
 
     @property
     def protocol(self) -> P:
@@ -280,10 +285,13 @@ class Outcome:
         }
 
 
-def resolve(name: str, options: Options) -> Setting[AnyProtocol] | Desk:
-    """Read a protocol and its bench and check them against each other.
+def resolve(
+    name: str, options: Options, *, files: bool = True
+) -> Setting[AnyProtocol] | Desk:
+    """Read a protocol and its bench and compare them with each other.
 
-    A study that needs no bench gets none.
+    A study that needs no bench gets none. What the comparison refuses is kept in the
+    setting: nothing opens with it, and the job of its kind tells it with its own.
 
     Parameters
     ----------
@@ -291,6 +299,9 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol] | Desk:
         A path, or the name of a shipped protocol.
     options
         What the command line adds.
+    files
+        Look at calibrations and output as well: all that changes without the
+        protocol and its bench.
 
     Returns
     -------
@@ -310,54 +321,105 @@ def resolve(name: str, options: Options) -> Setting[AnyProtocol] | Desk:
     value = protocol.value
     if isinstance(value, StudyProtocol) and not value.study.needs_bench:
         # A type checker cannot carry the class of one field over to its owner.
-        return _desk(cast("Document[StudyProtocol]", protocol), path, options)
-    chosen, reason = benches.choose(protocol.value.bench, options.bench)
-    source = benches.load(chosen)
-    entry, bench = checked_point(protocol, source, simulate=options.simulate)
-    # A twin brings its own calibrations.
-    trusting = protocol.value.allow_uncalibrated
-    if not bench.notice and source.file.fallback is None and not trusting:
-        check_calibrations(source, bench)
-    out = _target(path, options)
+        return _desk(
+            cast("Document[StudyProtocol]", protocol), path, options, files=files
+        )
+    source, reason = _bench_file(protocol, options)
+    refusals = Refusals()
+    suited = _suited(
+        protocol, source, refusals, simulate=options.simulate, drivers=files
+    )
+    out = _out(path, options)
+    if files:
+        # A twin brings its own calibrations.
+        trusting = source.file.fallback is not None or value.allow_uncalibrated
+        if suited and not suited[0].notice and not trusting:
+            with refusals.gathered():
+                check_calibrations(source, suited[0])
+        with refusals.gathered():
+            _check_target(out, options)
+    notice = suited[0].notice if suited else ""
+    falls_back = bool(notice) and not options.simulate
+    simulated = source.file.simulated or options.simulate or falls_back
     headline = (
         f"bench: {source.file.name} ({reason}), "
-        f"{'SIMULATED' if bench.simulated else 'real devices'}"
+        f"{'SIMULATED' if simulated else 'real devices'}"
     )
-    falls_back = bool(bench.notice) and not options.simulate
     if falls_back:
-        headline += f"\n{bench.notice}"
+        headline += f"\n{notice}"
     return Setting(
-        protocol,
-        source,
-        entry,
-        out,
-        options,
-        overrides,
-        headline,
+        document=protocol,
+        source=source,
+        entry=_mended(_replaced(protocol, source), source, refusals),
+        out=out,
+        options=options,
+        overrides=overrides,
+        headline=headline,
         falls_back=falls_back,
+        refused=refusals.errors,
     )
 
 
-def _desk(given: Document[StudyProtocol], path: Path, options: Options) -> Desk:
+def _bench_file(
+    protocol: Document[AnyProtocol], options: Options
+) -> tuple[BenchSource, str]:
+    """Choose a bench, and read its file; also says why it is this one.
+
+    Raises
+    ------
+    ProtocolError
+        It is not there, or has faults.
+    """
+    named = protocol.value.bench
+    chosen, reason = benches.choose(named, options.bench)
+    try:
+        document.find_bench(chosen)
+    except ProtocolError as error:
+        if options.bench is not None or named is None:
+            raise
+        faults = [protocol.fault("bench", fault.text) for fault in error.faults]
+        raise ProtocolError(faults) from error
+    return benches.load(chosen), reason
+
+
+def _mended(
+    entry: ReservoirEntry, source: BenchSource, refusals: Refusals
+) -> ReservoirEntry:
+    """Take the bench's values where the protocol's were refused: more is checked."""
+    section = "reservoir."
+    keys = [key.removeprefix(section) for key in refusals.keys if section in key]
+    bench = source.file.reservoir
+    return entry.model_copy(update={key: getattr(bench, key) for key in keys})
+
+
+def _desk(
+    given: Document[StudyProtocol], path: Path, options: Options, *, files: bool
+) -> Desk:
     if options.bench is not None or options.simulate:
         text = (
             f"{path}: --bench or --simulate with study {given.value.study.name}, "
             "expected neither: it is computed without a device. Leave them out."
         )
         raise InputError(text)
-    return Desk(given, _target(path, options), options)
+    out = _out(path, options)
+    if files:
+        _check_target(out, options)
+    return Desk(given, out, options)
 
 
-def _target(path: Path, options: Options) -> Path:
-    """Choose where the record goes, and check that it can go there."""
-    out = options.out
-    if out is None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        out = RECORDS / f"{path.stem}-{stamp}.h5"
+def _out(path: Path, options: Options) -> Path:
+    """Choose where the record goes."""
+    if options.out is not None:
+        return options.out
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return RECORDS / f"{path.stem}-{stamp}.h5"
+
+
+def _check_target(out: Path, options: Options) -> None:
+    """Check that a record can go there."""
     if options.out is not None or RECORDS.exists():
         disk.check_target(out, overwrite=options.overwrite)
     _check_writable(out)
-    return out
 
 
 def _check_writable(out: Path) -> None:
@@ -395,9 +457,7 @@ def operating_point(protocol: Document[P], source: BenchSource) -> ReservoirEntr
     ProtocolError
         It is beyond a limit, or its parts do not fit each other.
     """
-    bench = source.file
-    replaced = protocol.value.reservoir.model_dump(exclude_none=True)
-    entry = bench.reservoir.model_copy(update=replaced)
+    bench, entry = source.file, _replaced(protocol, source)
     faults: list[Fault] = []
 
     def refuse(key: str, text: str) -> None:
@@ -446,15 +506,48 @@ def checked_point(
         It is beyond a limit, does not fit panel or camera, or its light would not
         be computed well.
     """
-    entry = operating_point(protocol, source)
-    bench = benches.construct(source, simulate=simulate, fall_back=True)
-    benches_to_suit = [bench]
-    if source.file.fallback is not None and not bench.notice:
-        benches_to_suit.append(benches.construct(source, simulate=True))
-    for each in benches_to_suit:
-        check_fit(protocol, each, entry)
-        convergence.check(protocol, each, entry)
-    return entry, bench
+    refusals = Refusals()
+    suited = _suited(protocol, source, refusals, simulate=simulate, drivers=True)
+    refusals.tell()
+    return _replaced(protocol, source), suited[0]
+
+
+def _suited(
+    protocol: Document[P],
+    source: BenchSource,
+    refusals: Refusals,
+    *,
+    simulate: bool,
+    drivers: bool,
+) -> list[Bench]:
+    """Compare an operating point with limits, panel, sensor and light.
+
+    Gives the benches that it was compared with; without ``drivers`` a bench that
+    cannot be made here is passed over.
+    """
+    with refusals.gathered():
+        operating_point(protocol, source)
+    entry = _replaced(protocol, source)
+    suited: list[Bench] = []
+    with refusals.gathered() if drivers else suppress(InputError):
+        made = benches.construct(source, simulate=simulate, fall_back=True)
+        suited.append(made)
+        if source.file.fallback is not None and not made.notice:
+            suited.append(benches.construct(source, simulate=True))
+    for bench in suited:
+        with refusals.gathered():
+            check_fit(protocol, bench, entry)
+    # Of a point that cannot be had there is no light to be judged.
+    sound = not refusals.errors
+    for bench in suited if sound else ():
+        with refusals.gathered():
+            convergence.check(protocol, bench, entry)
+    return suited
+
+
+def _replaced(protocol: Document[P], source: BenchSource) -> ReservoirEntry:
+    replaced = protocol.value.reservoir.model_dump(exclude_none=True)
+    return source.file.reservoir.model_copy(update=replaced)
 
 
 def check_fit(protocol: Document[P], bench: Bench, entry: ReservoirEntry) -> None:
@@ -748,6 +841,7 @@ def opened(
     LabctlError
         Anything that opening, running or closing raises.
     """
+    Refusals(setting.refused).tell()
     if setting.options.out is None:
         setting.out.parent.mkdir(exist_ok=True)
     seed, simulate = setting.protocol.seed, setting.options.simulate

@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labctl import data
 from labctl.data import Dataset
-from labctl.errors import Fault, OutcomeError, ProtocolError
+from labctl.errors import OutcomeError
 from labctl.guard import LONGEST_SILENCE_S
 from labctl.protocol import TrainProtocol
 from labctl.recording import disk
 from labctl.recording.layout import train_layout
 from labctl.reservoir import Ledger, Reservoir
-from labctl.run import method, model
+from labctl.run import check, method, model, size
 from labctl.run.checkpoint import KIND, Keeper
 from labctl.run.progress import Progress, Update
 from labctl.run.setting import (
@@ -44,19 +43,13 @@ from labctl.training.estimator import (
 )
 from labctl.training.journal import Listener, ProbeRows, Result, Row, Status
 from labctl.training.network import Network
-from labctl.training.plan import Plan, TooSmall, plan
+from labctl.training.plan import Plan
 from labctl.training.rehearsal import Rehearsal, Rehearsing
-from labctl.training.surrogate.build import build as build_surrogate
 from labctl.training.surrogate.fit import Fitter
 from labctl.training.surrogate.model import Twin
 from labctl.training.trainer import Parts, Samples, Trainer
 
 METRICS = ("score_validation",)
-# Estimators that probe every sample, or may.
-SAMPLED = {"control-variate", "gate"}
-TWINS = {"twin-dense", "twin-modes", "twin-pairs", "twin-fields", "twin-optics"}
-# A checkpoint holds the model, the surrogate and what they need, in float32.
-CHECKPOINT_BYTES = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,21 +97,19 @@ def prepare(setting: Setting[TrainProtocol]) -> TrainJob:
     InputError
         Data, model, probes, budget or bench do not fit each other.
     """
-    setting = method.effective(setting)
+    sound = check.training(setting)
+    setting, dataset, planned = sound.setting, sound.dataset, sound.planned
     protocol = setting.protocol
-    dataset = data.load_entry(protocol.data, setting.folder)
-    _check_model(setting, dataset)
-    _check_probes(setting)
-    planned = _planned(setting, dataset)
     shots = _forecast_shots(protocol, dataset, planned)
     layout = train_layout(shot_spec(setting), metrics=METRICS)
+    checkpoints = size.checkpoints(sound)
     nbytes = disk.estimate_bytes(
         layout,
         shots=sum(shots.values()),
         steps=planned.steps,
         probes=planned.counts["probe"],
-        checkpoints=planned.steps // protocol.record.checkpoint_every + 1,
-        checkpoint_bytes=CHECKPOINT_BYTES,
+        checkpoints=len(checkpoints),
+        checkpoint_bytes=math.ceil(sum(checkpoints) / len(checkpoints)),
     )
     disk.check_room(setting.out, nbytes)
     forecast = Forecast(
@@ -133,76 +124,6 @@ def prepare(setting: Setting[TrainProtocol]) -> TrainJob:
         ),
     )
     return TrainJob(setting, dataset, planned, forecast)
-
-
-def _check_model(setting: Setting[TrainProtocol], dataset: Dataset) -> None:
-    protocol = setting.protocol
-    sizes = model.Sizes(setting.entry)
-    try:
-        model.build(protocol, dataset, sizes, torch.Generator())
-        _fitter(setting, torch.Generator())
-    except ValueError as error:
-        raise ProtocolError([setting.document.fault("model", str(error))]) from error
-    # A twin has one, whatever its bench has.
-    if setting.source.file.oracle is None and not setting.options.simulate:
-        faults = list(_oracle_faults(setting))
-        if faults:
-            raise ProtocolError(faults)
-
-
-def _oracle_faults(setting: Setting[TrainProtocol]) -> Iterator[Fault]:
-    why = (
-        f"but bench {setting.source.file.name} has none: only simulated light knows "
-        "its gradient."
-    )
-    if setting.protocol.reference.oracle:
-        text = f"oracle=true, {why} Set it to false."
-        yield setting.document.fault("reference.oracle", text)
-    if setting.protocol.method.name == "oracle":
-        text = f"name=oracle, {why} Choose another method."
-        yield setting.document.fault("method.name", text)
-
-
-def _check_probes(setting: Setting[TrainProtocol]) -> None:
-    protocol, probes = setting.protocol, setting.protocol.probes
-    terms = {term.name for term in protocol.surrogate.loss}
-    wants = protocol.surrogate.name not in TWINS or bool(terms - {"value"})
-    wants = wants and method.fits(protocol)
-    sampled = protocol.estimator.name in SAMPLED
-    if wants and not (probes.paired_per_step or sampled):
-        text = (
-            f"paired_per_step=0, but surrogate {protocol.surrogate.name} is fitted to "
-            "differences: a dithered exposure has no baseline to be compared with. "
-            "Set paired_per_step, or use twin-pairs with the loss value."
-        )
-        raise ProtocolError([setting.document.fault("probes.paired_per_step", text)])
-    if protocol.estimator.name == "rehearse" and protocol.surrogate.name not in TWINS:
-        text = (
-            f"name=rehearse with surrogate {protocol.surrogate.name}, expected a twin: "
-            "only a twin can stand in for the device. Choose twin-optics or twin-pairs."
-        )
-        raise ProtocolError([setting.document.fault("estimator.name", text)])
-    if sampled and probes.noise_repeats < 2:
-        text = (
-            f"noise_repeats={probes.noise_repeats}, expected at least 2: a control "
-            "variate weighs its probes by the measured noise"
-        )
-        raise ProtocolError([setting.document.fault("probes.noise_repeats", text)])
-
-
-def _planned(setting: Setting[TrainProtocol], dataset: Dataset) -> Plan:
-    protocol = setting.protocol
-    course = model.course(protocol, dataset)
-    try:
-        settings = method.settings(protocol)
-        planner = method.deployed if settings.name == "calibrate-deploy" else plan
-        found = planner(protocol.budget.shots, course)
-    except ValueError as error:
-        fault = setting.document.fault("training.batch", str(error))
-        raise ProtocolError([fault]) from error
-    if isinstance(found, TooSmall):
-        raise ProtocolError([setting.document.fault("budget.shots", str(found))])
-    return found
 
 
 def _forecast_shots(
@@ -416,7 +337,7 @@ def assemble(
     if method.is_frozen(protocol):
         for theta in network.theta():
             theta.requires_grad_(False)
-    fitter = _fitter(job.setting, generator) if method.fits(protocol) else None
+    fitter = check.fitter(job.setting, generator) if method.fits(protocol) else None
     estimator = _maker(job, network, steady, fitter)
     own = torch.Generator().manual_seed(protocol.seed + 2)
     if protocol.method.name == "oracle":
@@ -440,12 +361,6 @@ def assemble(
     )
 
 
-def _fitter(setting: Setting[TrainProtocol], generator: torch.Generator) -> Fitter:
-    settings = model.surrogate_settings(setting.protocol.surrogate)
-    ports = model.ports(setting.source.file, setting.entry)
-    return Fitter(build_surrogate(settings, ports, generator), settings, generator)
-
-
 def _maker(
     job: TrainJob, network: Network, device: Device, fitter: Fitter | None
 ) -> Callable[[Tensor | None], Estimator]:
@@ -459,7 +374,7 @@ def _maker(
 
     def make_estimator(noise: Tensor | None) -> Estimator:
         trust = Trust(fitter.answering)
-        if entry.name not in SAMPLED or noise is None:
+        if entry.name not in check.SAMPLED or noise is None:
             return trust
         rms_rad = protocol.probes.paired_rad
         correct = ControlVariate(

@@ -1,6 +1,6 @@
-"""Check files of any kind without a bench: every fault of every file."""
+"""Check files of any kind, nothing opened: every fault of every file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from labctl import bench, document
 from labctl.calibration import BenchFile, CalibrationRecord, Current, FailedCalibration
 from labctl.errors import CalibrationError, Fault, InputError, ProtocolError
 from labctl.protocol import ADAPTER
+from labctl.run import prepare
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,17 @@ class Checked:
             raise ProtocolError(self.faults)
 
 
-def validate(names: Sequence[str]) -> Checked:
+def validate(
+    names: Sequence[str], check: Callable[[Path], None] = prepare.check
+) -> Checked:
     """Check protocols, bench files and calibration records.
 
     Parameters
     ----------
     names
         Paths, names of shipped protocols, or names of benches.
+    check
+        Compares a protocol with its data and its bench.
 
     Returns
     -------
@@ -77,7 +82,7 @@ def validate(names: Sequence[str]) -> Checked:
     faults: list[Fault] = []
     for name in names:
         try:
-            good.append((name, _check(name)))
+            good.append((name, _check(name, check)))
         except ProtocolError as error:
             faults += error.faults
         except InputError as error:
@@ -85,12 +90,14 @@ def validate(names: Sequence[str]) -> Checked:
     return Checked(tuple(good), tuple(faults))
 
 
-def _check(name: str) -> str:
+def _check(name: str, check: Callable[[Path], None]) -> str:
     path = _find(name)
     there = document.glance(path)
     kinds = [_KINDS[marker] for marker in _KINDS if marker in there]
     what, model = kinds[0] if kinds else ("protocol", ADAPTER)
     document.read(path, model)
+    if what == "protocol":
+        check(path)
     if what != "bench file":
         return what
     unchecked = _check_devices(path)

@@ -158,7 +158,7 @@ class TooSmall:
     @override
     def __str__(self) -> str:
         return (
-            f"budget: shots={self.budget}, expected at least {self.needed} for one "
+            f"shots={self.budget}, expected at least {self.needed} for one "
             "epoch with its noise repeats, warm-up pass and probes. Raise "
             "budget.shots, or use fewer training samples."
         )

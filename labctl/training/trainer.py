@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
+from typing_extensions import override
 
 from labctl.training.blackbox import Device, DeviceLayer, Exposure, offspring
 from labctl.training.contestant.search import Search, explore
@@ -767,41 +768,91 @@ def _copy(value: Any) -> Any:  # noqa: ANN401 - a tree of anything
     return value
 
 
+@dataclass(frozen=True)
+class Misfit:
+    """A setting that asks for more than there is.
+
+    Parameters
+    ----------
+    section, key
+        Which: ``training`` or ``probes``, and the key in it.
+    text
+        What was got, what was expected, what to do.
+    """
+
+    section: str
+    key: str
+    text: str
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.section}: {self.text}"
+
+
+def misfits(
+    how: Optimisation, probing: Probing, *, train: int, validation: int
+) -> Iterator[Misfit]:
+    """Compare settings with the data, before anything is exposed.
+
+    Parameters
+    ----------
+    how, probing
+        The settings.
+    train, validation
+        Samples of the splits.
+
+    Yields
+    ------
+    misfit
+        Everything that a :class:`Trainer` would refuse.
+    """
+    if not 1 <= how.batch <= train:
+        text = (
+            f"batch={how.batch}, expected 1 to {train} (training samples). Lower "
+            "training.batch."
+        )
+        yield Misfit("training", "batch", text)
+    held_out, paired = probing.held_out_per_step, probing.paired_per_step
+    most = min(how.batch, train)
+    if held_out + paired > most:
+        text = (
+            f"held_out_per_step={held_out} and paired_per_step={paired}, expected at "
+            f"most {most} together (training.batch). Lower them."
+        )
+        key = "held_out_per_step" if held_out > most else "paired_per_step"
+        yield Misfit("probes", key, text)
+    if held_out % 2:
+        text = (
+            f"held_out_per_step={held_out}, expected an even number: held-out probes "
+            "are pairs of exposures. Add one."
+        )
+        yield Misfit("probes", "held_out_per_step", text)
+    if probing.noise_repeats > train:
+        text = (
+            f"noise_repeats={probing.noise_repeats}, expected at most {train} "
+            "(training samples). Lower it."
+        )
+        yield Misfit("probes", "noise_repeats", text)
+    if how.validate_every and not validation:
+        text = (
+            f"validate_every={how.validate_every} without a validation split. Set it "
+            "to 0, or give samples for validation."
+        )
+        yield Misfit("training", "validate_every", text)
+
+
 def _check(
     parts: Parts, train: Samples, settings: Settings, validation: Samples | None
 ) -> None:
-    how, probing = settings.optimisation, settings.probing
-    if not 1 <= how.batch <= len(train):
-        text = (
-            f"training: batch={how.batch}, expected 1 to {len(train)} (training "
-            "samples). Lower training.batch."
-        )
-        raise ValueError(text)
-    if probing.held_out_per_step + probing.paired_per_step > how.batch:
-        text = (
-            f"probes: held_out_per_step={probing.held_out_per_step} and "
-            f"paired_per_step={probing.paired_per_step}, expected at most {how.batch} "
-            "together (training.batch). Lower them."
-        )
-        raise ValueError(text)
-    if probing.held_out_per_step % 2:
-        text = (
-            f"probes: held_out_per_step={probing.held_out_per_step}, expected an even "
-            "number: held-out probes are pairs of exposures. Add one."
-        )
-        raise ValueError(text)
-    if probing.noise_repeats > len(train):
-        text = (
-            f"probes: noise_repeats={probing.noise_repeats}, expected at most "
-            f"{len(train)} (training samples). Lower it."
-        )
-        raise ValueError(text)
-    if how.validate_every and validation is None:
-        text = (
-            f"training: validate_every={how.validate_every} without a validation "
-            "split. Set it to 0, or give data.validation."
-        )
-        raise ValueError(text)
+    found = misfits(
+        settings.optimisation,
+        settings.probing,
+        train=len(train),
+        validation=0 if validation is None else len(validation),
+    )
+    told = [str(misfit) for misfit in found]
+    if told:
+        raise ValueError("\n".join(told))
     if not parts.network.device_layers:
         text = "model: no device layer, expected at least one."
         raise ValueError(text)

@@ -248,7 +248,7 @@ def test_smaller_split_is_part_of_larger_and_keeps_the_mixture() -> None:
         ({"set": "knot", "task": "classification"}, "expected regression"),
         (
             {"set": "digits", "train": 1201},
-            r"data digits: train=1201, expected 1 to 1200 \(samples of the train",
+            r"data: train=1201, expected 1 to 1200 \(samples of the train",
         ),
         ({"set": "digits", "test": 0}, "test=0, expected 1 to 397"),
         ({"file": "a.npz"}, "task=None, expected classification or regression"),

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from labctl.comparison import job as rooms
-from labctl.comparison.run import ComparisonJob, choose
+from labctl.comparison.run import ComparisonJob, check, choose
 from labctl.errors import ProtocolError
 from labctl.run.setting import Options
+from labctl.run.validate import validate
 
 
 def _prepared(path: Path, *overrides: str) -> ComparisonJob:
@@ -99,3 +100,23 @@ def test_a_fault_is_shown_where_the_comparison_has_it(
         for fault in caught.value.faults
     ), str(caught.value)
     assert list(tiny.parent.iterdir()) == [tiny]
+
+
+def test_faults_of_bench_methods_and_budgets_are_told_at_once(tiny: Path) -> None:
+    overrides = (
+        "reservoir.power_mw=99",
+        "budgets=[20]",
+        "methods.walk.method.candidates=3",
+        "tasks.narrow.training={batch: 99}",
+    )
+    with pytest.raises(ProtocolError) as caught:
+        _prepared(tiny, *overrides)
+    keys = {fault.key for fault in caught.value.faults}
+    assert keys == {
+        "reservoir.power_mw",
+        "budgets",
+        "methods.walk.method.candidates",
+        "tasks.narrow.training.batch",
+    }
+    told = validate([str(tiny)], check)
+    assert told.faults == ()

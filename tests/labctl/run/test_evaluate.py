@@ -89,6 +89,14 @@ def test_refuses_a_bench_used_otherwise_than_in_training(protocol: Path) -> None
         prepare(str(protocol), Options(overrides=overrides))
 
 
+def test_what_bench_model_and_budget_refuse_is_told_at_once(protocol: Path) -> None:
+    overrides = ("reservoir.bins=[2, 2]", "reservoir.power_mw=99", "budget.shots=3")
+    with pytest.raises(ProtocolError) as caught:
+        prepare(str(protocol), Options(overrides=overrides))
+    keys = {fault.key for fault in caught.value.faults}
+    assert keys == {"reservoir.bins", "reservoir.power_mw", "budget.shots"}
+
+
 def test_refuses_a_file_that_is_no_record(protocol: Path) -> None:
     protocol.with_name("no.h5").write_text("not a record", encoding="utf-8")
     with pytest.raises(InputError, match=r"no\.h5"):

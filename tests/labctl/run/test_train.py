@@ -137,7 +137,7 @@ def test_a_training_that_diverges_is_a_typed_failure(small: Path) -> None:
     ("override", "message"),
     [
         ("budget.shots=100", "expected at least"),
-        ("training.batch=97", "batch=97, expected at most 96"),
+        ("training.batch=97", "batch=97, expected 1 to 96"),
         ("reservoir.macropixels=[40, 40]", "expected at most 32 x 32"),
         ("reservoir.macropixels=[2, 2]", "features=64, expected 1 to 4"),
         ("reservoir.region=[10, 10, 30, 30]", "expected within 32 x 32"),

@@ -1,0 +1,144 @@
+"""How large the checkpoints of a training become, from the parts that they hold."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from labctl import bench as benches
+from labctl.errors import InputError
+from labctl.run import check, method, model
+from labctl.run.check import Sound
+from labctl.training.network import Network
+
+# Name, type, shape and place of a tensor in a checkpoint: measured, 140 to 160.
+TENSOR_BYTES = 150
+# Number of a shot, and of the two shots of a probe: see labctl.run.memory.
+SHOT_BYTES, PROBE_BYTES = 8, 16
+
+
+def checkpoints(sound: Sound) -> list[int]:
+    """Say how many bytes each checkpoint of a training takes.
+
+    Parameters
+    ----------
+    sound
+        A training that was checked.
+
+    Returns
+    -------
+    nbytes
+        Of each in the order of the steps; the last one is of the trained model alone.
+    """
+    protocol, dataset = sound.setting.protocol, sound.dataset
+    network = check.network(sound.setting, dataset)
+    parts = [*network.state_dict().values()]
+    own: list[Tensor] = [*parts, *_network_state(sound, network)]
+    if method.fits(protocol):
+        fitter = check.fitter(sound.setting, torch.Generator())
+        answering = [*fitter.answering.state_dict().values()]
+        parts += answering
+        fitted = fitter.surrogate
+        own += [*fitted.state_dict().values(), *_adam(fitted.parameters()), _source()]
+        own += answering if fitter.answering is not fitted else []
+    shown, fixed = _weight(parts), _weight(own) + _world_bytes(sound)
+    every = protocol.record.checkpoint_every
+    steps = range(every, sound.planned.steps + 1, every)
+    return [*(shown + fixed + _memory_bytes(sound, network, n) for n in steps), shown]
+
+
+def _network_state(sound: Sound, network: Network) -> Iterator[Tensor]:
+    """Yield what a trainer holds beside the model, or something of the same size."""
+    protocol, planned = sound.setting.protocol, sound.planned
+    entry = method.settings(protocol)
+    size = sum(theta.numel() for theta in network.theta())
+    rehearses = protocol.estimator.name == "rehearse"
+    if rehearses:
+        yield from chain(_adam(network.parameters()), network.state_dict().values())
+        yield _source()
+    else:
+        yield from _adam(network.digital())
+        if not (entry.is_search or method.is_frozen(protocol)):
+            yield from _adam(network.theta())
+    if entry.is_search:
+        yield from (_source(), _like(size))
+    if entry.name == "cma-es":
+        yield from (_like(size, size, dtype=torch.float64), _like(size))
+    device = model.Sizes(sound.setting.entry)
+    estimator = method.estimator(protocol, sound.dataset, network, device)
+    if estimator is not None:
+        found = estimator.state_dict().values()
+        yield from (value for value in found if isinstance(value, Tensor))
+    if protocol.estimator.name == "control-variate":
+        yield _source()
+    # The order of the samples, the choice of probes, and the dither of each layer.
+    for _ in range(2 + len(network.device_layers)):
+        yield _source()
+    yield _like(len(sound.dataset.train), dtype=torch.int64)
+    held_out = protocol.probes.held_out_per_step * planned.steps
+    yield _like(min(protocol.probes.window, held_out), 3, dtype=torch.float64)
+    yield _like(device.outputs)
+
+
+def _memory_bytes(sound: Sound, network: Network, steps: int) -> int:
+    """Size of what was measured and is learned from again, after so many steps."""
+    protocol, dataset = sound.setting.protocol, sound.dataset
+    course = model.course(protocol, dataset)
+    batch, layers = course.batch, course.device_layers
+    kept = min(steps, course.steps_per_epoch)
+    head = network.head
+    hidden = dataset.outputs if head is None else head.in_features
+    target = 1 if dataset.task == "classification" else dataset.outputs
+    rows = batch * course.candidates
+    seen = [_like(rows, hidden), _like(rows, target, dtype=_target(dataset.task))]
+    total = kept * _weight(seen)
+    if not method.fits(protocol):
+        return total
+    counts, replay = course.counts(steps), protocol.surrogate.replay
+    shown = steps * (batch * layers - course.held_out_per_step)
+    probes = counts["probe"] - steps * course.held_out_per_step
+    values = counts["warm-up"] + shown + probes
+    total += SHOT_BYTES * min(values, replay) + PROBE_BYTES * min(probes, replay)
+    outputs = model.Sizes(sound.setting.entry).outputs
+    return total + _weight([_like(min(shown, replay), outputs)])
+
+
+def _world_bytes(sound: Sound) -> int:
+    """Size of the state of a simulated light path; nothing where it is real."""
+    setting = sound.setting
+    # A bench that cannot be made was refused before, and is told then.
+    with suppress(InputError):
+        simulate = setting.options.simulate
+        world = benches.construct(
+            setting.source, simulate=simulate, fall_back=True
+        ).world
+        if world is not None:
+            arrays = [v for v in world.state().values() if isinstance(v, np.ndarray)]
+            return sum(array.nbytes + TENSOR_BYTES for array in arrays)
+    return 0
+
+
+def _adam(parameters: Iterable[nn.Parameter]) -> Iterator[Tensor]:
+    """Yield something of the size of Adam's two moments and its count of steps."""
+    for parameter in parameters:
+        yield from (parameter, parameter, _like())
+
+
+def _source() -> Tensor:
+    return torch.Generator().get_state()
+
+
+def _like(*shape: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Give a tensor of that size that takes no memory."""
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _target(task: str) -> torch.dtype:
+    return torch.int64 if task == "classification" else torch.get_default_dtype()
+
+
+def _weight(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes + TENSOR_BYTES for tensor in tensors)
