@@ -204,9 +204,9 @@ def _as_trained(
     entry = setting.entry.model_copy(update={**then, **own})
     faults = [
         setting.document.fault("source", text)
-        for text in benches.limit_faults(
-            file, power_mw=entry.power_mw, exposure_s=entry.exposure_s
-        )
+        for key in ("power_mw", "exposure_s")
+        if key not in own  # which is told in its own place
+        for text in benches.limit_faults(file, **{key: getattr(entry, key)})
     ]
     if faults:
         raise ProtocolError(faults)
