@@ -819,7 +819,7 @@ def _check_spread(train: Split, where: str) -> None:
     InputError
         No target of the training varies.
     """
-    if not np.ptp(train.y, axis=0).any():
+    if (train.y == train.y[0]).all():
         text = (
             f"{where}: every target of the train split is the same "
             f"({train.y.flat[0]:g} first), expected targets that vary. Give "

@@ -130,6 +130,7 @@ def weights(settings: SurrogateSettings, ports: Ports) -> int:
         "log-lin-exp": width * (4 * pixels + 2 * outputs),
         "linear": net + (width + 1) * settings.rank * (pixels + outputs),
         "twin-modes": settings.modes * (2 * pixels + outputs),
+        "twin-fields": settings.modes * (2 * pixels + 4 * settings.modes + outputs),
         "twin-pairs": 2 * pixels * (1 + near) * outputs,
     }.get(settings.name, settings.screens * pixels)
 
