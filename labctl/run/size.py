@@ -52,7 +52,7 @@ def checkpoints(sound: Sound) -> list[int]:
 
 def _network_state(sound: Sound, network: Network) -> Iterator[Tensor]:
     """Yield what a trainer holds beside the model, or something of the same size."""
-    protocol, planned = sound.setting.protocol, sound.planned
+    protocol = sound.setting.protocol
     entry = method.settings(protocol)
     size = sum(theta.numel() for theta in network.theta())
     rehearses = protocol.estimator.name == "rehearse"
@@ -67,20 +67,31 @@ def _network_state(sound: Sound, network: Network) -> Iterator[Tensor]:
         yield from (_source(), _like(size))
     if entry.name == "cma-es":
         yield from (_like(size, size, dtype=torch.float64), _like(size))
+    # The order of the samples, the choice of probes, and the dither of each layer.
+    for _ in range(2 + len(network.device_layers)):
+        yield _source()
+    yield _like(len(sound.dataset.train), dtype=torch.int64)
+    yield from _judges(sound, network)
+
+
+def _judges(sound: Sound, network: Network) -> Iterator[Tensor]:
+    """Yield what estimator, held-out probes and the watch over drift hold."""
+    protocol = sound.setting.protocol
     device = model.Sizes(sound.setting.entry)
     estimator = method.estimator(protocol, sound.dataset, network, device)
     if estimator is not None:
         found = estimator.state_dict().values()
         yield from (value for value in found if isinstance(value, Tensor))
-    if protocol.estimator.name == "control-variate":
+    # A correction draws its probes, and so does what a gate takes in its place.
+    for _ in range({"control-variate": 1, "gate": 2}.get(protocol.estimator.name, 0)):
         yield _source()
-    # The order of the samples, the choice of probes, and the dither of each layer.
-    for _ in range(2 + len(network.device_layers)):
-        yield _source()
-    yield _like(len(sound.dataset.train), dtype=torch.int64)
-    held_out = protocol.probes.held_out_per_step * planned.steps
-    yield _like(min(protocol.probes.window, held_out), 3, dtype=torch.float64)
+    window = protocol.probes.held_out_per_step * sound.planned.steps
+    window = min(protocol.probes.window, window)
+    yield _like(window, 3 + device.outputs, dtype=torch.float64)
     yield _like(device.outputs)
+    if protocol.drift.every:
+        yield _like(protocol.drift.patterns, device.outputs)
+        yield from (_like(device.outputs), _like(device.outputs))
 
 
 def _memory_bytes(sound: Sound, network: Network, steps: int) -> int:

@@ -1,5 +1,6 @@
 """The forecast of a record's size is near what the record takes."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,25 +16,40 @@ from labctl.run.train import TrainJob
 QUICK = ("reference.oracle=false", "training.validate_every=0")
 
 
+LONG = pytest.mark.skipif(
+    os.environ.get("LABCTL_SOAK") != "1", reason="the long form: make soak"
+)
+WIDE = (
+    "surrogate.name=twin-dense",
+    "surrogate.width=400",
+    "surrogate.fit_batch=8",
+    "surrogate.fits_per_step=1",
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
-        (),
-        ("record.frames=binned",),
-        (
-            "surrogate.name=twin-dense",
-            "surrogate.width=400",
-            "surrogate.fit_batch=8",
-            "surrogate.fits_per_step=1",
+        pytest.param((), id="small"),
+        pytest.param(WIDE, id="wide"),
+        *(
+            pytest.param(overrides, id=overrides[0], marks=LONG)
+            for overrides in (
+                ("record.frames=binned",),
+                (
+                    "surrogate.name=jacobian",
+                    "probes.paired_per_step=2",
+                    "budget.shots=500",
+                ),
+                ("method.name=cma-es", "method.candidates=4", "budget.shots=800"),
+                ("method.name=dfa",),
+                ("estimator.name=rehearse", "estimator.digital_steps=1"),
+                ("estimator.name=control-variate", "budget.shots=700"),
+                ("drift.every=2", "drift.refit_above=null", "budget.shots=700"),
+            )
         ),
-        ("surrogate.name=jacobian", "probes.paired_per_step=2", "budget.shots=500"),
-        ("method.name=cma-es", "method.candidates=4", "budget.shots=800"),
-        ("method.name=dfa",),
-        ("estimator.name=rehearse", "estimator.digital_steps=1"),
-        ("estimator.name=control-variate", "budget.shots=700"),
     ],
-    ids=lambda overrides: (overrides or ("small",))[0],
 )
 def test_checkpoints_and_record_are_as_large_as_was_forecast(
     small: Path, overrides: tuple[str, ...]
