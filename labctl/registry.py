@@ -6,7 +6,9 @@ it and not before, so a missing vendor library breaks only the bench that needs 
 """
 
 import difflib
+import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
@@ -39,10 +41,26 @@ def installed(group: str = GROUP) -> Mapping[str, EntryPoint]:
         Name to entry point, in alphabetical order. Of a name that two packages
         claim only one is listed; :func:`load` refuses it.
     """
-    return {
-        entry.name: entry
-        for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)
-    }
+    return {entry.name: entry for entry in _offered(group, tuple(sys.path))}
+
+
+@functools.lru_cache(maxsize=8)
+def _offered(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Read what all packages offer, by name: a bench asks for many, one at a time."""
+    del path  # where packages lie; with it another folder is looked through
+    return tuple(sorted(entry_points(group=group), key=lambda entry: entry.name))
+
+
+def _hits(key: str, group: str) -> list[EntryPoint]:
+    def found() -> list[EntryPoint]:
+        offered = _offered(group, tuple(sys.path))
+        return [entry for entry in offered if entry.name == key]
+
+    hits = found()
+    if not hits:  # it may have been installed a moment ago
+        _offered.cache_clear()
+        hits = found()
+    return hits
 
 
 def load(key: str, group: str = GROUP) -> Callable[..., Any]:
@@ -67,7 +85,7 @@ def load(key: str, group: str = GROUP) -> Callable[..., Any]:
     MissingLibraryError
         Its import fails.
     """
-    hits = list(entry_points(group=group, name=key))
+    hits = _hits(key, group)
     if not hits:
         raise InputError(_unknown(key))
     if len(hits) > 1:

@@ -66,11 +66,14 @@ def test_lists_drivers_and_instruments_with_the_lines_to_paste() -> None:
     assert content["drivers"]["sim.slm"] == ""
 
 
-def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (entry,) = (each for each in [registry.installed()["sim.slm"]])
     absent = type(entry)("basler.camera", "no_such_library.x:Camera", registry.GROUP)
     vars(absent)["dist"] = entry.dist
     monkeypatch.setattr(registry, "entry_points", lambda **_: [absent])
+    monkeypatch.syspath_prepend(tmp_path)  # another path is looked through anew
     there = inventory.take()
     assert "pip install 'labctl[basler]'" in there.drivers["basler.camera"]
     assert "pip install 'labctl[basler]'" in there.missing["basler.camera"]
