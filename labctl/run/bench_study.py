@@ -26,6 +26,7 @@ from labctl.run.setting import (
     Outcome,
     Session,
     Setting,
+    check_fit,
     opened,
     shot_seconds,
     shot_spec,
@@ -136,6 +137,16 @@ def _check_points(setting: Setting[StudyProtocol], found: BenchStudy[Any]) -> fl
     bench = benches.construct(
         setting.source, simulate=setting.options.simulate, fall_back=True
     )
+    for key, entry in points.items():
+        try:
+            check_fit(setting.document, bench, entry)
+        except ProtocolError as error:
+            faults += [
+                setting.document.fault(f"study.{key}", fault.text)
+                for fault in error.faults
+            ]
+    if faults:
+        raise ProtocolError(faults)
     for entry in points.values():
         if entry.power_mw > setting.entry.power_mw:
             convergence.check(setting.document, bench, entry)

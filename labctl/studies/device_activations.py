@@ -27,6 +27,8 @@ from labctl.studies.job import (
     Values,
     Verdict,
     at_power,
+    power_jobs,
+    power_points,
     told,
 )
 from labctl.studies.zoo import MEASURES, SHOWN, X, measured, measures
@@ -76,39 +78,6 @@ def columns(spec: DeviceActivations, entry: ReservoirEntry) -> tuple[Column, ...
             "Share beyond the first harmonic",
         ),
     )
-
-
-def jobs(spec: DeviceActivations, seeds: Sequence[int]) -> list[Job]:
-    """List the jobs: one a power and seed.
-
-    Parameters
-    ----------
-    spec
-        The study's settings.
-    seeds
-        Each draws theta and the inputs that rest, the same at every power.
-    """
-    return [
-        Job(f"{power:g} mW seed {seed}", seed, {"power_mw": power})
-        for seed in seeds
-        for power in spec.powers_mw
-    ]
-
-
-def points(spec: DeviceActivations, entry: ReservoirEntry) -> dict[str, ReservoirEntry]:
-    """List the operating points.
-
-    Parameters
-    ----------
-    spec
-        The study's settings.
-    entry
-        The operating point of the run.
-    """
-    return {
-        f"powers_mw.{number}": at_power(entry, power)
-        for number, power in enumerate(spec.powers_mw)
-    }
 
 
 def shots(spec: DeviceActivations, job: Job, setting: Setting[Any]) -> dict[str, int]:
@@ -259,8 +228,8 @@ def _complex(spec: DeviceActivations, rows: Rows) -> Claim:
 STUDY = BenchStudy(
     "The device as an activation: its outputs over one input, measured as the zoo is",
     columns,
-    jobs,
-    points,
+    power_jobs,
+    power_points,
     shots,
     measure,
     claims,

@@ -25,6 +25,7 @@ from labctl.studies.job import (
     Rows,
     Values,
     Verdict,
+    own_point,
     told,
 )
 
@@ -74,20 +75,6 @@ def jobs(spec: Evolution, seeds: Sequence[int]) -> list[Job]:
     ]
 
 
-def points(spec: Evolution, entry: ReservoirEntry) -> dict[str, ReservoirEntry]:
-    """List the operating points: the run's.
-
-    Parameters
-    ----------
-    spec
-        The study's settings.
-    entry
-        The operating point of the run.
-    """
-    del spec
-    return {"name": entry}
-
-
 def _lesson(spec: Evolution, job: Job, setting: Setting[Any]) -> TrainJob:
     return lesson.lesson(setting, _sections(spec, job), job.seed)
 
@@ -95,11 +82,7 @@ def _lesson(spec: Evolution, job: Job, setting: Setting[Any]) -> TrainJob:
 def _sections(spec: Evolution, job: Job) -> dict[str, Any]:
     return {
         "data": spec.data.model_dump(),
-        "model": [
-            {"layer": "device", "input_scale_rad": spec.input_scale_rad},
-            {"layer": "standardise"},
-            {"layer": "linear"},
-        ],
+        "model": lesson.through_device(spec.input_scale_rad),
         "method": _method(spec, str(job.settings["method"])),
         "surrogate": {"name": "twin-modes"},
         "training": {"batch": spec.batch},
@@ -244,7 +227,7 @@ STUDY = BenchStudy(
     "Training by variation and selection, beside the learned backward pass",
     columns,
     jobs,
-    points,
+    own_point,
     shots,
     measure,
     claims,

@@ -4,11 +4,12 @@ A :class:`Study` is computed; a :class:`BenchStudy` exposes on the device that i
 handed in a :class:`Lab`.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,6 +168,62 @@ class BenchStudy(Generic[S]):
     shots: Callable[[S, Job, Setting[Any]], dict[str, int]]
     measure: Callable[[S, Job, Lab], Values]
     claims: Callable[[S, Rows], list[Claim]]
+
+
+class Powered(Protocol):
+    """A specification that visits several powers."""
+
+    @property
+    @abstractmethod
+    def powers_mw(self) -> Sequence[float]:
+        """Powers, in mW."""
+
+
+def power_jobs(spec: Powered, seeds: Sequence[int]) -> list[Job]:
+    """List the jobs of a study of power: one a power and seed.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    seeds
+        Each draws the same at every power.
+    """
+    return [
+        Job(f"{power:g} mW seed {seed}", seed, {"power_mw": power})
+        for seed in seeds
+        for power in spec.powers_mw
+    ]
+
+
+def power_points(spec: Powered, entry: ReservoirEntry) -> dict[str, ReservoirEntry]:
+    """List the operating points of a study of power.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    entry
+        The operating point of the run.
+    """
+    return {
+        f"powers_mw.{number}": at_power(entry, power)
+        for number, power in enumerate(spec.powers_mw)
+    }
+
+
+def own_point(spec: object, entry: ReservoirEntry) -> dict[str, ReservoirEntry]:
+    """List the operating points of a study that stays at the run's.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    entry
+        The operating point of the run.
+    """
+    del spec
+    return {"name": entry}
 
 
 def at_power(entry: ReservoirEntry, power_mw: float) -> ReservoirEntry:

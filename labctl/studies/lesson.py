@@ -54,6 +54,21 @@ def lesson(setting: Setting[Any], sections: Mapping[str, Any], seed: int) -> Tra
     return train.prepare(replace(setting, document=document))
 
 
+def through_device(input_scale_rad: float) -> list[dict[str, Any]]:
+    """Write the model of one device layer and a linear readout.
+
+    Parameters
+    ----------
+    input_scale_rad
+        Phase of an input of 1.
+    """
+    return [
+        {"layer": "device", "input_scale_rad": input_scale_rad},
+        {"layer": "standardise"},
+        {"layer": "linear"},
+    ]
+
+
 def shots(job: TrainJob) -> dict[str, int]:
     """Count the exposures of a training and of its final test.
 

@@ -31,6 +31,7 @@ from labctl.studies.job import (
     Rows,
     Values,
     Verdict,
+    own_point,
     told,
 )
 from labctl.training import network
@@ -111,20 +112,6 @@ def jobs(spec: Manifold, seeds: Sequence[int]) -> list[Job]:
     ]
 
 
-def points(spec: Manifold, entry: ReservoirEntry) -> dict[str, ReservoirEntry]:
-    """List the operating points: the run's.
-
-    Parameters
-    ----------
-    spec
-        The study's settings.
-    entry
-        The operating point of the run.
-    """
-    del spec
-    return {"name": entry}
-
-
 def grid(target: str) -> NDArray[np.float64]:
     """Parameters of the grid, ``(point, parameter)``.
 
@@ -142,11 +129,7 @@ def grid(target: str) -> NDArray[np.float64]:
 def _lesson(spec: Manifold, job: Job, setting: Setting[Any]) -> TrainJob:
     sections = {
         "data": _entry(spec, job),
-        "model": [
-            {"layer": "device", "input_scale_rad": spec.input_scale_rad},
-            {"layer": "standardise"},
-            {"layer": "linear"},
-        ],
+        "model": lesson.through_device(spec.input_scale_rad),
         "surrogate": {"name": "twin-modes"},
         "training": {"batch": spec.batch},
         "budget": {"shots": spec.budget},
@@ -380,7 +363,7 @@ STUDY = BenchStudy(
     "A net sculpts a manifold onto a point cloud, without and with the device",
     columns,
     jobs,
-    points,
+    own_point,
     shots,
     measure,
     claims,

@@ -31,6 +31,8 @@ from labctl.studies.job import (
     Values,
     Verdict,
     at_power,
+    power_jobs,
+    power_points,
     told,
     verdict,
 )
@@ -71,39 +73,6 @@ def columns(spec: Superposition, entry: ReservoirEntry) -> tuple[Column, ...]:
         Column("frame_noise", "f8", "Sum of the squares that noise left in the frame"),
         Column("model_defect", "f8", "Share of the model's answers that is not linear"),
     )
-
-
-def jobs(spec: Superposition, seeds: Sequence[int]) -> list[Job]:
-    """List the jobs: one a power and seed.
-
-    Parameters
-    ----------
-    spec
-        The study's settings.
-    seeds
-        Each draws phases and inputs, the same at every power.
-    """
-    return [
-        Job(f"{power:g} mW seed {seed}", seed, {"power_mw": power})
-        for seed in seeds
-        for power in spec.powers_mw
-    ]
-
-
-def points(spec: Superposition, entry: ReservoirEntry) -> dict[str, ReservoirEntry]:
-    """List the operating points.
-
-    Parameters
-    ----------
-    spec
-        The study's settings.
-    entry
-        The operating point of the run.
-    """
-    return {
-        f"powers_mw.{number}": at_power(entry, power)
-        for number, power in enumerate(spec.powers_mw)
-    }
 
 
 def shots(spec: Superposition, job: Job, setting: Setting[Any]) -> dict[str, int]:
@@ -345,8 +314,8 @@ def _model_claim(spec: Superposition, rows: Rows) -> Claim:
 STUDY = BenchStudy(
     "Whether light adds up in the device, at every power",
     columns,
-    jobs,
-    points,
+    power_jobs,
+    power_points,
     shots,
     measure,
     claims,

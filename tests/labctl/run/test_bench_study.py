@@ -113,6 +113,10 @@ def test_an_interrupted_study_ends_bit_by_bit_as_if_it_never_was(
     [
         (("study.powers_mw=[1, 9]",), "study.powers_mw.1: power_mw=9, expected 0 to 8"),
         (("study.powers_mw=[0.1, 1]",), "study.powers_mw.0: exposure_s=0.05"),
+        (
+            ("study.powers_mw=[1, 8]", "reservoir.exposure_s=1.0e-5"),
+            "study.powers_mw.1: exposure_s=6.25e-06, expected 1e-05",
+        ),
         (("study.points=9",), "study.points: got 9"),
         (
             ("study={name: superposition}", "reservoir.bins=[3, 3]"),

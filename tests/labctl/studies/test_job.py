@@ -2,7 +2,22 @@
 
 import pytest
 
-from labctl.studies.job import Verdict, told, verdict
+from labctl.calibration import ReservoirEntry
+from labctl.protocol import Superposition
+from labctl.studies.job import (
+    Verdict,
+    at_power,
+    own_point,
+    power_jobs,
+    power_points,
+    told,
+    verdict,
+)
+
+SPEC = Superposition(name="superposition", powers_mw=(0.5, 5.0))
+ENTRY = ReservoirEntry(
+    macropixels=(3, 5), region=(0, 0, 4, 6), bins=(4, 6), exposure_s=0.01, power_mw=2
+)
 
 
 @pytest.mark.parametrize(
@@ -27,3 +42,17 @@ def test_the_interval_lies_around_the_mean() -> None:
 def test_an_answer_becomes_a_verdict() -> None:
     assert (verdict(held=True), verdict(held=False)) == (Verdict.HELD, Verdict.FAILED)
     assert str(Verdict.CONDITIONS) == "holds under conditions"
+
+
+def test_every_power_has_the_energy_of_the_operating_point() -> None:
+    weak, strong = power_points(SPEC, ENTRY).values()
+    assert own_point(SPEC, ENTRY) == {"name": ENTRY}
+    assert (weak.power_mw, strong.power_mw) == (0.5, 5)
+    assert weak.exposure_s == pytest.approx(0.04)
+    assert strong.exposure_s == pytest.approx(0.004)
+    assert at_power(ENTRY, 2).exposure_s == ENTRY.exposure_s
+
+
+def test_jobs_follow_the_powers_seed_by_seed() -> None:
+    names = [job.name for job in power_jobs(SPEC, [3, 4])]
+    assert names == ["0.5 mW seed 3", "5 mW seed 3", "0.5 mW seed 4", "5 mW seed 4"]

@@ -3,15 +3,11 @@
 import numpy as np
 import pytest
 
-from labctl.calibration import ReservoirEntry
 from labctl.protocol import Superposition
-from labctl.studies.job import Rows, at_power
-from labctl.studies.superposition import changes, claims, jobs, points
+from labctl.studies.job import Rows
+from labctl.studies.superposition import changes, claims
 
 SPEC = Superposition(name="superposition", powers_mw=(0.5, 5))
-ENTRY = ReservoirEntry(
-    macropixels=(3, 5), region=(0, 0, 4, 6), bins=(4, 6), exposure_s=0.01, power_mw=2
-)
 
 
 def rows(weak: float, strong: float, frame: float = 0.2) -> Rows:
@@ -51,16 +47,3 @@ def test_a_frame_that_stays_has_not_changed() -> None:
     assert [value.tolist() for value in still] == [[0, 0], [0, 0]]
     moved = changes(SPEC, rows(0.1, 0.2, frame=0.1))[-1]
     assert moved == pytest.approx(2 * 0.01 / 0.52)
-
-
-def test_every_power_has_the_energy_of_the_operating_point() -> None:
-    weak, strong = points(SPEC, ENTRY).values()
-    assert (weak.power_mw, strong.power_mw) == (0.5, 5)
-    assert weak.exposure_s == pytest.approx(0.04)
-    assert strong.exposure_s == pytest.approx(0.004)
-    assert at_power(ENTRY, 2).exposure_s == ENTRY.exposure_s
-
-
-def test_jobs_follow_the_powers_seed_by_seed() -> None:
-    names = [job.name for job in jobs(SPEC, [3, 4])]
-    assert names == ["0.5 mW seed 3", "5 mW seed 3", "0.5 mW seed 4", "5 mW seed 4"]
