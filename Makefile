@@ -26,10 +26,10 @@ run: $(STAMP)
 	$(BIN)/labctl run protocols/quickstart.yaml
 
 test: $(STAMP)
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3
 
 quick: $(STAMP)
-	$(BIN)/pytest -n 2 -m 'not slow and not hardware and not gpu and not bench and not conformance'
+	$(BIN)/pytest -n 3 -m 'not slow and not hardware and not gpu and not bench and not conformance'
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -44,7 +44,7 @@ bench: $(STAMP)
 	$(BIN)/pytest tests/benchmarks -m bench -s -p no:xdist
 
 soak: $(STAMP)
-	LABCTL_SOAK=1 $(BIN)/pytest -n 2
+	LABCTL_SOAK=1 $(BIN)/pytest -n 3
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

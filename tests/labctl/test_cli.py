@@ -416,7 +416,7 @@ def test_words_that_are_no_command_are_refused_like_all_else(
 def test_a_reader_who_leaves_ends_no_run(here: Path) -> None:
     words = [sys.executable, "-m", "labctl", "run", "small.yaml", "--out", "r.h5"]
     with subprocess.Popen(  # noqa: S603 - our own words
-        [*words, "--set", "budget.shots=900"],
+        [*words, "--set", "budget.shots=500"],
         cwd=here,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

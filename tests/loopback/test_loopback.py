@@ -4,7 +4,6 @@ What it should be is computed here once more, in another way, from what was aske
 """
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -100,12 +99,6 @@ def exposed(table: Bench, blocks: Image, exposure_s: float) -> NDArray[np.uint16
 
     with exposer.booked("calibrate", len(blocks)):
         return exposer.expose(np.stack([*map(panel, blocks)]), "calibrate", accepted)
-
-
-SOAK = pytest.mark.skipif(
-    "LABCTL_SOAK" not in os.environ,
-    reason="the timing of others' threads under load; make soak runs it",
-)
 
 
 def test_each_frame_is_that_of_its_pattern_power_and_exposure(
@@ -226,7 +219,7 @@ def test_the_chain_fails_who_takes_the_next_buffer_of_a_queue(
     assert wrong(np.stack(frames), wanted) == len(blocks)
 
 
-@SOAK
+@pytest.mark.soak  # the timing of others' threads under load
 def test_the_chain_fails_who_drains_and_takes_the_frame_in_flight(
     room: Room, running: tuple[SLM, Running]
 ) -> None:
@@ -274,7 +267,7 @@ def test_a_monitor_that_goes_off_ends_the_burst_dark(room: Room) -> None:
         lit_until_it_fails(room, off)
 
 
-@SOAK
+@pytest.mark.soak  # the timing of others' threads under load
 def test_a_camera_that_is_removed_ends_the_burst_dark_and_comes_back(
     room: Room,
 ) -> None:
@@ -286,7 +279,7 @@ def test_a_camera_that_is_removed_ends_the_burst_dark_and_comes_back(
         assert (exposed(table, patterns(1, 5), 0.005) == 4).all()
 
 
-@SOAK
+@pytest.mark.soak  # the timing of others' threads under load
 def test_a_camera_that_restarted_is_not_used_with_settings_of_the_factory(
     room: Room, table: Bench
 ) -> None:
@@ -302,7 +295,7 @@ def test_a_camera_that_restarted_is_not_used_with_settings_of_the_factory(
             time.sleep(0.1)  # the library looks once a second
 
 
-@SOAK
+@pytest.mark.soak  # the timing of others' threads under load
 def test_a_laser_that_cannot_be_asked_counts_as_lit_and_latches(room: Room) -> None:
     start_s = time.monotonic()
     with pytest.raises(SafetyError) as caught:

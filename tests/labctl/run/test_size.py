@@ -1,6 +1,5 @@
 """The forecast of a record's size is near what the record takes."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,6 @@ from labctl.run.setting import Options
 from labctl.run.train import TrainJob
 
 QUICK = ("reference.oracle=false", "training.validate_every=0")
-
-
-LONG = pytest.mark.skipif(
-    os.environ.get("LABCTL_SOAK") != "1", reason="the long form: make soak"
-)
 WIDE = (
     "surrogate.name=twin-dense",
     "surrogate.width=400",
@@ -34,7 +28,7 @@ WIDE = (
         pytest.param((), id="small"),
         pytest.param(WIDE, id="wide"),
         *(
-            pytest.param(overrides, id=overrides[0], marks=LONG)
+            pytest.param(overrides, id=overrides[0], marks=pytest.mark.soak)
             for overrides in (
                 ("record.frames=binned",),
                 (
