@@ -5,12 +5,12 @@ read noise, full well, gain, offset, rounding, converter. Rounding is the
 quantiser; no dither is added to it, which would count its noise twice.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -146,17 +146,18 @@ class Sensor:
         """
         made = self._made
         electrons = light_e + self._dark_current_e(settings)
-        # In one dimension, in which numpy draws a quarter faster than in two.
-        frames = electrons.reshape(len(electrons), -1)
-        read = np.empty(frames.shape[1], dtype=np.float32)
-        for frame, shot in zip(frames, shots, strict=True):
-            source = self._noise.at(shot)
+        if made.shot_noise or made.read_noise_e > 0:
+            normal = np.empty(electrons.shape, dtype=np.float32)
+            uniform = np.empty(electrons.shape)
+            for number, shot in enumerate(shots):
+                source = self._noise.at(shot)
+                source.standard_normal(dtype=np.float32, out=normal[number])
+                if made.shot_noise:
+                    source.random(out=uniform[number])
             if made.shot_noise:
-                frame[:] = _arrivals(frame, source)
-            if made.read_noise_e > 0:
-                source.standard_normal(dtype=np.float32, out=read)
-                read *= made.read_noise_e
-                frame += read
+                _add_noise(electrons, made.read_noise_e, normal, uniform)
+            else:
+                electrons += made.read_noise_e * normal
         electrons += self._crop(self._dark_level_e, settings)
         np.minimum(electrons, made.well_e, out=electrons)
         electrons *= self._gain(settings.gain_db)
@@ -165,12 +166,55 @@ class Sensor:
         return np.clip(electrons, 0, _TOP_DN, out=electrons).astype(np.uint16)
 
 
-def _arrivals(mean: NDArray[np.float64], source: Generator) -> NDArray[Any]:
-    if mean.max() < _BRIGHT_E:
-        return source.poisson(mean)
-    dim = mean < _BRIGHT_E
-    # Normal numbers for all pixels, so that how many are drawn does not depend
-    # on how many are bright.
-    electrons = mean + np.sqrt(mean) * source.standard_normal(mean.shape)
-    electrons[dim] = source.poisson(mean[dim])
-    return electrons
+def _add_noise(
+    electrons: NDArray[np.float64],
+    read_e: float,
+    normal: NDArray[np.float32],
+    uniform: NDArray[np.float64],
+) -> None:
+    """Add shot and read noise to mean electrons, in place.
+
+    One normal number a pixel serves both where light is bright: independent normal
+    numbers add to one, their variances too. Where it is dim the uniform number
+    becomes Poisson's, and the normal one is the read noise's alone. Both are drawn
+    for all pixels, so that no number depends on how many are bright.
+    """
+    # Places, not a mask: numpy gathers ten times as fast by them.
+    dim = np.flatnonzero(electrons < _BRIGHT_E)
+    few = poisson(electrons.take(dim), uniform.take(dim)) + read_e * normal.take(dim)
+    if len(dim) < electrons.size:
+        electrons += np.sqrt(electrons + read_e**2) * normal
+    electrons.put(dim, few)
+
+
+def poisson(mean: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray[Any]:
+    """Turn uniform numbers into those of Poisson's distribution, by inversion.
+
+    Parameters
+    ----------
+    mean
+        Means, at most some tens: it takes as many steps.
+    uniform
+        Numbers in [0, 1), of the same shape ``(n,)``.
+
+    Returns
+    -------
+    count
+        The least ``k`` for which the probability of ``k`` or fewer exceeds the
+        uniform number, ``(n,)``.
+    """
+    count = np.zeros(len(mean))
+    place = np.arange(len(mean))
+    chance = np.exp(-mean)
+    reached = chance.copy()
+    greatest = mean.max(initial=0.0)
+    # Beyond the last step every chance is below the spacing of numbers near one.
+    for step in range(1, math.ceil(greatest + 10 * math.sqrt(greatest) + 20)):
+        (more,) = np.nonzero(uniform >= reached)
+        if not len(more):
+            break
+        place, mean, uniform = place.take(more), mean.take(more), uniform.take(more)
+        chance = chance.take(more) * mean / step
+        reached = reached.take(more) + chance
+        count[place] = step
+    return count

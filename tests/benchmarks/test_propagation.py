@@ -248,12 +248,11 @@ def test_noise_costs_less_than_propagation(
         "CPU time over that of the medium, for a settled panel, everything on, played "
         "as a sequence by the drivers (no guard, no record). The whole is more than "
         "its parts: the liquid crystal, identities and times of each frame are in "
-        "it. Noise is cheaper than the medium with torch, and dearer with the compiled "
-        "kernel: numpy draws three numbers for a pixel, of Poisson and normal; another "
-        f"way would be another noise.\n\n{chr(10).join(lines)}\n\n"
+        "it. Noise takes a normal and a uniform number for every pixel.\n\n"
+        f"{chr(10).join(lines)}\n\n"
         f"Whole shots per CPU second: {rates}."
     )
     section(PAGE, "A whole shot", text)
     assert found["noise"] < 0.4 * medium["torch"]
-    # Poisson numbers pixel by pixel, as numpy draws them, cost more than this kernel.
-    assert found["noise"] < 2.5 * medium["fused"]
+    # As dear as the compiled kernel, whose ratio to it varies from run to run.
+    assert found["noise"] < 1.5 * medium["fused"]

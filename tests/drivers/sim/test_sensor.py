@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 
 from drivers.sim.options import Options, SensorOptions
-from drivers.sim.sensor import Sensor
+from drivers.sim.sensor import Sensor, poisson
 from labctl.devices import CameraSettings
 
 REGION = (3, 5, 10, 14)
@@ -40,6 +41,15 @@ def test_shot_noise_has_the_mean_and_variance_of_poisson(mean_e: float) -> None:
     count = electrons.size
     assert electrons.mean() == pytest.approx(mean_e, abs=4 * (mean_e / count) ** 0.5)
     assert electrons.var() == pytest.approx(mean_e, rel=4 * (3 / count) ** 0.5 + 0.01)
+
+
+def test_dim_light_arrives_by_the_inverse_of_poissons_distribution() -> None:
+    source = np.random.default_rng(3)
+    mean, uniform = source.uniform(0, 20, 50_000), source.random(50_000)
+    assert (poisson(mean, uniform) == stats.poisson.ppf(uniform, mean)).all()
+    # The greatest number below one has no end of its own.
+    assert poisson(np.array([0.0, 20.0]), np.full(2, 1 - 2**-53))[0] == 0
+    assert not len(poisson(np.empty(0), np.empty(0)))
 
 
 def test_a_frame_of_dim_and_bright_pixels_has_both_right() -> None:
