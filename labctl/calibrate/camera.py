@@ -23,6 +23,11 @@ Array = NDArray[np.float64]
 DARKS, FRAMES, SPOT_FRAMES = 32, 24, 32
 # Ways in which all pixels change together: power, two tilts, phase.
 COMMON = 4
+# Parts of the pixels, each of which is judged by what the others show.
+SHARES = 16
+# Of a pixel that trembles more than so many times as much as its own noise, that
+# cannot be taken out well enough: an error of a tenth would count as noise.
+TREMBLE = 10.0
 # Photon transfer is judged up to this share of saturation, linearity in this range.
 TRANSFER_TOP = 0.7
 LINEAR_LOW, LINEAR_HIGH = 0.05, 0.95
@@ -152,31 +157,42 @@ def line(x: Array, y: Array, error: Array) -> tuple[float, float, float, float]:
     return slope, offset, 1 / math.sqrt(spread), offset_error
 
 
-def own_variance(stacks: Sequence[Array]) -> list[Array]:
+def own_variance(stacks: Sequence[Array]) -> tuple[list[Array], Array]:
     """Variance of each pixel that no other pixel shares, for each stack.
 
-    What all pixels share is found on every other pixel, over all stacks at once,
-    and taken out of the rest, so that a pixel's own noise never decides what is
-    taken out of it; bright stacks show what dim ones hide.
+    What all pixels share is found on all but a share of them, over all stacks at
+    once, and taken out of that share, so that a pixel's own noise never decides what
+    is taken out of it; bright stacks show what dim ones hide. A way of changing may
+    live on a few pixels alone, on a steep edge of the light: those that vary most are
+    in shares of their own, so that each is judged by the others.
 
     Parameters
     ----------
     stacks
-        ``(frame, pixel)`` each, of about equal noise, neighbours beside each other.
+        ``(frame, pixel)`` each, of about equal noise.
 
     Returns
     -------
     variance
         ``(pixel,)`` each, without bias.
+    tremble
+        Variance that was taken out of each pixel, for each way, over what is left,
+        ``(pixel,)``: about 1 where nothing is shared.
     """
     centred = [frames - frames.mean(axis=0) for frames in stacks]
     every = np.concatenate(centred)
     variance = [np.empty(every.shape[1]) for _ in stacks]
-    for own in (0, 1):
-        others = every[:, 1 - own :: 2]
-        _, scores = np.linalg.eigh(others @ others.T)
+    tremble = np.empty(every.shape[1])
+    by_spread = np.argsort(every.var(axis=0))[::-1]
+    together = every @ every.T
+    for share in range(SHARES):
+        own = by_spread[share::SHARES]
+        _, scores = np.linalg.eigh(together - every[:, own] @ every[:, own].T)
         shared = scores[:, -COMMON:]
-        rest = every[:, own::2] - shared @ (shared.T @ every[:, own::2])
+        common = shared.T @ every[:, own]
+        rest = every[:, own] - shared @ common
+        left = (rest**2).sum(axis=0) / len(rest)
+        tremble[own] = (common**2).sum(axis=0) / COMMON / np.maximum(left, 1e-12)
         # What is taken out of a frame takes that much of its freedom with it.
         taken = (shared**2).sum(axis=1)
         start = 0
@@ -184,8 +200,8 @@ def own_variance(stacks: Sequence[Array]) -> list[Array]:
             rows = slice(start, start + len(frames))
             start += len(frames)
             freedom = len(frames) - 1 - float(taken[rows].sum())
-            variance[number][own::2] = (rest[rows] ** 2).sum(axis=0) / freedom
-    return variance
+            variance[number][own] = (rest[rows] ** 2).sum(axis=0) / freedom
+    return variance, tremble
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,12 +251,13 @@ def fit_transfer(stacks: Sequence[Stack], dark: Dark, saturation_dn: float) -> T
     # From another dark level: its noise must not be in what weighs and what is weighed.
     others = [stack.frames.mean(axis=0) - dark.again_dn for stack in stacks]
     expected = [_expected(others, times, number) for number in range(len(stacks))]
-    variances = _above_dark(stacks, expected, dark)
+    variances, tremble = _above_dark(stacks, expected, dark)
+    still = tremble < TREMBLE
+    still[dark.hot] = False
     gains: list[tuple[float, float]] = []
     points: list[tuple[float, float, float]] = []
     for number, stack in enumerate(stacks):
-        used = expected[number] < top_dn
-        used[dark.hot] = False
+        used = (expected[number] < top_dn) & still
         seen = _Seen(levels[number], variances[number], expected[number], used)
         noise2 = dark.variance_dn2 + QUANTISATION_DN2
         gains.append(_ratio(seen, noise2, len(stack.frames)))
@@ -281,18 +298,20 @@ def _expected(levels: Sequence[Array], times: Array, number: int) -> Array:
 
 def _above_dark(
     stacks: Sequence[Stack], expected: Sequence[Array], dark: Dark
-) -> list[Array]:
-    """Own variance of each pixel above that in the dark."""
+) -> tuple[list[Array], Array]:
+    """Own variance of each pixel above that in the dark, and how much it trembles."""
     noise2 = dark.variance_dn2 + QUANTISATION_DN2
     first = stacks[0].frames.var(axis=0, ddof=1).mean() - dark.variance_dn2
     rough = max(float(first), 0.0) / max(float(expected[0].mean()), 1e-9)
     # Brought to equal noise, so that a few bright pixels do not hide the tremble.
     scales = [np.sqrt(noise2 + rough * each) for each in expected]
     scaled = [s.frames / scale for s, scale in zip(stacks, scales, strict=True)]
-    return [
+    variances, tremble = own_variance(scaled)
+    above = [
         variance * scale**2 - dark.variance_dn2
-        for variance, scale in zip(own_variance(scaled), scales, strict=True)
+        for variance, scale in zip(variances, scales, strict=True)
     ]
+    return above, tremble
 
 
 def _ratio(seen: _Seen, noise2: float, frames: int) -> tuple[float, float]:
