@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl import cli
-from labctl.errors import LabctlError
+from labctl.errors import InputError, LabctlError
 from labctl.recording import environment, reopen
 from labctl.recording.header import Header
 from labctl.recording.layout import ShotSpec, train_layout
@@ -163,6 +163,18 @@ def verify(path: Path, acknowledged: Mapping[str, int]) -> dict[str, int]:
 def check(path: Path, acknowledged: Mapping[str, int]) -> None:
     """Read what a kill left; go on with it; read it again, plainly too."""
     before = verify(path, acknowledged)
+    with Record.open(path) as record:
+        complete = record.status == "complete"
+    if complete:  # killed after the last word: refused, and untouched
+        content = path.read_bytes()
+        try:
+            Recorder.resume(path, layout=PLAN).close()
+        except InputError as error:
+            expect("nothing to go on with" in str(error), error)
+        else:
+            expect(holds=False, text="a complete record was gone on with")
+        expect(path.read_bytes() == content, "a refused record was changed")
+        return
     with Recorder.resume(path, layout=PLAN) as recorder:
         one_round(recorder, lambda _: None)
     after = verify(path, before)
