@@ -101,7 +101,9 @@ class LightPath:
         ).to(self.device)
         self._axis = torch.tensor([0] * self.shape[0] + [1] * self.shape[1])
         self._axis = self._axis.to(self.device)
-        self._total = float(intensity(self.beam).double().sum())
+        # Two threads would add in another order.
+        with one_thread():
+            self._total = float(intensity(self.beam).double().sum())
 
     @property
     def device_name(self) -> str:

@@ -238,6 +238,22 @@ def test_one_thread_puts_the_number_back() -> None:
         torch.set_num_threads(before)
 
 
+def test_the_light_path_is_made_alike_on_any_number_of_threads() -> None:
+    # Of so many points two threads add one half each.
+    options = Options(grid=(188, 196), macropixel_px=4, precision="complex128")
+    field = torch.ones((1, 188, 196), dtype=torch.complex128)
+    before = torch.get_num_threads()
+    seen = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            seen.append(LightPath(options).seen(field))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[2])
+
+
 def test_double_precision_agrees_with_single() -> None:
     levels = np.random.default_rng(3).integers(0, 256, (2, 16, 24))
     single, double = (
