@@ -47,7 +47,7 @@ class Crystal:
         self._goal = np.zeros(shape)
         self._gap = np.zeros(shape)
         self._rate = np.ones(shape)
-        self._latch_s = self._greatest = 0.0
+        self._latch_s, self._settled_s = 0.0, -math.inf
 
     def latch(self, levels: NDArray[Any], time_s: float) -> None:
         """Head for new levels from where the pixels are."""
@@ -57,13 +57,17 @@ class Crystal:
     def _take(
         self, goal: NDArray[np.float64], gap: NDArray[np.float64], time_s: float
     ) -> None:
-        self._goal, self._latch_s = goal, time_s
+        self._goal, self._latch_s, self._settled_s = goal, time_s, -math.inf
         if self._slow_s == self._fast_s == 0:
-            self._gap, self._greatest = np.zeros_like(gap), 0.0
+            self._gap = np.zeros_like(gap)
             return
         size = np.abs(gap)
-        self._gap, self._greatest = gap, float(size.max())
+        self._gap, greatest = gap, float(size.max())
         self._rate = 1 / (self._fast_s + self._slowdown_s * size)
+        if greatest >= _SETTLED_LEVELS:
+            # The widest gap closes slowest: it is the last within any bound.
+            tau = self._fast_s + self._slowdown_s * greatest
+            self._settled_s = time_s + tau * math.log(greatest / _SETTLED_LEVELS)
 
     def at(self, time_s: float) -> NDArray[np.float64]:
         """Levels at a time, fractions of a level included."""
@@ -77,14 +81,10 @@ class Crystal:
         """When the pixels last headed for new levels."""
         return self._latch_s
 
-    def is_settled(self, time_s: float) -> bool:
-        """Whether every pixel is within half a level of its goal."""
-        if self._greatest < _SETTLED_LEVELS:
-            return True
-        # The widest gap closes slowest: it is the last within any bound.
-        tau = self._fast_s + self._slowdown_s * self._greatest
-        left = self._greatest * math.exp((self._latch_s - time_s) / tau)
-        return left < _SETTLED_LEVELS
+    @property
+    def settled_s(self) -> float:
+        """From when on every pixel is within half a level of its goal."""
+        return self._settled_s
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold."""

@@ -45,8 +45,8 @@ from labctl.optics.propagation import Crossing, Plan
 
 Picture = tuple[NDArray[np.float64], float]
 
-# Nodes and weights of Gauss and Legendre on [0, 1]: the mean of a moving
-# picture over an exposure, to 6e-3 even if it starts at the latch.
+# Nodes and weights of Gauss and Legendre on [0, 1]: the mean of a moving picture
+# over 5 ms of an exposure, to 6e-3 even if it starts at the latch.
 _MOVING = (
     (0.5 - math.sqrt(0.15), 5 / 18),
     (0.5, 8 / 18),
@@ -83,6 +83,8 @@ class Shot:
         Common phase of the panel, its mean over the exposure.
     pictures
         Levels of the panel, and their share of the exposure.
+    past
+        Those from before the last write that came during the exposure.
     strength
         Response of the medium, in units of its own.
     element_rad
@@ -104,6 +106,7 @@ class Shot:
     tilt_px: tuple[float, float]
     ripple_rad: float
     pictures: tuple[Picture, ...]
+    past: tuple[Picture, ...] = ()
     strength: float = 1.0
     element_rad: NDArray[np.float64] | None = None
     part: int = 0
@@ -249,22 +252,38 @@ class World(devices.World):
         if running is None or running.end_s <= now:
             self._crystal.latch(seen, now)
         else:
-            times = self._times(running, _MOVING)
-            old = [(self._crystal.at(t), w) for t, w in times if t < now]
+            since_s = max(running.start_s, self._crystal.latch_s)
+            running.past += self._between(running, since_s, now)
             self._crystal.latch(seen, now)
-            new = [(self._crystal.at(t), w) for t, w in times if t >= now]
-            running.pictures = (*old, *new)
+            ahead = self._between(running, now, running.end_s)
+            running.pictures = (*running.past, *ahead)
         self._patterns += 1
         self.shown = levels
         checksum = zlib.crc32(levels.tobytes())
         return devices.Written(self._patterns, checksum, now)
 
-    @staticmethod
-    def _times(
-        shot: Shot, rule: Sequence[tuple[float, float]]
-    ) -> list[tuple[float, float]]:
-        length = shot.end_s - shot.start_s
-        return [(shot.start_s + node * length, weight) for node, weight in rule]
+    def _between(self, shot: Shot, start_s: float, end_s: float) -> tuple[Picture, ...]:
+        """Levels of the panel in a part of an exposure, by their share of the whole.
+
+        The part lies between two writes: what the panel showed before the last one
+        is no longer known.
+        """
+        crystal, slow_s = self._crystal, self.options.panel.slow_s
+        pictures: list[Picture] = []
+        while start_s < end_s:
+            # It moves ever more slowly: so the stretches grow.
+            longest_s = max(slow_s, start_s - crystal.latch_s)
+            moves_until_s = min(end_s, crystal.settled_s, start_s + longest_s)
+            moves = moves_until_s > start_s
+            stop_s, rule = (moves_until_s, _MOVING) if moves else (end_s, _STILL)
+            length_s = stop_s - start_s
+            share = length_s / (shot.end_s - shot.start_s)
+            pictures += [
+                (crystal.at(start_s + node * length_s), weight * share)
+                for node, weight in rule
+            ]
+            start_s = stop_s
+        return tuple(pictures)
 
     def expose(
         self, settings: devices.CameraSettings, start_s: float | None = None
@@ -314,9 +333,7 @@ class World(devices.World):
             part=0 if self._renewal is None else self._renewal.part(start),
             dwell_s=end - max(self._lit_until_s, self._crystal.latch_s),
         )
-        rule = _STILL if self._crystal.is_settled(start) else _MOVING
-        times = self._times(shot, rule)
-        shot.pictures = tuple((self._crystal.at(t), w) for t, w in times)
+        shot.pictures = self._between(shot, start, end)
         self._shots += 1
         self._last, self._lit_until_s = shot, end
         if self._memory is not None:

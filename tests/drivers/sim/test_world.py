@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
+from drivers.sim.crystal import Crystal
 from drivers.sim.light import Illumination
 from drivers.sim.slm import SimSLM
 from drivers.sim.world import World
@@ -251,9 +252,48 @@ def test_a_pattern_that_comes_during_an_exposure_is_in_it(
     lit.world.show(second)
     after = [levels for levels, _ in shot.pictures]
     assert len(before) == 1
-    assert len(after) == 3
+    np.testing.assert_allclose(after[0], before[0], atol=1e-6)
     np.testing.assert_allclose(after[-1], second, atol=0.5)
     assert sum(weight for _, weight in shot.pictures) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("exposure_s", [0.01, 0.04, 0.15])
+@pytest.mark.parametrize("writes_at", [(0.0,), (0.3,), (0.45,), (0.4, 0.5, 0.7)])
+def test_a_frame_holds_of_each_pattern_as_much_as_it_was_there(
+    exposure_s: float,
+    writes_at: tuple[float, ...],
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+) -> None:
+    lit = build(panel={"write_s": 0.0})
+    first, *later = patterns(lit, 1 + len(writes_at))
+    exact = Crystal((16, 24), 1 / 520, 1 / 128, 255)
+    lit.world.show(first)
+    exact.latch(first, 0.0)
+    lit.world.clock.sleep(1.0)
+    start_s = lit.world.clock.now()
+    settings = CameraSettings(exposure_s, 0.0, FULL.region)
+    if writes_at == (0.0,):
+        lit.world.show(later[0])
+    shot = lit.world.expose(settings)
+    writes = [start_s + at * exposure_s for at in writes_at]
+    if writes_at != (0.0,):
+        for write_s, pattern in zip(writes, later, strict=True):
+            lit.world.clock.sleep(write_s - lit.world.clock.now())
+            lit.world.show(pattern)
+    phasor = np.zeros((16, 24), dtype=complex)
+    left = list(zip(writes, later, strict=True))
+    for time_s in start_s + (np.arange(2000) + 0.5) / 2000 * exposure_s:
+        while left and left[0][0] <= time_s:
+            exact.latch(left[0][1], left[0][0])
+            left.pop(0)
+        phasor += np.exp(2j * np.pi * exact.at(time_s) / 256) / 2000
+    seen = sum(
+        weight * np.exp(2j * np.pi * levels / 256) for levels, weight in shot.pictures
+    )
+    assert all(0 <= levels.min() <= levels.max() <= 255 for levels, _ in shot.pictures)
+    assert np.abs(seen - phasor).max() < 0.02
+    assert float(np.linalg.norm(seen - phasor) / np.linalg.norm(phasor)) < 0.01
 
 
 def test_ripple_is_a_function_of_virtual_time(build: Callable[..., Any]) -> None:
