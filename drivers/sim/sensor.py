@@ -40,7 +40,8 @@ class Sensor:
         shape = options.sensor_shape
         device = options.device_seed
         spread = generator(device, Stream.SENSITIVITY).standard_normal(shape)
-        self._sensitivity = 1 + options.sensor.prnu * spread
+        # Of millions of pixels some would otherwise give light back.
+        self._sensitivity = np.maximum(1 + options.sensor.prnu * spread, 0.0)
         level = generator(device, Stream.DARK_LEVEL).standard_normal(shape)
         self._dark_level_e = options.sensor.dsnu_e * level
         chance = generator(device, Stream.HOT).random(shape)

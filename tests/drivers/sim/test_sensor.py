@@ -193,6 +193,18 @@ def test_unequal_pixels_have_the_spreads_that_are_claimed() -> None:
     assert float(dark.std()) / 4 == pytest.approx(3.0, rel=0.05)
 
 
+def test_no_pixel_of_millions_takes_light_away() -> None:
+    grid = (2048, 2048)
+    made = SensorOptions(prnu=0.2, dark_e_per_s=0.0)
+    chip = Sensor(Options(grid=grid, sensor=made), seed=4)
+    taken = CameraSettings(0.001, 0.0, (0, 0, *grid))
+    efficiency = chip.electrons_per_fraction(taken)
+    assert efficiency.min() == 0
+    counts = chip.counts(0.1 * efficiency[None], taken, [0])[0]
+    blind = counts[efficiency == 0].astype(float)
+    assert blind == pytest.approx(100, abs=20)
+
+
 @pytest.mark.parametrize(
     ("well_e", "top_dn", "highest_e"), [(10_000.0, 40_100, 1e4), (2e4, 65_535, 16_358)]
 )
