@@ -407,6 +407,14 @@ WAYS = {
         },
         code=4, status="stopped", said="meter: no reading", latched=True,
     ),
+    "meter-garbage": Way(
+        "the meter answers with what is no number", "the run",
+        bench={
+            **broken("meter", kind="garbage", at_shot=120, count=100_000),
+            "limits": METER,
+        },
+        code=4, status="stopped", said="meter: no reading", latched=True,
+    ),
     "meter-stale": Way(
         "the meter repeats an old value", "the run",
         bench={

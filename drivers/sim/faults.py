@@ -6,7 +6,7 @@ is met once: a run that goes on finds it mended.
 """
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -150,7 +150,7 @@ class Schedule:
 
     def __init__(
         self,
-        faults: Sequence[Fault],
+        faults: Iterable[Fault],
         seed: int,
         stream: Stream,
         *,

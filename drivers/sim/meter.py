@@ -1,23 +1,31 @@
 """The simulated meter: of the power of the last exposure, or of a temperature."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, final
 
 from typing_extensions import override
 
-from drivers.sim.faults import NO_RETURN, Schedule, never_return, parse_faults
+from drivers.sim.faults import NO_RETURN, Fault, Schedule, never_return, parse_faults
 from drivers.sim.noise import Stream
 from drivers.sim.options import parse
 from drivers.sim.world import World
 from labctl.devices import Clock, Identity, Meter, Reading, Settings
 from labctl.errors import DeviceError, DeviceTimeoutError
 
-# What can break: no answer in time, always the same one, no answer at all.
-KINDS: Final = ("silent", "frozen", NO_RETURN)
+# What can break: no answer in time, always the same one, one that is no number, one
+# that comes late, no answer at all.
+KINDS: Final = ("silent", "frozen", "garbage", "late", NO_RETURN)
 # What of it ends a run.
-_ENDING: Final = ("silent", NO_RETURN)
+_ENDING: Final = ("silent", "garbage", NO_RETURN)
+_GARBAGE: Final = "\x00?+1.2"
 _TIMEOUT_S = 1.0
+
+
+def _in_time(fault: Fault) -> Fault:
+    """Make what comes too late no answer: it never becomes that of a later question."""
+    too_late = fault.kind == "late" and fault.delay_s > _TIMEOUT_S
+    return replace(fault, kind="silent") if too_late else fault
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class SimMeter(Meter):
         self._made = parse(MeterOptions, parts, name)
         self._open = False
         self._faults = Schedule(
-            parse_faults(faults, KINDS, name),
+            map(_in_time, parse_faults(faults, KINDS, name)),
             world.seed,
             Stream.METER_FAULTS,
             ending=_ENDING,
@@ -139,7 +147,12 @@ class SimMeter(Meter):
             raise DeviceTimeoutError(self._name, "reading", text)
         if fault is not None and fault.kind == NO_RETURN:
             never_return()
-        if fault is None or self._kept is None:
+        if fault is not None and fault.kind == "garbage":
+            text = f"got {_GARBAGE!r}, expected a number. Look at the cable."
+            raise DeviceError(self._name, "reading", text)
+        if fault is not None and fault.kind == "late":
+            clock.sleep(fault.delay_s)
+        if fault is None or fault.kind != "frozen" or self._kept is None:
             self._kept = self._shown()
         return self._kept
 

@@ -7,7 +7,7 @@ import pytest
 from drivers.sim.clock import VirtualClock
 from drivers.sim.meter import SimMeter
 from labctl.devices import CameraSettings
-from labctl.errors import DeviceTimeoutError
+from labctl.errors import DeviceError, DeviceTimeoutError
 
 FULL = CameraSettings(0.001, 0.0, (0, 0, 16, 24))
 
@@ -78,6 +78,31 @@ def test_a_silent_meter_is_waited_for_and_a_frozen_one_repeats_itself(
     assert lit.world.clock.now() == pytest.approx(before + 1)
     lit.world.expose(lit.camera.taken)
     assert meter.reading().time_s > seen[2].time_s
+
+
+def test_a_reply_is_garbage_late_or_too_late_for_any_question(
+    build: Callable[..., Any],
+) -> None:
+    lit = build()
+    faults = [
+        {"kind": "garbage", "at_shot": 1},
+        {"kind": "late", "at_shot": 2, "delay_s": 0.4},
+        {"kind": "late", "at_shot": 3, "delay_s": 1.5},
+    ]
+    meter = SimMeter(world=lit.world, clock=lit.world.clock, faults=faults)
+    meter.open()
+    lit.world.expose(lit.camera.taken)
+    with pytest.raises(DeviceError, match=r"got '.*', expected a number"):
+        meter.reading()
+    lit.world.expose(lit.camera.taken)
+    before = lit.world.clock.now()
+    assert meter.reading() == lit.world.power_reading()
+    assert lit.world.clock.now() == pytest.approx(before + 0.4)
+    lit.world.expose(lit.camera.taken)
+    with pytest.raises(DeviceTimeoutError, match="no answer within 1"):
+        meter.reading()
+    lit.world.expose(lit.camera.taken)
+    assert meter.reading() == lit.world.power_reading()
 
 
 def test_readings_scatter_by_what_they_say_about_the_power_that_was(
