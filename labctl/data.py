@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.document import is_file
 from labctl.errors import InputError
 from labctl.protocol import DataEntry
 from labctl.recording.arrays import read_arrays
@@ -552,7 +553,7 @@ def _from_file(path: Path, task: Task | None) -> Dataset:
             f"{', '.join(_READERS)}. Save the data in one of these formats."
         )
         raise InputError(text)
-    if not path.is_file():
+    if not is_file(path):
         text = (
             f"{path}: no such file, expected a data file. Correct the path; in a "
             "protocol it is relative to the protocol's folder."
@@ -567,15 +568,30 @@ def _read_npz(path: Path) -> _Raw:
         # An open stream, since numpy leaves a file open that it cannot read.
         with path.open("rb") as stream, zipfile.ZipFile(stream):
             archive = np.load(stream, allow_pickle=False)
-            arrays = {name: archive[name] for name in _NAMES if name in archive}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as err:
+            found = {name: archive[name] for name in _NAMES if name in archive}
+    except _UNREADABLE as err:
         text = (
             f"{path}: {err}; expected an .npz archive of number arrays. Save it with "
             "numpy.savez(path, x=…, y=…); objects are refused, since loading them "
             "can run code."
         )
         raise InputError(text) from err
+    # A member without numpy's own header comes as its bytes.
+    arrays = {name: np.asarray(array) for name, array in found.items()}
     return _Raw(str(path), arrays)
+
+
+# Of the last three: more numbers than memory, an encrypted member, a compression that
+# Python does not know (NotImplementedError is a RuntimeError).
+_UNREADABLE = (
+    ValueError,
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    MemoryError,
+    RuntimeError,
+)
 
 
 def _read_h5(path: Path) -> _Raw:
@@ -589,7 +605,7 @@ def _read_csv(path: Path) -> _Raw:
             reader = csv.reader(stream, strict=True)
             header = [name.strip() for name in next(reader, [])]
             numbered = [(reader.line_num, row) for row in reader if row]
-    except (csv.Error, UnicodeDecodeError) as err:
+    except (csv.Error, UnicodeDecodeError, OSError) as err:
         text = (
             f"{path}: {err}; expected comma-separated values in UTF-8. Save the table "
             "again in that form."

@@ -216,7 +216,7 @@ def find(name: str | Path, folder: Folder) -> Path:
         There is none; says which there are.
     """
     for candidate in (Path(name), Path(f"{name}.yaml")):
-        if _is_file(candidate):
+        if is_file(candidate):
             return candidate
     there = available(folder)
     wanted = PurePath(name).as_posix().removesuffix(".yaml")
@@ -245,7 +245,7 @@ def find_bench(name: str | Path) -> Path:
         There is none; says which there are.
     """
     for candidate in (Path(name), Path(name) / "bench.yaml"):
-        if _is_file(candidate):
+        if is_file(candidate):
             return candidate
     there = benches()
     if str(name) in there:
@@ -325,7 +325,19 @@ def _shipped(folder: Folder) -> Path:
     return package / "shipped" / folder
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Tell whether a file is there; a name that no disk takes is none.
+
+    Parameters
+    ----------
+    path
+        Where it would be.
+
+    Returns
+    -------
+    there
+        It is a file.
+    """
     try:
         return path.is_file()
     except OSError:  # a name that is too long, a folder that may not be read
@@ -346,7 +358,7 @@ def _text(path: Path) -> str:
         It is no file, too large, or no UTF-8.
     """
     where = str(path)
-    if not _is_file(path):
+    if not is_file(path):
         got = "a folder" if path.is_dir() else "no such file"
         text = f"{got}, expected a YAML file. Check the path."
         raise ProtocolError([Fault(where, None, None, "", text)])

@@ -123,6 +123,7 @@ def check_target(path: str | PathLike[str], *, overwrite: bool = False) -> None:
             "Make it, or choose another with --out."
         )
         raise InputError(text)
+    _check_name(target)
     if target.is_dir():
         text = f"{target}: a folder, expected a file name. Add one, such as run.h5."
         raise InputError(text)
@@ -138,6 +139,24 @@ def check_target(path: str | PathLike[str], *, overwrite: bool = False) -> None:
             "Choose another file with --out."
         )
         raise InputError(text)
+
+
+def _check_name(target: Path) -> None:
+    """Refuse a name that the disk does not take, such as one that is too long.
+
+    Raises
+    ------
+    InputError
+        It does not.
+    """
+    try:
+        target.exists()
+    except OSError as error:
+        text = (
+            f"{target}: name={target.name}, expected one that this disk takes "
+            f"({error.strerror}). Choose another with --out."
+        )
+        raise InputError(text) from error
 
 
 def _unfinished(path: Path) -> str:

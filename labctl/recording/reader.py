@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.document import is_file
 from labctl.errors import InputError, RecordError
 from labctl.recording import layout, repair, tree
 from labctl.recording.repair import Image, is_written
@@ -536,7 +537,7 @@ COUNTERS: Mapping[str, str] = {
 
 
 def _open(path: Path) -> h5py.File:
-    if not path.is_file():
+    if not is_file(path):
         text = f"{path}: not there, expected a record. Check the name."
         raise InputError(text)
     if not h5py.is_hdf5(path):

@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -409,6 +410,54 @@ def test_refuses_a_single_array_under_the_name_of_an_archive(tmp_path: Path) -> 
         np.save(stream, np.zeros((3, 2)))
     with pytest.raises(InputError, match=r"expected an .npz archive"):
         data.load(file=path, task="classification")
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    told = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, told)
+    return stream.getvalue()
+
+
+def test_refuses_members_that_are_no_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x", b"hello")
+        archive.writestr("y", b"hello")
+    with pytest.raises(InputError, match=r"x is \|S5 of shape \(\), expected numbers"):
+        data.load(file=path, task="classification")
+
+
+def test_refuses_an_archive_that_claims_more_than_memory(tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", header((10**14, 4)))
+        archive.writestr("y.npy", header((10**14,)))
+    with pytest.raises(InputError, match=r"allocate.*expected an .npz archive"):
+        data.load(file=path, task="classification")
+
+
+@pytest.mark.parametrize(
+    ("mark", "local", "central", "message"),
+    [(1, 6, 8, "is encrypted"), (99, 8, 10, "method is not supported")],
+    ids=["encrypted", "compression"],
+)
+def test_refuses_an_archive_that_python_cannot_unpack(
+    tmp_path: Path, mark: int, local: int, central: int, message: str
+) -> None:
+    path = write(tmp_path / "own.npz", plain())
+    content = bytearray(path.read_bytes())
+    for sign, field in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        for found in re.finditer(re.escape(sign), bytes(content)):
+            content[found.start() + field] = mark
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{message}.*expected an .npz archive"):
+        data.load(file=path, task="classification")
+
+
+def test_a_name_that_no_disk_takes_is_no_file() -> None:
+    with pytest.raises(InputError, match="no such file, expected a data file"):
+        data.load(file="x" * 300 + ".npz", task="classification")
 
 
 # ---- tables -----------------------------------------------------------------

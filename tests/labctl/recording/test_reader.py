@@ -215,6 +215,8 @@ def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not there, expected a record"):
         Record.open(tmp_path / "none.h5")
     with pytest.raises(InputError, match="not there, expected a record"):
+        Record.open(tmp_path / f"{'x' * 300}.h5")
+    with pytest.raises(InputError, match="not there, expected a record"):
         Record.open(tmp_path)
     text = tmp_path / "text.h5"
     text.write_text("hello")
