@@ -34,6 +34,10 @@ from labctl.training.encoding import Additive
 BENCH_PREFIX = "bench_file."
 # What is wrong with these is no fault of a value.
 OWN_KEYS = frozenset({"sweep", "patterns"})
+# Sections that are the whole scan's: swept, they would change no point.
+UNSWEPT = frozenset(
+    {"schema_version", "kind", "title", "bench", "sweep", "values", "record", "budget"}
+)
 # Of the patterns of one point.
 MOST_PHASES = 2**27
 
@@ -105,9 +109,12 @@ def prepare(setting: Setting[ScanProtocol]) -> ScanJob:
     )
     for point in points:
         _check_sizes(setting, points[0], point)
-    shots = sum(len(point.phase) for point in points) * protocol.repeats
+    shots = sum(len(point.phase) * point.setting.protocol.repeats for point in points)
     if protocol.budget is not None and shots > protocol.budget.shots:
-        text = f"shots={protocol.budget.shots}, expected at least {shots} for this scan"
+        text = (
+            f"shots={protocol.budget.shots}, expected at least {shots} for this scan. "
+            "Raise it, or lower values, patterns.count or repeats."
+        )
         raise ProtocolError([setting.document.fault("budget.shots", text)])
     layout = scan_layout(shot_spec(setting))
     nbytes = disk.estimate_bytes(layout, shots, 0, 0, 0, 0)
@@ -154,8 +161,11 @@ def _point(setting: Setting[ScanProtocol], value: object) -> Point:
     source, given = setting.source, setting.document
     if sweep.startswith(BENCH_PREFIX):
         source = _swept_bench(setting, override.removeprefix(BENCH_PREFIX))
-    elif sweep.split(".")[0] in {"sweep", "values", "kind", "schema_version", "bench"}:
-        text = f"sweep={sweep}, expected a setting such as reservoir.power_mw"
+    elif sweep.split(".")[0] in UNSWEPT:
+        text = (
+            f"sweep={sweep}, expected a setting that changes what is measured, such as "
+            "reservoir.power_mw. Name one."
+        )
         raise ProtocolError([given.fault("sweep", text)])
     else:
         given = document.parse(
@@ -197,7 +207,10 @@ def _phases(setting: Setting[ScanProtocol], entry: ReservoirEntry) -> Tensor:
         drawn = rng.random((patterns.count, size)) * patterns.scale_rad
         return torch.from_numpy(drawn)
     if patterns.data is None:
-        text = "data is missing, expected a data set with source: data"
+        text = (
+            "data is missing, expected a data set with source: data. Add one, such as "
+            "data: {set: digits}."
+        )
         raise ProtocolError([setting.document.fault("patterns", text)])
     loaded = data.load_entry(patterns.data, setting.folder)
     x = torch.from_numpy(loaded.train.x[: patterns.count])

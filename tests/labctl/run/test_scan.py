@@ -85,6 +85,9 @@ def test_a_setting_of_the_simulated_bench_is_swept(scan: Path) -> None:
         ),
         ("bench_file.limits.power_mw", "[100]", "never its limits"),
         ("kind", "[train]", "expected a setting"),
+        ("title", "[a, b]", "expected a setting that changes what is measured"),
+        ("budget.shots", "[9, 99]", "expected a setting that changes"),
+        ("record.frames", "[full]", "expected a setting that changes"),
         ("reservoir.powr_mw", "[1]", r"values\.0: reservoir\.powr_mw: is not known"),
         (
             "bench_file.world.options.medium.bb",
@@ -99,6 +102,13 @@ def test_refuses_before_anything_opens(
     with pytest.raises(ProtocolError, match=message):
         prepare(write(scan, sweep, values), Options())
     assert list(scan.parent.iterdir()) == [scan]
+
+
+def test_swept_repeats_count_towards_the_budget(scan: Path) -> None:
+    name = write(scan, "repeats", "[1, 4]")
+    assert prepare(name, Options()).forecast.total == 30
+    with pytest.raises(ProtocolError, match=r"shots=29, expected at least 30.*Raise"):
+        prepare(name, Options(overrides=("budget.shots=29",)))
 
 
 Lab = Callable[..., Path]
