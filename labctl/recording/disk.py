@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from labctl.document import is_file
 from labctl.errors import InputError, LabctlError, RecordError
 from labctl.recording.layout import BLOB_CHUNK, Layout
 from labctl.recording.reader import Record
@@ -89,7 +90,7 @@ def check_room(path: str | PathLike[str], nbytes: int) -> None:
         folder = folder.parent
     free = shutil.disk_usage(folder).free - RESERVE_BYTES
     # A record that is replaced, or continued, has its room already.
-    if Path(path).is_file():
+    if is_file(Path(path)):
         free += Path(path).stat().st_size
     if nbytes > free:
         text = (

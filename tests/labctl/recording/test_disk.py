@@ -44,6 +44,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 def test_a_name_that_no_disk_takes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"name=x+\.h5, expected one that this disk"):
         disk.check_target(tmp_path / f"{'x' * 300}.h5")
+    disk.check_room(tmp_path / f"{'x' * 300}.h5", 1)
 
 
 def test_a_file_that_is_there_is_refused(tmp_path: Path) -> None:
