@@ -662,6 +662,7 @@ def _numbers(
             value = _number(cell)
             if value is None:
                 got = cell.strip() or "nothing"
+                got = got if got.isprintable() else repr(got)
                 faults.append(
                     f"line {line}: {header[column]}={got}, expected a finite number"
                 )
@@ -670,7 +671,10 @@ def _numbers(
     if faults:
         more = len(faults) - _SHOWN
         shown = "; ".join(faults[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-        text = f"{path} {shown}. Fill in or remove what is missing."
+        text = (
+            f"{path} {shown}. Fill in or remove what is missing, and number classes "
+            "from 0."
+        )
         raise InputError(text)
     return table
 

@@ -104,18 +104,15 @@ def prepare(setting: Setting[ScanProtocol]) -> ScanJob:
         A value is refused, or the outputs would change their number.
     """
     protocol = setting.protocol
+    # What no values at all can keep is told before each of them is tried.
+    _check_budget(setting, len(protocol.values))
     points = tuple(
         _placed(setting, number, value) for number, value in enumerate(protocol.values)
     )
     for point in points:
         _check_sizes(setting, points[0], point)
     shots = sum(len(point.phase) * point.setting.protocol.repeats for point in points)
-    if protocol.budget is not None and shots > protocol.budget.shots:
-        text = (
-            f"shots={protocol.budget.shots}, expected at least {shots} for this scan. "
-            "Raise it, or lower values, patterns.count or repeats."
-        )
-        raise ProtocolError([setting.document.fault("budget.shots", text)])
+    _check_budget(setting, shots)
     layout = scan_layout(shot_spec(setting))
     nbytes = disk.estimate_bytes(layout, shots, 0, 0, 0, 0)
     disk.check_room(setting.out, nbytes)
@@ -129,6 +126,24 @@ def prepare(setting: Setting[ScanProtocol]) -> ScanJob:
         note=f"points: {len(points)} values of {protocol.sweep}",
     )
     return ScanJob(setting, points, forecast)
+
+
+def _check_budget(setting: Setting[ScanProtocol], shots: int) -> None:
+    """Compare shots with the budget.
+
+    Raises
+    ------
+    ProtocolError
+        They are more.
+    """
+    budget = setting.protocol.budget
+    if budget is None or shots <= budget.shots:
+        return
+    text = (
+        f"shots={budget.shots}, expected at least {shots} for this scan. "
+        "Raise it, or lower values, patterns.count or repeats."
+    )
+    raise ProtocolError([setting.document.fault("budget.shots", text)])
 
 
 def _placed(setting: Setting[ScanProtocol], number: int, value: object) -> Point:

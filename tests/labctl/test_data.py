@@ -494,7 +494,11 @@ BAD_TABLES = {
     "no samples": ("a,b\n", "no line below the header"),
     "missing": ("a,b\n0.1,0\n,1\n", "line 3: a=nothing, expected a finite number"),
     "nan": ("a,b\nnan,0\n0.1,1\n", "line 2: a=nan, expected a finite number"),
-    "word": ("a,b\n0.1,0\n0.2,cat\n", "line 3: b=cat, expected a finite number"),
+    "word": (
+        "a,b\n0.1,0\n0.2,cat\n",
+        r"line 3: b=cat, expected a finite number.*number classes from 0",
+    ),
+    "nul": ("a,b\n0.1,0\n0.2,\0\n", r"line 3: b='.x00', expected a finite number"),
     "underscore": ("a,b\n0.1,1_0\n", "line 2: b=1_0, expected a finite number"),
     "short line": ("a,b\n0.1\n", "line 2: 1 values, expected 2"),
     "long line": ("a,b\n0.1,0,0\n", "line 2: 3 values, expected 2"),

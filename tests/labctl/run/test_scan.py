@@ -111,6 +111,15 @@ def test_swept_repeats_count_towards_the_budget(scan: Path) -> None:
         prepare(name, Options(overrides=("budget.shots=29",)))
 
 
+def test_more_values_than_shots_are_refused_before_any_is_tried(
+    scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("labctl.run.scan._point")
+    name = write(scan, "seed", str([*range(40)]))
+    with pytest.raises(ProtocolError, match="shots=5, expected at least 40"):
+        prepare(name, Options(overrides=("budget.shots=5",)))
+
+
 Lab = Callable[..., Path]
 ON_ACME = SCAN.replace("sim-small", "acme")
 
