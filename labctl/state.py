@@ -96,9 +96,11 @@ class Ownership:
 
     def __init__(self, name: str) -> None:
         self._owner = _made() / f"{name}.owner.json"
-        self._lock = FileLock(_made() / f"{name}.lock")
+        self._lock = _lock(_made() / f"{name}.lock")
         try:
             self._lock.acquire(timeout=0)
+        except PermissionError as err:
+            raise InputError(_not_shared(name, err)) from err
         except Timeout:
             owner = _owner(self._owner) or "another process"
             text = (
@@ -167,7 +169,7 @@ def latched(name: str) -> Latch | None:
         return Latch(**{key: str(read[key]) for key in ("bench", "who", "when", "why")})
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         return Latch(name, "nobody knows", "?", f"{path} cannot be read ({error}).")
 
 
@@ -227,9 +229,14 @@ def clear(name: str, reason: str) -> Latch:
         raise InputError(text)
     lifted = {"cleared": _now(), "by": f"{getpass.getuser()}, {Owner.me()}"}
     row = asdict(there) | lifted | {"reason": reason.strip()}
-    with (_made() / f"{name}.cleared.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-    _latch(name).unlink(missing_ok=True)
+    log = _made() / f"{name}.cleared.jsonl"
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        _share(log)
+        _latch(name).unlink(missing_ok=True)
+    except PermissionError as err:
+        raise InputError(_not_shared(name, err)) from err
     return there
 
 
@@ -245,7 +252,7 @@ class Presence:
 
     def __init__(self, name: str) -> None:
         self._path = _made() / f"{name}.guard-{os.getpid()}.json"
-        self._lock = FileLock(self._path.with_suffix(".lock"))
+        self._lock = _lock(self._path.with_suffix(".lock"))
         self._lock.acquire(timeout=0)
         self._told: bool | None = None
         self.tell(dark=False)
@@ -298,17 +305,20 @@ def guards(name: str) -> dict[Owner, bool]:
     Returns
     -------
     guards
-        What each said last. What dead ones left is removed.
+        What each said last; one whose word cannot be read is not dark. What dead ones
+        left is removed.
     """
     found: dict[Owner, bool] = {}
     for path in sorted(folder().glob(f"{name}.guard-*.json")):
-        lock = FileLock(path.with_suffix(".lock"))
+        lock = _lock(path.with_suffix(".lock"))
         try:
             lock.acquire(timeout=0)
-        except Timeout:
+        except (Timeout, PermissionError):
             owner = _owner(path)
             if owner is not None:
                 found[owner] = _read(path).get("dark") is True
+            elif path.exists():
+                found[_unread(path)] = False
             continue
         path.unlink(missing_ok=True)
         lock.release()
@@ -341,11 +351,36 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _mode() -> int:
+    # Whoever may put files into the folder may read and change those that are there:
+    # a bench that several users share has one lock, and a latch that all of them see.
+    return folder().stat().st_mode & 0o666
+
+
+def _share(path: Path) -> None:
+    with suppress(OSError):  # somebody else's, who shared it when it was made
+        path.chmod(_mode())
+
+
+def _lock(path: Path) -> FileLock:
+    return FileLock(path, mode=_mode())
+
+
+def _not_shared(name: str, error: OSError) -> str:
+    return (
+        f"bench {name}: {error.filename} belongs to another user ({error.strerror}), "
+        f"expected a file that all users of the bench may change. Let {folder()} "
+        "belong to a group that they are in, with mode 2770, and remove that file "
+        "while no run has the bench."
+    )
+
+
 def _write(path: Path, content: Mapping[str, object]) -> None:
     # Whole or not at all, for whoever reads meanwhile.
     handle, made = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(content, file)
+    _share(Path(made))
     Path(made).replace(path)
 
 
@@ -359,6 +394,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _owner(path: Path) -> Owner | None:
     read = _read(path)
-    if "pid" not in read or "host" not in read:
+    try:
+        return Owner(int(read["pid"]), str(read["host"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    return Owner(int(read["pid"]), str(read["host"]))
+
+
+def _unread(path: Path) -> Owner:
+    # <bench>.guard-<pid>.json
+    number = path.stem.rpartition("-")[2]
+    pid = int(number) if number.isascii() and number.isdigit() else 0
+    return Owner(pid, f"an unknown host, as {path} cannot be read")

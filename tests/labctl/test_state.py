@@ -117,6 +117,62 @@ def test_what_a_dead_guard_left_is_removed(here: Path) -> None:
     assert not list(here.glob("lab.guard-*"))
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"pid": "x", "host": 1, "dark": true}'])
+def test_a_guard_whose_word_cannot_be_read_is_not_dark(here: Path, text: str) -> None:
+    guard = Presence("lab")
+    guard.tell(dark=True)
+    (path,) = here.glob("lab.guard-*.json")
+    path.write_text(text)
+    (owner,) = state.lit_guards("lab")
+    assert owner.pid == os.getpid()
+    assert "cannot be read" in str(owner)
+    guard.end()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+@pytest.mark.parametrize(("mode", "expected"), [(0o770, 0o660), (0o700, 0o600)])
+def test_a_common_folder_has_common_files(here: Path, mode: int, expected: int) -> None:
+    here.mkdir()
+    here.chmod(mode)
+    mine, guard = Ownership("lab"), Presence("lab")
+    state.latch("lab", "the door opened.")
+    state.clear("lab", "closed the door")
+    state.latch("lab", "the door opened again.")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in here.iterdir()}
+    assert len(modes) == 6
+    assert set(modes.values()) == {expected}, modes
+    guard.end()
+    mine.release()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs two users: root"
+)
+def test_what_another_user_keeps_to_himself_stops_in_words(here: Path) -> None:
+    here.mkdir()
+    here.chmod(0o755)
+    mine, guard = Ownership("lab"), Presence("lab")
+    guard.tell(dark=True)
+    state.latch("lab", "the door opened.")
+    for path in here.iterdir():
+        path.chmod(0o600)
+    here.chmod(0o777)
+    for each in (here.parent, here.parent.parent, here.parent.parent.parent):
+        each.chmod(0o755)
+    try:
+        os.seteuid(65534)
+        latch = state.latched("lab")
+        assert latch is not None
+        assert "cannot be read" in latch.why
+        assert [owner.pid for owner in state.lit_guards("lab")] == [os.getpid()]
+        with pytest.raises(InputError, match=r"belongs to another user.*mode 2770"):
+            Ownership("lab")
+    finally:
+        os.seteuid(0)
+    guard.end()
+    mine.release()
+
+
 def test_the_state_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LABCTL_STATE")
     assert state.folder().name == "labctl"
