@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from labctl import bench, lane, state
 from labctl.bench import BenchSource, RealClock
 from labctl.calibration import CameraResponse, Settle
+from labctl.devices import Reading
 from labctl.errors import (
     CalibrationError,
     DeviceError,
@@ -948,7 +949,7 @@ def _virtual(lab: Lab, **limits: object) -> BenchSource:
 def test_a_stale_meter_counts_as_unsafe(lab: Lab) -> None:
     source = _virtual(lab, meter={"low": 0, "high": 9, "oldest_s": 2})
     with (
-        pytest.raises(SafetyError, match=r"s old, expected at most 2 s"),
+        pytest.raises(SafetyError, match=r"s old, expected 0 to 2 s"),
         bench.open(source) as table,
     ):
         table.light(5.0)
@@ -957,6 +958,20 @@ def test_a_stale_meter_counts_as_unsafe(lab: Lab) -> None:
         kept = table.meter.reading()
         table.meter.reading = lambda: kept  # type: ignore[method-assign]  # frozen
         table.clock.sleep(3.0)
+        table.beat()
+    assert state.latched("lab") is not None
+
+
+def test_a_reading_from_the_future_counts_as_unsafe(lab: Lab) -> None:
+    source = _virtual(lab, meter={"low": 0, "high": 9, "oldest_s": 2})
+    with (
+        pytest.raises(SafetyError, match=r"reading is -1e\+09 s old, expected 0 to 2"),
+        bench.open(source) as table,
+    ):
+        assert table.meter is not None
+        kept = Reading(5.0, table.clock.now() + 1e9)  # of the calendar's clock
+        table.meter.reading = lambda: kept  # type: ignore[method-assign]  # frozen
+        table.light(5.0)
         table.beat()
     assert state.latched("lab") is not None
 
