@@ -953,6 +953,9 @@ class Reservoir:
             The ledger would be overspent; nothing was exposed.
         DeviceError
             A device failed, or a frame was not the one expected.
+        SafetyError
+            A limit of the bench file was passed, such as a saturated frame where it
+            says stop.
         """
         asked = phase.detach().cpu().double().numpy()
         if asked.ndim != 2 or asked.shape[1] != self.pixels:
@@ -1036,6 +1039,8 @@ class Reservoir:
         self.shots += len(batch.quality)
         if self._sink is not None and len(batch.quality):
             self._sink(shots)
+        # After the sink: what stops a run is in its record.
+        self.bench.judge_saturation(int(saturated.max(initial=0)))
         return accepted, shots.first + good
 
     def _power(self, played: Played, good: NDArray[np.int64]) -> NDArray[np.float64]:

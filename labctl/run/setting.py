@@ -754,7 +754,6 @@ class Session:
                 "safe. Column quality of shots_meta has them all.",
             )
         if shots.saturated_px.any():
-            self.bench.judge_saturation(int(shots.saturated_px.max()))
             self.warn(
                 "camera",
                 f"{int(shots.saturated_px.max())} saturated pixels in a frame. Lower "

@@ -31,6 +31,7 @@ from labctl.errors import (
     DeviceTimeoutError,
     FrameError,
     InputError,
+    SafetyError,
 )
 from labctl.identity import REPEATABLE
 from labctl.reservoir import (
@@ -289,6 +290,30 @@ def test_every_shot_reaches_the_sink_with_its_identity() -> None:
     assert np.all(np.diff(shots.played.pattern_id) == 1)
     assert np.all(shots.played.exposure_start_s >= shots.played.written_s)
     assert response.shot.tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("on_saturation", ["warn", "stop"])
+def test_a_saturated_frame_stops_where_the_bench_file_says_so(
+    on_saturation: str,
+) -> None:
+    rows: list[Shots] = []
+    with near(benches.load("sim-small")) as bench:
+        limits = bench.file.limits.model_copy(update={"on_saturation": on_saturation})
+        bright = bench.file.reservoir.model_copy(update={"exposure_s": 0.02})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                bench, "file", bench.file.model_copy(update={"limits": limits})
+            )
+            patch.setattr(type(bench.camera), "saturation_dn", 300)
+            for sink in (None, rows.append):
+                reservoir = Reservoir(bench, bright, sink=sink)
+                phase = some_phases(reservoir, 2)
+                if on_saturation == "warn":
+                    reservoir(phase, category="train")
+                    continue
+                with pytest.raises(SafetyError, match=r"saturated_px=\d+, expected 0"):
+                    reservoir(phase, category="train")
+    assert [len(shots.levels) for shots in rows] == [2], "in the record all the same"
 
 
 def test_a_correction_is_added_on_the_panel_and_nowhere_else(
