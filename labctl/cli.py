@@ -391,7 +391,7 @@ def report(
     with _answering(json_wanted) as answer:
         from labctl.report import page as room  # noqa: PLC0415 - help is quick
 
-        written = room.write(record, out or record.with_suffix(".html"), png)
+        written = room.write(record, out or record.parent / f"{record.stem}.html", png)
         answer.content.update({"report": str(written)})
         typer.echo(f"report: {written}")
 

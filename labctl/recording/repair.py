@@ -29,6 +29,9 @@ _SUPERBLOCK_BYTES = 48
 _VERSION, _ADDRESSES, _FLAGS, _END, _CHECKSUM = 8, 9, 11, 28, 44
 # Flags of a file that is written under SWMR.
 _LEFT = 5
+# How far a writer may have been ahead of what it had written: as far as it had come,
+# and a batch of large frames. More was put there by somebody else.
+_AHEAD, _AHEAD_BYTES = 2, 2**30
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _WORDS = struct.Struct("<III")
@@ -217,7 +220,7 @@ def locked(source: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        There is no such file, or its writer lives.
+        There is no such file, its writer lives, or it cannot be locked.
     """
     if not source.is_file():
         text = f"{source}: not there, expected a record. Check the name."
@@ -229,6 +232,13 @@ def locked(source: Path) -> Iterator[None]:
         text = (
             f"{source}: its writer lives, expected a record that nobody writes. "
             "Wait for the run to end, or stop it."
+        )
+        raise InputError(text) from err
+    except OSError as err:
+        text = (
+            f"{source}: {source.name}.lock beside it cannot be locked ({err.strerror}),"
+            " expected a file, or room for one. Remove what is there, or copy the "
+            "record to a folder of your own."
         )
         raise InputError(text) from err
     try:
@@ -267,17 +277,37 @@ def _rewrite(path: Path) -> Repair:
         block = file.read(_SUPERBLOCK_BYTES)
         _check(path, block)
         size = path.stat().st_size
-        (stored,) = _U64.unpack_from(block, _END)
+        stored = _stored(path, block, size)
         done = Repair(block[_FLAGS], stored, size)
         if done.flags == 0:
             return done
         end = max(stored, size)
+        file.truncate(end)  # first: where there is no room, nothing was touched
         file.seek(0)
         file.write(_mended(block, end))
-        file.truncate(end)
         file.flush()
         os.fsync(file.fileno())
     return done
+
+
+def _stored(path: Path, block: bytes, size: int) -> int:
+    """Return the end-of-file that is stored.
+
+    Raises
+    ------
+    RecordError
+        No writer was ever so far ahead of the file.
+    """
+    (stored,) = _U64.unpack_from(block, _END)
+    most = _AHEAD * size + _AHEAD_BYTES
+    if block[_FLAGS] and stored > most:
+        text = (
+            f"{path}: says that it has {stored} bytes, expected at most {most}, as "
+            f"there are {size}. It was not touched; restore it from a copy, and do not "
+            "trust it."
+        )
+        raise RecordError(text)
+    return int(stored)
 
 
 def _mended(block: bytes, end: int) -> bytes:
@@ -313,9 +343,13 @@ class Image(io.RawIOBase):
         self._path = path
         self._file = path.open("rb")
         block = self._file.read(_SUPERBLOCK_BYTES)
-        _check(path, block)
-        (stored,) = _U64.unpack_from(block, _END)
-        self._end = max(stored, path.stat().st_size)
+        try:
+            _check(path, block)
+            size = path.stat().st_size
+            self._end = max(_stored(path, block, size), size)
+        except BaseException:
+            self._file.close()
+            raise
         self._head = _mended(block, self._end)
 
     @override

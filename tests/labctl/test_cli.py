@@ -366,10 +366,11 @@ def test_validate_prints_good_files_and_every_fault(here: Path, call: Cli) -> No
     assert last_json(good) == {"valid": ["small.yaml"], "faults": [], "exit_code": 0}
 
 
-def test_report_refuses_what_is_no_record(here: Path, call: Cli) -> None:
-    result = call("report", "small.yaml", "--json")
+@pytest.mark.parametrize("name", ["small.yaml", ".", "..", "/"])
+def test_report_refuses_what_is_no_record(here: Path, call: Cli, name: str) -> None:
+    result = call("report", name, "--json")
     assert result.exit_code == 2
-    assert "small.yaml" in result.stderr
+    assert name in result.stderr
     assert names(here) == {"small.yaml"}
 
 

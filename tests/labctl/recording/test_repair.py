@@ -134,6 +134,49 @@ def test_another_superblock_is_refused(tmp_path: Path, how: str) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("end", [2**31, 10 * 2**40, 2**62])
+def test_an_end_that_no_writer_reached_is_refused(damaged: Path, end: int) -> None:
+    block = bytearray(damaged.read_bytes())
+    block[28:36] = end.to_bytes(8, "little")
+    block[44:48] = lookup3(bytes(block[:44])).to_bytes(4, "little")
+    damaged.write_bytes(block)
+    with pytest.raises(RecordError, match=rf"{end} bytes, expected at most.*not trust"):
+        repair(damaged)
+    assert damaged.read_bytes() == block
+    with pytest.raises(RecordError, match=r"do not trust it"):
+        Record.open(damaged)
+
+
+def test_a_record_that_cannot_grow_is_not_touched(damaged: Path) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has no file-size limit")
+    half = damaged.read_bytes()[: damaged.stat().st_size // 2]
+    damaged.write_bytes(half)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(half), hard))
+    try:
+        with pytest.raises(RecordError, match=r"expected a file that can be written"):
+            repair(damaged)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert damaged.read_bytes() == half
+
+
+@pytest.mark.parametrize("how", ["folder", "link"])
+def test_a_lock_that_is_no_file_is_refused_in_words(damaged: Path, how: str) -> None:
+    lock = damaged.with_name(damaged.name + ".lock")
+    lock.unlink(missing_ok=True)
+    if how == "folder":
+        lock.mkdir()
+    else:
+        try:
+            lock.symlink_to(damaged.with_name("elsewhere"))
+        except OSError:
+            pytest.skip("this user may not make links here")
+    with pytest.raises(InputError, match=r"cannot be locked.*Remove what is there"):
+        repair(damaged)
+    assert not damaged.with_name("elsewhere").exists()
+
+
 def test_a_crashed_record_is_read_without_being_touched(damaged: Path) -> None:
     before = damaged.read_bytes()
     with h5py.File(Image(damaged), "r") as file:
