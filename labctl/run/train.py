@@ -547,10 +547,9 @@ def _summary(job: TrainJob, result: dict[str, Any], ledger: Ledger) -> str:
             lines.append(f"  {result[name]:.3f}  {text}")
     cosine = result["cosine"]
     if cosine is not None:
-        lines.append(
-            f"held-out cosine of the surrogate: {cosine:.2f} "
-            f"± {result['cosine_error']:.2f}"
-        )
+        error = result["cosine_error"]  # of a single pair there is none
+        doubt = "" if error is None else f" ± {error:.2f}"
+        lines.append(f"held-out cosine of the surrogate: {cosine:.2f}{doubt}")
     if result.get("twin_unexplained") is not None:
         lines.append(
             f"rehearsed on a twin that left {100 * result['twin_unexplained']:.0f} % "
