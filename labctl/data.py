@@ -563,10 +563,14 @@ def _from_file(path: Path, task: Task | None) -> Dataset:
     return _dataset(path.name, task, _splits(raw, task), raw.where)
 
 
+_LARGEST_BYTES = 2**33
+
+
 def _read_npz(path: Path) -> _Raw:
     try:
         # An open stream, since numpy leaves a file open that it cannot read.
-        with path.open("rb") as stream, zipfile.ZipFile(stream):
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as members:
+            _check_unpacked(path, members)
             archive = np.load(stream, allow_pickle=False)
             found = {name: archive[name] for name in _NAMES if name in archive}
     except _UNREADABLE as err:
@@ -579,6 +583,25 @@ def _read_npz(path: Path) -> _Raw:
     # A member without numpy's own header comes as its bytes.
     arrays = {name: np.asarray(array) for name, array in found.items()}
     return _Raw(str(path), arrays)
+
+
+def _check_unpacked(path: Path, members: zipfile.ZipFile) -> None:
+    """Refuse an archive that would fill the memory.
+
+    Raises
+    ------
+    InputError
+        It would.
+    """
+    wanted = {f"{name}.npy" for name in _NAMES}
+    size = sum(each.file_size for each in members.infolist() if each.filename in wanted)
+    if size > _LARGEST_BYTES:
+        text = (
+            f"{path}: its arrays take {size} bytes unpacked, expected at most "
+            f"{_LARGEST_BYTES}: data are held in memory. Save fewer samples, or "
+            "smaller ones."
+        )
+        raise InputError(text)
 
 
 # Of the last three: more numbers than memory, an encrypted member, a compression that

@@ -422,7 +422,10 @@ def _compared(lines: Mapping[str, NDArray[Any]], row: int, head: str) -> str:
     if isinstance(value, np.floating) and np.isnan(value):
         return "–"
     if f"{head}_low" not in lines:
-        return f"{value:.4g}" if isinstance(value, np.floating) else str(value)
+        if isinstance(value, np.floating):
+            # Counts of shots are whole numbers, however large.
+            return f"{value:.0f}" if value.is_integer() else f"{value:.4g}"
+        return str(value)
     low, high = lines[f"{head}_low"][row], lines[f"{head}_high"][row]
     return f"{value:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
 

@@ -522,6 +522,27 @@ def test_refuses_a_table_in_another_encoding(tmp_path: Path) -> None:
         data.load(file=path, task="classification")
 
 
+def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("x.npy", "w", force_zip64=True) as member,
+    ):
+        member.write(bytes(2**16))
+    content = path.read_bytes()
+    # What the list of contents says is what numpy would reserve.
+    with zipfile.ZipFile(path) as archive:
+        told = archive.getinfo("x.npy")
+    told.file_size = 2**34
+    assert len(content) < 2**12
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(InputError, match="17179869184 bytes unpacked, expected at most"),
+    ):
+        patch.setattr(zipfile.ZipFile, "infolist", lambda _: [told])
+        data.load(file=path, task="classification")
+
+
 @settings(deadline=None, max_examples=60)  # a busy disk is no fault
 @given(
     rows=st.lists(
