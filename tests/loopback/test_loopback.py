@@ -21,6 +21,7 @@ from labctl import bench, state, stop
 from labctl.bench import Bench, RealClock
 from labctl.devices import SLM
 from labctl.errors import DeviceError, FrameError, SafetyError
+from labctl.identity import REPEATABLE
 from labctl.recording.reader import Record
 from labctl.reservoir import Batch, Exposer, Ledger
 from labctl.run.execute import execute
@@ -130,13 +131,15 @@ def test_a_run_trains_and_every_recorded_frame_is_right(
     assert room.ask("state")["light"] is False
     with Record.open(out) as record:
         shots = record.table("shots") | record.table("shots_meta")
-    assert len(shots["frames"]) > 40
-    assert set(map(str, shots["quality"])) == {"ok"}
+    # A busy computer loses packets: such a frame is told, and exposed again.
+    quality = np.array([*map(str, shots["quality"])])
+    assert set(quality) <= {"ok", *REPEATABLE}
+    taken = np.flatnonzero(quality == "ok")
+    assert len(taken) > 40
     wanted = [
-        expected(levels, power_mw, 0.005)
-        for levels, power_mw in zip(shots["levels"], shots["power_mw"], strict=True)
+        expected(shots["levels"][row], shots["power_mw"][row], 0.005) for row in taken
     ]
-    assert wrong(shots["frames"], wanted) == 0
+    assert wrong(shots["frames"][taken], wanted) == 0
 
 
 class Running:
