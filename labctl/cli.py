@@ -156,6 +156,7 @@ class _Answer:
 
     wanted: bool
     record: Path | None = None
+    bench: str | None = None
     content: dict[str, object] = field(default_factory=dict)
 
 
@@ -195,7 +196,8 @@ def _tell_record(answer: _Answer, code: int) -> None:
         return
     answer.content["record"] = str(answer.record)
     if code in RESUMABLE:
-        typer.echo(f"next:   labctl run --resume {answer.record}", err=True)
+        bench = "" if answer.bench is None else f" --bench {answer.bench}"
+        typer.echo(f"next:   labctl run --resume {answer.record}{bench}", err=True)
 
 
 @contextmanager
@@ -299,7 +301,7 @@ def run(  # noqa: PLR0913 - one parameter an option
             return
         # A comparison goes on by the same command, not by --resume.
         if job.setting.protocol.kind != "comparison":
-            answer.record = job.setting.out
+            answer.record, answer.bench = job.setting.out, bench
         with shown_on(sys.stdout) as progress:
             outcome = room.execute(job, progress)
         typer.echo(outcome.summary)

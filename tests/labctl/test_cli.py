@@ -596,9 +596,9 @@ def test_ctrl_c_leaves_the_bench_dark_and_the_record_readable(here: Path) -> Non
     temporary = here / "temporary"
     temporary.mkdir()
     long = ("--set", "budget.shots=100000", "--set", "training.validate_every=0")
-    words = [sys.executable, "-m", "labctl", "run", "small.yaml", "--out", "run.h5"]
+    words = [sys.executable, "-m", "labctl", "run", "small.yaml"]
     run = subprocess.Popen(  # noqa: S603 - our own interpreter
-        [*words, *long, "--json"],
+        [*words, "--out", "run.h5", "--bench", "sim-small", *long, "--json"],
         env={**os.environ, "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -623,6 +623,8 @@ def test_ctrl_c_leaves_the_bench_dark_and_the_record_readable(here: Path) -> Non
         run.wait()
     assert run.returncode == 130, err
     assert "Traceback" not in err
+    # A bench that was named for this run alone is named for the next one too.
+    assert "next:   labctl run --resume run.h5 --bench sim-small\n" in err
     assert json.loads(out.splitlines()[-1])["exit_code"] == 130
     with Record.open(here / "run.h5") as record:
         assert record.status == "interrupted"

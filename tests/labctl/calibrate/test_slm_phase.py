@@ -83,10 +83,10 @@ def test_the_injected_curve_comes_back(
     assert (row.status, row.why) == ("passed", "")
     record = load(path).records()["slm-phase"]
     assert isinstance(record.values, PhaseCurve)
-    # .010 to .020 was seen, nearly all of it at the ends of the range, where the cosine
-    # of the phase is flat; within them it is .004.
+    # Asked for is .012. At the ends of the range the cosine of the phase is flat, and
+    # .020 was seen on other specimens; within them the curve is right.
     difference = record.values.curve(8, path.parent) - truth(path)
-    assert differ(record.values.curve(8, path.parent), truth(path)) < 0.025
+    assert differ(difference, np.zeros(LEVELS)) < 0.025
     assert np.std(difference[32:224]) < 0.008
     assert record.figure_of_merit["rms_rad"] < 0.015
     assert record.conditions["writes"] <= 600
