@@ -38,7 +38,12 @@ from labctl.errors import (
 )
 
 # What a simulated light path says of its sensor, for the calibration of a camera.
-SENSOR: Final = ("offset_dn", "dark_e_per_s", "gain_dn_per_e", "read_noise_e")
+SENSOR: Final = (
+    "sensor.offset_dn",
+    "dark_e_per_s",
+    "sensor.gain_dn_per_e",
+    "sensor.read_noise_e",
+)
 # Grid points along a macropixel, and the finest grid that is made unasked.
 _POINTS: Final = 4
 _FINEST: Final = 512
@@ -181,7 +186,7 @@ def calibrations(
     CalibrationError
         The light path does not describe its sensor.
     """
-    sensor = {key: described.get(f"sensor.{key}") for key in SENSOR}
+    sensor = {key: described.get(key) for key in SENSOR}
     offset, dark, gain, noise = (
         value if isinstance(value, (int, float)) else math.nan
         for value in sensor.values()

@@ -53,7 +53,7 @@ class CameraOptions:
     Parameters
     ----------
     pixel_um
-        Distance between pixels [G].
+        Distance between pixels, before binning [G].
     frame_id_bits
         Width of the frame counter: 64, which never starts again, or 16, which
         goes from 65,535 to 1 as GigE Vision 1 has it [S].
@@ -192,7 +192,7 @@ class SimCamera(Camera):
     @property
     @override
     def pixel_um(self) -> float:
-        return self._made.pixel_um
+        return self._made.pixel_um * self.world.options.sensor.binning
 
     @property
     @override

@@ -166,12 +166,15 @@ class Drifted:
         Factor on the medium's response.
     element_rad
         Phase of each macropixel, ``(row, column)``; None where it stays.
+    sensor_k
+        How much warmer the sensor is.
     """
 
     power: float
     tilt_px: NDArray[np.float64]
     strength: float
     element_rad: NDArray[np.float64] | None
+    sensor_k: float
 
 
 class Drift:
@@ -206,9 +209,16 @@ class Drift:
             made.element_s,
             self._blocks[0] * self._blocks[1],
         )
-        parts = (self._power, self._pointing, self._medium, self._element)
+        self._sensor = wander(Stream.SENSOR_DRIFT, made.sensor_k, made.sensor_s, 1)
+        parts = (
+            self._power,
+            self._pointing,
+            self._medium,
+            self._element,
+            self._sensor,
+        )
         self._still = not any(parts)
-        self._neutral = Drifted(1.0, np.zeros(2), 1.0, None)
+        self._neutral = Drifted(1.0, np.zeros(2), 1.0, None, 0.0)
 
     def at(self, time_s: float) -> Drifted:
         """Tell how far everything has wandered.
@@ -231,9 +241,11 @@ class Drift:
 
         power, pointing = read(self._power), read(self._pointing)
         medium, element = read(self._medium), read(self._element)
+        sensor = read(self._sensor)
         return Drifted(
             power=1.0 if power is None else 1 + float(power[0]),
             tilt_px=np.zeros(2) if pointing is None else pointing,
             strength=1.0 if medium is None else 1 + float(medium[0]),
             element_rad=None if element is None else element.reshape(self._blocks),
+            sensor_k=0.0 if sensor is None else float(sensor[0]),
         )

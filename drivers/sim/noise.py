@@ -28,6 +28,8 @@ class Stream(IntEnum):
     ELEMENT_DRIFT = 11
     SHUTTER_FAULTS = 12
     SPECKLE_DRIFT = 13
+    SENSOR_DRIFT = 14
+    READ = 15
     # What a specimen is made of; keyed by its device seed.
     SCREENS = 101
     CURVE = 102

@@ -199,8 +199,12 @@ class PanelOptions:
     fast_s, slow_s
         Time constants of the response to a vanishing and to a full step of
         level: a quarter of 1/130 s and of 1/32 s [S, our reading].
+    refresh_hz
+        How often a panel on a display output takes up what was sent: a write waits
+        for the next refresh, which come at whole multiples of the period; 0 for a
+        panel that takes it up at once [D]. 60 is usual.
     write_s
-        Time that a write takes [G].
+        Time that a write takes, from that refresh on [G].
     """
 
     shape: tuple[int, int] | None = None
@@ -213,6 +217,7 @@ class PanelOptions:
     flicker_hz: float = _number(120.0, 0.0, 1e6)
     fast_s: float = _number(1 / 520, 0.0, 10.0)
     slow_s: float = _number(1 / 128, 0.0, 10.0)
+    refresh_hz: float = _number(0.0, 0.0, 1e6)
     write_s: float = _number(0.002, 0.0, 10.0)
 
     def __post_init__(self) -> None:
@@ -242,13 +247,22 @@ class SensorOptions:
         Fixed spread of the pixels' sensitivity, rms, relative [G].
     dsnu_e
         Fixed spread of the pixels' dark level, rms [G].
+    binning
+        Side of the square of pixels whose charge is added before it is read: the
+        camera then has so many times fewer pixels along each axis, each with the
+        wells of all and the read noise of one; 1 for none [D].
     dark_e_per_s
-        Dark current of a pixel [G].
+        Dark current of a pixel at 30 degrees Celsius [G].
     hot_pixels
         Share of the pixels that are hot, the same ones for ever; 1e-5 is usual
         [G].
     hot_e_per_s
-        Dark current of a hot pixel [G].
+        Dark current of a hot pixel at 30 degrees Celsius [G].
+    temperature_c
+        Of the sensor, in degrees Celsius; 30 is that of the reference simulator
+        [S]. Below about -60 the law of the dark current is not known to hold.
+    doubling_k
+        Rise of temperature that doubles the dark current: 8 K [S].
     shot_noise
         Whether light comes in quanta [S].
     read_noise_e
@@ -264,6 +278,7 @@ class SensorOptions:
     """
 
     shape: tuple[int, int] | None = None
+    binning: int = _whole(1, 1, 64)
     photons_per_s: float = _number(2.5e6, 0.0, 1e18)
     quantum_efficiency: float = _number(0.8, 0.01, 1.0)
     prnu: float = _number(0.003, 0.0, 0.2)
@@ -271,6 +286,8 @@ class SensorOptions:
     dark_e_per_s: float = _number(0.5, 0.0, 1e9)
     hot_pixels: float = _number(0.0, 0.0, 1.0)
     hot_e_per_s: float = _number(1e5, 0.0, 1e9)
+    temperature_c: float = _number(30.0, -60.0, 80.0)
+    doubling_k: float = _number(8.0, 1.0, 100.0)
     shot_noise: bool = True
     read_noise_e: float = _number(0.7, 0.0, 1e4)
     well_e: float = _number(15_000.0, 1.0, 1e9)
@@ -311,6 +328,9 @@ class DriftOptions:
         Of the medium's response, relative: its strength and its saturation
         together, as when temperature or detuning change. 0.01 over an hour is
         usual [G].
+    sensor_k, sensor_s
+        Of the sensor's temperature, in kelvin: its dark current goes with it. 0.5
+        over some minutes is usual without a cooler [G].
     element_rad, element_s
         Of the phase of each macropixel, independently. With 0.3 and 750 s it has
         changed by 0.3 rad rms after 10,000 shots of sim: the drift regime [G].
@@ -326,6 +346,8 @@ class DriftOptions:
     pointing_s: float = _number(1000.0, 1e-3, 1e9)
     medium: float = _number(0.0, 0.0, 0.1)
     medium_s: float = _number(3600.0, 1e-3, 1e9)
+    sensor_k: float = _number(0.0, 0.0, 10.0)
+    sensor_s: float = _number(300.0, 1e-3, 1e9)
     element_rad: float = _number(0.0, 0.0, 10.0)
     element_s: float = _number(750.0, 1e-3, 1e9)
     speckle: float = _number(0.0, 0.0, 1.0)
@@ -438,7 +460,17 @@ class Options:
                 f"{self.medium.memory_rad:g}: what light has written is kept there"
             )
             raise ValueError(text)
+        self._check_binning()
         self._check_turns()
+
+    def _check_binning(self) -> None:
+        binning = self.sensor.binning
+        if any(side % binning for side in self.pixels):
+            text = (
+                f"sensor.binning={binning}, expected a number that divides both "
+                f"sides of {list(self.pixels)} pixels"
+            )
+            raise ValueError(text)
 
     def _check_turns(self) -> None:
         fewest = fewest_steps(self.medium, self.grid, self.macropixel_px)
@@ -456,9 +488,15 @@ class Options:
         return self.panel.shape or self.grid
 
     @property
-    def sensor_shape(self) -> tuple[int, int]:
-        """Rows and columns of the sensor."""
+    def pixels(self) -> tuple[int, int]:
+        """Rows and columns of the sensor before binning."""
         return self.sensor.shape or self.grid
+
+    @property
+    def sensor_shape(self) -> tuple[int, int]:
+        """Rows and columns of a whole frame."""
+        rows, columns = self.pixels
+        return rows // self.sensor.binning, columns // self.sensor.binning
 
     def effective(self) -> "Options":
         """Return what is really simulated: with ``ideal``, all that is neutral."""

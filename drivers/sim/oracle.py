@@ -114,5 +114,5 @@ class SimOracle(Oracle):
         fraction = world.light.fraction(
             world.panel_grid.sample_all(levels), Illumination(power)
         )
-        seen = world.sensor_grid.crop(fraction, settings.region)
+        seen = world.sensor_grid.crop(fraction, world.sensor.pixels(settings.region))
         return world.sensor.mean_counts(seen, settings)

@@ -91,6 +91,8 @@ class Shot:
         Drift of the macropixels' phase; None where there is none.
     part
         Part of time in which the medium's disorder is as it is; 0 where it stays.
+    sensor_k
+        How much warmer than usual the sensor is.
     dwell_s
         How long the medium was exposed to this light, from the write or from the
         exposure before.
@@ -110,6 +112,7 @@ class Shot:
     strength: float = 1.0
     element_rad: NDArray[np.float64] | None = None
     part: int = 0
+    sensor_k: float = 0.0
     dwell_s: float = 0.0
     light: Tensor | None = None
 
@@ -150,7 +153,7 @@ class World(devices.World):
         self.light = LightPath(self.options)
         self.sensor = Sensor(self.options, seed)
         self.panel_grid = PanelGrid(self.options.panel_shape, self.shape)
-        self.sensor_grid = SensorGrid(self.options.sensor_shape, self.shape)
+        self.sensor_grid = SensorGrid(self.options.pixels, self.shape)
         self._clock = VirtualClock(clock_start_s)
         self._beam_path = Path(beam)
         self._beam: Beam | None = None
@@ -243,7 +246,8 @@ class World(devices.World):
         written
             Its number, checksum and time.
         """
-        self._clock.sleep(self.options.panel.write_s)
+        panel = self.options.panel
+        self._clock.sleep(self._to_refresh_s() + panel.write_s)
         now = self._clock.now()
         # Exposures that started by themselves saw what was there until now.
         if self.before_write is not None:
@@ -261,6 +265,15 @@ class World(devices.World):
         self.shown = levels
         checksum = zlib.crc32(levels.tobytes())
         return devices.Written(self._patterns, checksum, now)
+
+    def _to_refresh_s(self) -> float:
+        """Time until the panel takes up what was sent."""
+        rate_hz = self.options.panel.refresh_hz
+        if rate_hz == 0:
+            return 0.0
+        now_s = self._clock.now()
+        # A refresh just now, but for the last bits of the clock, is taken.
+        return max(0.0, math.ceil(now_s * rate_hz - 1e-6) / rate_hz - now_s)
 
     def _between(self, shot: Shot, start_s: float, end_s: float) -> tuple[Picture, ...]:
         """Levels of the panel in a part of an exposure, by their share of the whole.
@@ -330,6 +343,7 @@ class World(devices.World):
             pictures=(),
             strength=drift.strength,
             element_rad=drift.element_rad,
+            sensor_k=drift.sensor_k,
             part=0 if self._renewal is None else self._renewal.part(start),
             dwell_s=end - max(self._lit_until_s, self._crystal.latch_s),
         )
@@ -394,13 +408,19 @@ class World(devices.World):
             ``(shot, row, column)`` of the region, uint16.
         """
         settings = shots[0].settings
-        light_e = np.zeros((len(shots), *settings.region[2:]))
+        region = self.sensor.pixels(settings.region)
+        light_e = np.zeros((len(shots), *region[2:]))
         factor = self.sensor.electrons_per_fraction(settings)
         lit = [(index, shot) for index, shot in enumerate(shots) if shot.power_mw > 0]
-        for index, weight, picture in self._pictures(lit, settings.region):
+        for index, weight, picture in self._pictures(lit, region):
             share = weight / shots[index].strength
             light_e[index] += picture * (factor if share == 1 else share * factor)
-        return self.sensor.counts(light_e, settings, [shot.number for shot in shots])
+        return self.sensor.counts(
+            light_e,
+            settings,
+            [shot.number for shot in shots],
+            np.array([shot.sensor_k for shot in shots]),
+        )
 
     def _pictures(
         self, shots: list[tuple[int, Shot]], region: tuple[int, int, int, int]
@@ -555,6 +575,7 @@ class World(devices.World):
             "medium": self.options.medium.kind,
             **self._kernel,
             **self._convergence,
+            "dark_e_per_s": self.sensor.dark_e_per_s,
         }
         for key, value in dataclasses.asdict(self.options).items():
             if key in {"kernel", "device"}:  # what was asked for is in the bench file

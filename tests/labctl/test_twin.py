@@ -197,7 +197,7 @@ def test_a_bench_without_more_lacks_nothing() -> None:
 def test_calibrations_are_those_of_the_simulated_sensor() -> None:
     described = {
         "sensor.offset_dn": 100,
-        "sensor.dark_e_per_s": 2.0,
+        "dark_e_per_s": 2.0,
         "sensor.gain_dn_per_e": 4.0,
         "sensor.read_noise_e": 0.7,
     }

@@ -73,6 +73,34 @@ def test_region_and_gain_act_on_the_frame(build: Callable[..., Any]) -> None:
     assert frames["long"][bright] / frames["full"][bright] == pytest.approx(2, rel=2e-3)
 
 
+def test_a_binned_camera_has_fewer_larger_pixels_that_hold_the_same_light(
+    build: Callable[..., Any], patterns: Callable[..., Any]
+) -> None:
+    fine, coarse = (
+        build(ideal=True, sensor={"photons_per_s": 1e7, "binning": side})
+        for side in (1, 2)
+    )
+    assert coarse.camera.shape == (8, 12)
+    assert coarse.camera.pixel_um == 2 * fine.camera.pixel_um
+    pattern = patterns(fine, 1)[0]
+    coarse.camera.configure(exposure_s=0.001, region=(1, 2, 6, 9))
+    fine.camera.configure(exposure_s=0.001, region=(2, 4, 12, 18))
+    frames = []
+    for lit in (fine, coarse):
+        lit.camera.arm(1)
+        frames.append(lit.step(pattern, 0.5)[0].astype(float))
+        lit.camera.disarm()
+    squares = frames[0].reshape(6, 2, 9, 2).sum(axis=(1, 3))
+    np.testing.assert_allclose(frames[1], squares, atol=2.5)
+    gradient = coarse.oracle.gradient(pattern[None], np.ones((1, 6, 9)), power_mw=5.0)
+    np.testing.assert_allclose(
+        gradient,
+        fine.oracle.gradient(pattern[None], np.ones((1, 12, 18)), power_mw=5.0),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
 def test_saturation_follows_the_gain(build: Callable[..., Any]) -> None:
     camera = build().camera
     camera.configure(exposure_s=0.001)

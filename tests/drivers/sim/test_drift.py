@@ -91,6 +91,7 @@ def test_within_a_period_disorder_goes_straight_and_keeps_its_size() -> None:
 def test_without_options_nothing_drifts() -> None:
     drifted = Drift(Options(), seed=3).at(5000.0)
     assert (drifted.power, drifted.strength, drifted.element_rad) == (1, 1, None)
+    assert drifted.sensor_k == 0
     assert not drifted.tilt_px.any()
 
 
@@ -104,21 +105,26 @@ def test_each_drift_has_the_size_it_says() -> None:
         medium_s=1.0,
         element_rad=0.3,
         element_s=1.0,
+        sensor_k=0.5,
+        sensor_s=1.0,
     )
     drift = Drift(Options(grid=(32, 48), drift=made), seed=3)
     some = [drift.at(4.0 * k) for k in range(500)]
     assert np.std([each.power for each in some]) == pytest.approx(0.01, rel=0.1)
     assert np.std([each.tilt_px for each in some]) == pytest.approx(0.2, rel=0.1)
     assert np.std([each.strength for each in some]) == pytest.approx(0.02, rel=0.1)
+    assert np.std([each.sensor_k for each in some]) == pytest.approx(0.5, rel=0.1)
     elements = np.array([each.element_rad for each in some[:40]])
     assert elements.shape == (40, 8, 12)
     assert elements.std() == pytest.approx(0.3, rel=0.05)
 
 
 @pytest.mark.parametrize("tau_s", [2.0, 20.0])
-@pytest.mark.parametrize("name", ["power", "pointing_px", "medium", "element_rad"])
+@pytest.mark.parametrize(
+    "name", ["power", "pointing_px", "medium", "element_rad", "sensor_k"]
+)
 def test_each_drift_forgets_in_the_time_it_says(name: str, tau_s: float) -> None:
-    forgets = name.removesuffix("_px").removesuffix("_rad") + "_s"
+    forgets = name.split("_")[0] + "_s"
     made = DriftOptions(**{name: 0.1, forgets: tau_s})
     drift = Drift(Options(grid=(8, 12), drift=made), seed=3)
     field = {
@@ -126,6 +132,7 @@ def test_each_drift_forgets_in_the_time_it_says(name: str, tau_s: float) -> None
         "pointing_px": "tilt_px",
         "medium": "strength",
         "element_rad": "element_rad",
+        "sensor_k": "sensor_k",
     }[name]
 
     def read(time_s: float) -> Any:  # noqa: ANN401 - a number or an array

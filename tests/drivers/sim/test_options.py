@@ -193,6 +193,17 @@ def test_takes_nested_keys_and_whole_numbers_for_real_ones() -> None:
             r"world\.panel\.fast_s=0\.00192308, expected .* or 0 for both",
         ),
         (
+            {"grid": [16, 24], "sensor": {"binning": 3}},
+            ValueError,
+            r"world\.sensor\.binning=3, expected a number that divides both sides of "
+            r"\[16, 24\] pixels",
+        ),
+        (
+            {"sensor": {"temperature_c": -80}},
+            ValueError,
+            r"world\.sensor\.temperature_c=-80, expected a number from -60 to 80",
+        ),
+        (
             {"grid": [4096, 4096]},
             ValueError,
             r"world\.grid=\[4096, 4096\], expected at most 4,194,304 points",

@@ -75,12 +75,14 @@ def test_costs_no_shot_no_time_and_no_light(
     assert (lit.world.shots, lit.world.clock.now()) == before
 
 
+@pytest.mark.parametrize("binning", [1, 2])
 def test_mean_frames_are_what_the_camera_sees_on_average(
-    build: Callable[..., Any],
-    patterns: Callable[..., Any],
+    build: Callable[..., Any], patterns: Callable[..., Any], binning: int
 ) -> None:
     lit = build(
-        light={"power_noise": 0.0, "pointing_px": 0.0}, panel={"flicker_rad": 0.0}
+        light={"power_noise": 0.0, "pointing_px": 0.0},
+        panel={"flicker_rad": 0.0},
+        sensor={"photons_per_s": 5e6 / binning**2, "binning": binning},
     )
     pattern = patterns(lit, 1)[0]
     lit.world.show(pattern)

@@ -218,3 +218,91 @@ def test_a_ramp_of_light_ends_at_the_well_or_at_the_converter(
     assert (frame[:, ramp > highest_e] == top_dn).all()
     below = frame[0, ramp < highest_e]
     np.testing.assert_allclose(below, 100 + 4 * ramp[ramp < highest_e], atol=1)
+
+
+@pytest.mark.parametrize("temperature_c", [14.0, 30.0, 46.0])
+def test_dark_current_doubles_every_eight_kelvin(temperature_c: float) -> None:
+    # EMVA 1288 reference simulator: given at 30 degrees Celsius.
+    chip = sensor(
+        dsnu_e=0.0,
+        dark_e_per_s=1000.0,
+        hot_pixels=0.0,
+        temperature_c=temperature_c,
+    )
+    want = 10 * 2 ** ((temperature_c - 30) / 8)
+    frames = many(chip, np.zeros(REGION[2:]), settings(0.01), 200)
+    electrons = (frames.astype(float) - 100) / 4
+    assert electrons.mean() == pytest.approx(want, rel=0.03)
+    assert chip.dark_e_per_s * 0.01 == pytest.approx(want)
+
+
+def test_a_shot_on_a_warmer_sensor_has_more_dark_current_and_no_more_light() -> None:
+    chip = sensor(dsnu_e=0.0, dark_e_per_s=1000.0, shot_noise=False, read_noise_e=0.0)
+    light = np.full((3, *REGION[2:]), 100.0)
+    warmer_k = np.array([0.0, 8.0, -8.0])
+    frames = chip.counts(light, settings(0.01), range(3), warmer_k)
+    want_e = 100 + np.array([10.0, 20.0, 5.0])
+    np.testing.assert_array_equal(
+        frames, np.full(frames.shape, 100) + 4 * want_e[:, None, None]
+    )
+
+
+def test_binned_pixels_add_light_dark_and_well_but_are_read_once() -> None:
+    single = sensor(prnu=0.02, dsnu_e=3.0, dark_e_per_s=1000.0)
+    both = sensor(
+        prnu=0.02, dsnu_e=3.0, dark_e_per_s=1000.0, read_noise_e=20.0, binning=2
+    )
+    region = CameraSettings(0.01, 0.0, (1, 2, 5, 7))
+    assert both.pixels(region.region) == (2, 4, 10, 14)
+    pixels = CameraSettings(0.01, 0.0, (2, 4, 10, 14))
+    fraction = torch.rand(
+        1, 10, 14, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    ).mul_(1e-3)
+    fine = single.mean_counts(fraction, pixels)[0].numpy() - 100
+    want = fine.reshape(5, 2, 7, 2).sum(axis=(1, 3)) + 100
+    mean = both.mean_counts(fraction, region)[0].numpy()
+    np.testing.assert_allclose(mean, want, rtol=1e-12)
+    light = fraction[0].numpy() * both.electrons_per_fraction(region)
+    frames = many(both, light, region, 400).astype(float)
+    electrons = (mean - 100) / 4
+    # What no light and no current make has no shot noise.
+    made = (
+        electrons
+        - (
+            both.mean_counts(fraction * 0, CameraSettings(0, 0, region.region))[
+                0
+            ].numpy()
+            - 100
+        )
+        / 4
+    )
+    spread = np.sqrt(made + 20.0**2)
+    assert (np.abs(frames.mean(axis=0) - mean) < 5 * 4 * spread / 20).all()
+    ratio = frames.var(axis=0) / (16 * spread**2)
+    assert ratio.mean() == pytest.approx(1, abs=0.05)
+    assert both.saturation_dn(0.0) == 65_535
+    assert both.saturation_dn(-12.0412) == pytest.approx(60_100, abs=2)
+
+
+def test_a_full_pixel_of_a_square_gives_no_charge_to_its_neighbours() -> None:
+    chip = sensor(
+        shot_noise=False,
+        read_noise_e=0.0,
+        prnu=0.0,
+        dsnu_e=0.0,
+        dark_e_per_s=0.0,
+        binning=2,
+        gain_dn_per_e=1.0,
+    )
+    taken = CameraSettings(0.01, 0.0, (0, 0, 1, 1))
+    light = np.array([[1e6, 10.0], [20.0, 30.0]])
+    assert one(chip, light, taken, 0) == 15_000 + 60 + 100
+
+
+def test_binned_frames_do_not_depend_on_their_batch() -> None:
+    chip = sensor(binning=4)
+    taken = CameraSettings(0.01, 0.0, (0, 1, 3, 4))
+    light = np.random.default_rng(1).random((6, 12, 16)) * 50
+    whole = chip.counts(light, taken, range(6))
+    parts = [chip.counts(light[at : at + 1], taken, [at])[0] for at in range(6)]
+    assert np.array_equal(whole, parts)

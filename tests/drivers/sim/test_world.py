@@ -296,6 +296,40 @@ def test_a_frame_holds_of_each_pattern_as_much_as_it_was_there(
     assert float(np.linalg.norm(seen - phasor) / np.linalg.norm(phasor)) < 0.01
 
 
+def test_a_display_takes_up_a_pattern_at_its_next_refresh(
+    build: Callable[..., Any], patterns: Callable[..., Any]
+) -> None:
+    lit = build(panel={"refresh_hz": 60.0, "write_s": 0.004})
+    pattern = patterns(lit, 1)[0]
+    written = []
+    for wait_s in (0.0, 0.001, 0.03, 1 / 60 - 0.004):
+        lit.world.clock.sleep(wait_s)
+        sent_s = lit.world.clock.now()
+        written.append(lit.world.show(pattern).written_s)
+        assert 0 <= written[-1] - sent_s - 0.004 < 1 / 60
+    periods = (np.array(written) - 0.004) * 60
+    # The last was sent at a refresh, and so waits for none.
+    np.testing.assert_allclose(periods, np.rint(periods), atol=1e-4)
+    np.testing.assert_allclose(np.diff(periods), [1, 3, 1], atol=1e-4)
+
+
+def test_a_warming_sensor_darkens_no_light_but_lifts_the_dark(
+    build: Callable[..., Any],
+) -> None:
+    lit = build(
+        sensor={"dark_e_per_s": 1e5, "photons_per_s": 0.0},
+        drift={"sensor_k": 4.0, "sensor_s": 0.5},
+    )
+    shots = []
+    for _ in range(60):
+        lit.world.clock.sleep(2.0)
+        shots.append(lit.world.expose(FULL))
+    warmer_k = np.array([shot.sensor_k for shot in shots])
+    assert np.std(warmer_k) == pytest.approx(4, rel=0.3)
+    electrons = (lit.world.render(shots).mean(axis=(1, 2)) - 100) / 4
+    np.testing.assert_allclose(electrons, 100 * 2 ** (warmer_k / 8), rtol=0.02)
+
+
 def test_ripple_is_a_function_of_virtual_time(build: Callable[..., Any]) -> None:
     lit = build(panel={"flicker_hz": 100.0, "flicker_rad": 0.1})
     ripple = []
