@@ -216,6 +216,14 @@ class SurrogateEntry(Schema):
         Field modes of ``twin-modes`` and ``twin-fields``.
     reach
         Greatest distance of a pair of ``twin-pairs``, in macropixels.
+    optics
+        Whether ``twin-optics`` is ``told`` where things are, by the section ``optics``
+        of the bench file, or has to find that too (``learned``): then it knows the
+        macropixels, the bins, and whether there is a lens.
+    points
+        With ``optics: learned``, points of its grid along a macropixel. 2 reach over
+        the light that a macropixel throws into its central lobe, both sides; take 4
+        where the bins reach further out.
     screens
         Thin screens learned in the medium of ``twin-optics``.
     panel_lag
@@ -264,6 +272,8 @@ class SurrogateEntry(Schema):
     rank: Width = 64
     modes: Width = 64
     reach: Annotated[float, Field(ge=1, le=1000)] = 2.0
+    optics: Literal["told", "learned"] = "told"
+    points: Annotated[int, Field(ge=2, le=16)] = 2
     screens: Annotated[int, Field(ge=1, le=64)] = 4
     panel_lag: bool = False
     ridge: Positive = 1e-2

@@ -156,7 +156,7 @@ def fitter(setting: Setting[TrainProtocol], generator: torch.Generator) -> Fitte
         Surrogate, fit and bench do not fit each other.
     """
     settings = model.surrogate_settings(setting.protocol.surrogate)
-    ports = model.ports(setting.source.file, setting.entry)
+    ports = model.ports(setting.source.file, setting.entry, settings)
     return Fitter(build_surrogate(settings, ports, generator), settings, generator)
 
 

@@ -211,7 +211,9 @@ def surrogate_settings(entry: SurrogateEntry) -> SurrogateSettings:
     return SurrogateSettings(**{**entry.model_dump(exclude={"loss"}), "loss": terms})
 
 
-def ports(file: BenchFile, entry: ReservoirEntry) -> Ports:
+def ports(
+    file: BenchFile, entry: ReservoirEntry, settings: SurrogateSettings | None = None
+) -> Ports:
     """Give the sizes of a bench, and where its optics are, for a surrogate.
 
     Nothing else of a bench file reaches a training: no surrogate can be told what the
@@ -223,6 +225,9 @@ def ports(file: BenchFile, entry: ReservoirEntry) -> Ports:
         The bench file.
     entry
         The operating point.
+    settings
+        Of the surrogate, which may have to find out where its optics are; None for
+        one that is told.
 
     Raises
     ------
@@ -231,6 +236,12 @@ def ports(file: BenchFile, entry: ReservoirEntry) -> Ports:
         is on the grid.
     """
     sizes, optics = Sizes(entry), file.optics
+    lens = file.view == "far_field"
+    if settings is not None and settings.optics == "learned":
+        guess = OpticalLayout.guess(
+            entry.macropixels, entry.bins, points=settings.points, lens=lens
+        )
+        return Ports(sizes.pixels, sizes.outputs, layout=sizes.layout, optics=guess)
     if optics is None:
         return Ports(sizes.pixels, sizes.outputs, layout=sizes.layout)
     if optics.region is not None and entry.region != file.reservoir.region:
@@ -250,7 +261,7 @@ def ports(file: BenchFile, entry: ReservoirEntry) -> Ports:
             fresnel=optics.fresnel,
             region=optics.region or entry.region,
             bins=entry.bins,
-            lens=file.view == "far_field",
+            lens=lens,
         ),
     )
 

@@ -54,6 +54,11 @@ class SurrogateSettings:
         Field modes of ``twin-modes`` and ``twin-fields``.
     reach
         Greatest distance of a pair of ``twin-pairs``, in macropixels.
+    optics
+        Whether ``twin-optics`` is ``told`` where the optics are or has to find it
+        (``learned``).
+    points
+        Points along a macropixel of the grid of ``twin-optics``, where it is not told.
     screens
         Thin screens in the medium of ``twin-optics``.
     panel_lag
@@ -92,6 +97,8 @@ class SurrogateSettings:
     rank: int = 64
     modes: int = 64
     reach: float = 2.0
+    optics: Literal["told", "learned"] = "told"
+    points: int = 2
     screens: int = 4
     panel_lag: bool = False
     ridge: float = 1e-2
@@ -126,6 +133,8 @@ class OpticalLayout:
         rows and columns of outputs that it is divided into.
     lens
         Whether a lens takes the light to its far field.
+    guessed
+        Region and diffraction are where a fit starts from, no more: both are learned.
     """
 
     grid: tuple[int, int]
@@ -134,6 +143,50 @@ class OpticalLayout:
     region: tuple[int, int, int, int]
     bins: tuple[int, int]
     lens: bool = True
+    guessed: bool = False
+
+    @classmethod
+    def guess(
+        cls,
+        macropixels: tuple[int, int],
+        bins: tuple[int, int],
+        *,
+        points: int,
+        lens: bool,
+    ) -> "OpticalLayout":
+        """Lay a bench out of which only panel and bins are known.
+
+        Parameters
+        ----------
+        macropixels
+            Rows and columns on the panel.
+        bins
+            Rows and columns of outputs.
+        points
+            Points of the grid along a macropixel. Behind a lens it reaches so many
+            times as far as a panel of macropixels without gaps throws its light
+            without loss, which is ``points / 2`` central lobes of a macropixel.
+        lens
+            Whether a lens takes the light to its far field.
+
+        Returns
+        -------
+        layout
+            Bins over the middle of the grid, and numbers as plain as any.
+        """
+        grid = (macropixels[0] * points, macropixels[1] * points)
+        (top, height), (left, width) = (_middle(side) for side in grid)
+        region = (top, left, height, width)
+        return cls(grid, _STEPS, _FRESNEL, region, bins, lens=lens, guessed=True)
+
+
+# What is guessed of a bench of which nothing is known.
+_STEPS, _FRESNEL, _SHARE = 8, 0.1, 0.7
+
+
+def _middle(side: int) -> tuple[int, int]:
+    length = max(1, round(_SHARE * side))
+    return (side - length) // 2, length
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """A twin that is a bench itself: wave optics with the unknown numbers as parameters.
 
-It is told the layout of the bench, never its details. The scheme is that of
-:mod:`labctl.optics`: panel with crosstalk and unmodulated light, a Gaussian beam with
-a smooth correction, Strang-split steps of saturable Kerr with thin screens, a lens,
-bins. Every number of it is fitted: radius, crosstalk, zero order, diffraction, strength
-and saturation of the medium, absorption at the edge, the screens, brightness and
-offset of each output. What a real bench has beside these (an error of the phase curve,
-pointing, noise of the power) is left unmodelled.
+It is told the layout of the bench, or finds that too; its details it is never told. The
+scheme is that of :mod:`labctl.optics`: panel with crosstalk and unmodulated light, a
+Gaussian beam with a smooth correction, Strang-split steps of saturable Kerr with thin
+screens, a lens, bins. Every number of it is fitted: radius, crosstalk, zero order,
+diffraction, strength and saturation of the medium, absorption at the edge, the screens,
+brightness and offset of each output; where the layout was guessed, place and size of
+the binned region as well. What a real bench has beside these (an error of the phase
+curve, pointing, noise of the power) is left unmodelled.
 """
 
 import math
@@ -33,6 +34,10 @@ _B: Final = 1.5
 _SCREEN_RAD: Final = 0.05
 # What another start draws from, wide enough for either sign of the medium.
 _WIDEST_B: Final = 4.0
+# And, where the layout is a guess, the size of the binned region over the window, and
+# the diffraction over the guessed one.
+_REGIONS: Final = (0.4, 1.0)
+_FRESNELS: Final = (0.3, 3.0)
 _REACH_MACROPIXELS: Final = 2
 _CALIBRATION: Final = 64
 
@@ -94,6 +99,7 @@ class TwinOptics(Twin):
         self.bias = nn.Parameter(torch.zeros(ports.outputs))
         lag = torch.zeros(self._layout)
         self.lag = nn.Parameter(lag) if panel_lag else None
+        self.region = _Region(self._optics) if self._optics.guessed else None
         self._declare_grid()
         self._draw_screens(generator)
 
@@ -139,6 +145,12 @@ class TwinOptics(Twin):
         )
         self.b.copy_(_WIDEST_B * (2 * share[0] - 1))
         self.log_saturation.copy_(0.5 * spread[0])
+        if self.region is not None:
+            size, length = torch.rand(2, generator=generator)
+            low, high = _REGIONS
+            self.region.log_size.fill_((low + (high - low) * size).log())
+            low, high = (math.log(factor) for factor in _FRESNELS)
+            self.log_fresnel.copy_(low + (high - low) * length)
 
     @override
     @torch.no_grad()
@@ -165,8 +177,10 @@ class TwinOptics(Twin):
         field = self._through(self._entrance(phase))
         if self._optics.lens:
             field = far_field(field)
-        binned = self.row_bins @ intensity(field) @ self.column_bins.T
-        return binned.flatten(1)
+        down, across = self.row_bins, self.column_bins
+        if self.region is not None:
+            down, across = self.region()
+        return (down @ intensity(field) @ across.T).flatten(1)
 
     def _entrance(
         self, phase: Float[Tensor, "batch pixel"]
@@ -272,6 +286,42 @@ def _bins(start: int, length: int, count: int, side: int) -> Float[Tensor, "bin 
     for number in range(count):
         table[number, start + edges[number] : start + edges[number + 1]] = 1
     return table
+
+
+class _Region(nn.Module):
+    """The binned region of a bench whose layout is a guess.
+
+    Parameters
+    ----------
+    optics
+        Where it is thought to be.
+    """
+
+    def __init__(self, optics: OpticalLayout) -> None:
+        super().__init__()
+        self._grid, self._bins = optics.grid, optics.bins
+        place, size = torch.tensor(optics.region).view(2, 2) / torch.tensor(self._grid)
+        # Along rows and columns, in windows.
+        self.middle = nn.Parameter(place + size / 2)
+        self.log_size = nn.Parameter(size.log())
+
+    @override
+    def forward(self) -> list[Float[Tensor, "bin point"]]:
+        """Share of each row, and of each column, that lies in each bin."""
+        size = self.log_size.exp()
+        return [
+            _shares(self.middle[axis], size[axis], self._bins[axis], side)
+            for axis, side in enumerate(self._grid)
+        ]
+
+
+def _shares(
+    middle: Float[Tensor, ""], size: Float[Tensor, ""], count: int, side: int
+) -> Float[Tensor, "bin point"]:
+    """Share of each point in each of equal bins, with a slope along both."""
+    edges = side * (middle + size * (torch.linspace(0, 1, count + 1) - 0.5))
+    before = (edges[:, None] - torch.arange(side)).clamp(0, 1)
+    return before[1:] - before[:-1]
 
 
 def _blur(side: int, sigma: Float[Tensor, ""], reach: int) -> Float[Tensor, "to from_"]:

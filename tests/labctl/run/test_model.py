@@ -13,7 +13,7 @@ from labctl.protocol import ADAPTER, TrainProtocol
 from labctl.reservoir import Reservoir
 from labctl.run import model
 from labctl.training.blackbox import DeviceLayer
-from labctl.training.surrogate.settings import OpticalLayout
+from labctl.training.surrogate.settings import OpticalLayout, SurrogateSettings
 
 ENTRY = bench.load("sim-small").file.reservoir
 Read = Callable[..., TrainProtocol]
@@ -126,6 +126,17 @@ def test_a_surrogate_is_told_sizes_and_layout_and_nothing_else() -> None:
     )
     bare = file.model_copy(update={"optics": None})
     assert model.ports(bare, file.reservoir).optics is None
+
+
+def test_a_surrogate_that_learns_the_layout_is_told_bins_and_lens_alone() -> None:
+    file = bench.load("sim-small").file
+    settings = SurrogateSettings("twin-optics", optics="learned", points=3)
+    ports = model.ports(file, file.reservoir, settings)
+    assert ports.optics == OpticalLayout.guess((16, 16), (3, 3), points=3, lens=True)
+    bare = file.model_copy(update={"optics": None, "view": "image"})
+    optics = model.ports(bare, file.reservoir, settings).optics
+    assert optics is not None
+    assert not optics.lens
 
 
 def test_refuses_a_region_that_the_layout_does_not_place() -> None:

@@ -165,3 +165,72 @@ def test_is_as_bright_as_the_device_before_any_fit(
 def test_refuses_optics_that_do_not_fit(ports: Ports, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TwinOptics(ports, screens=2, generator=Generator())
+
+
+GUESSED = OpticalLayout.guess(LAYOUT, (2, 3), points=2, lens=True)
+
+
+@pytest.mark.slow
+def test_finds_where_the_bins_are_and_the_gradient_of_a_bench_it_knows_nothing_of(
+    screens: Tensor, generator: Generator
+) -> None:
+    truth = bench(screens, MEDIUM)
+    settings = replace(SETTINGS, optics="learned", starts=4)
+    twin = build(settings, replace(PORTS, optics=GUESSED), generator)
+    assert isinstance(twin, TwinOptics)
+    fitter = Fitter(twin, settings, generator)
+    phase = 2 * torch.pi * torch.rand(800, 24, generator=generator)
+    fitter.observe_values(phase, truth(phase))
+    noise = torch.zeros(6)
+    fitter.first(400, noise=noise)
+    assert fitter.unexplained(noise) < GOOD
+    found = fitter.answering
+    assert isinstance(found, TwinOptics)
+    assert found.region is not None
+    # The bench's rows 1 to 7 of 8, and columns 2 to 10 of 12.
+    torch.testing.assert_close(
+        found.region.middle.detach(), torch.tensor([0.5, 0.5]), rtol=0, atol=0.03
+    )
+    torch.testing.assert_close(
+        found.region.log_size.exp().detach(),
+        torch.tensor([6 / 8, 8 / 12]),
+        rtol=0,
+        atol=0.1,
+    )
+    assert cosine(found, truth) > 0.95
+
+
+def test_bins_of_a_guess_are_those_it_would_be_told(generator: Generator) -> None:
+    told = TwinOptics(PORTS, screens=2, generator=generator)
+    guess = replace(PORTS, optics=replace(OPTICS, guessed=True))
+    guessed = TwinOptics(guess, screens=2, generator=generator)
+    assert guessed.region is not None
+    down, across = (part.detach() for part in guessed.region())
+    torch.testing.assert_close(down, told.row_bins)
+    # Eight columns in three bins are told in whole ones, and guessed in equal parts.
+    torch.testing.assert_close(across.sum(dim=0), told.column_bins.sum(dim=0))
+    torch.testing.assert_close(across.sum(dim=1), torch.full((3,), 8 / 3))
+
+
+def test_another_start_of_a_guess_is_elsewhere(generator: Generator) -> None:
+    ports = replace(PORTS, optics=GUESSED)
+    twin = TwinOptics(ports, screens=2, generator=generator)
+    assert twin.region is not None
+    sizes, lengths = [], []
+    for _ in range(40):
+        twin.restart(generator)
+        sizes.append(float(twin.region.log_size[0].detach().exp()))
+        lengths.append(float(twin.log_fresnel.detach().exp()))
+    assert 0.4 <= min(sizes) < 0.5 < 0.9 < max(sizes) <= 1
+    assert 0.3 <= min(lengths) < 0.5 < 2 < max(lengths) <= 3
+
+
+@pytest.mark.parametrize("points", [2, 4])
+def test_a_guess_lies_in_the_middle_of_a_grid_of_whole_macropixels(points: int) -> None:
+    found = OpticalLayout.guess((4, 6), (2, 3), points=points, lens=False)
+    assert found.grid == (4 * points, 6 * points)
+    for axis in (0, 1):
+        start, length = found.region[axis], found.region[2 + axis]
+        assert start >= 0
+        assert abs(2 * start + length - found.grid[axis]) <= 1
+    assert (found.bins, found.lens, found.guessed) == ((2, 3), False, True)
