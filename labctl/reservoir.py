@@ -444,6 +444,60 @@ class Blocks:
         return gathered
 
 
+class Panel:
+    """Phases to the gray levels that show them, by what was calibrated.
+
+    Parameters
+    ----------
+    blocks
+        Macropixels on the panel.
+    curve_rad
+        Phase of each gray level, ``(level,)``, rising.
+    correction_rad
+        Phase that corrects the wavefront, ``(row, column)`` of the panel; None for
+        none.
+
+    Raises
+    ------
+    CalibrationError
+        The curve does not cover a full turn.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        curve_rad: NDArray[np.float64],
+        correction_rad: NDArray[np.float64] | None,
+    ) -> None:
+        self.blocks, self.scale = blocks, PhaseScale(curve_rad)
+        rows, columns = blocks.macropixels
+        # Phase that each macropixel is given beyond the one that is asked for.
+        self._correction = np.zeros(rows * columns)
+        if correction_rad is not None:
+            height, width = blocks.block
+            summed = blocks.gather(correction_rad[None])[0]
+            self._correction = summed / (height * width)
+
+    def levels(self, phase_rad: Phases) -> Levels:
+        """Nearest gray level of each phase, the wavefront corrected.
+
+        Parameters
+        ----------
+        phase_rad
+            ``(pattern, macropixel)``, any number of turns.
+
+        Raises
+        ------
+        ValueError
+            A phase is not a finite number.
+        """
+        return self.scale.levels(phase_rad + self._correction)
+
+    def shown(self, levels: Levels) -> Phases:
+        """Phase that each level gives behind the correction, in rad."""
+        return self.scale.shown(levels) - self._correction
+
+
 class Decoder:
     """Frames to outputs: dark-subtract, bin, and scale to nominal conditions.
 
@@ -890,15 +944,12 @@ class Reservoir:
         self.ledger = Ledger(None) if ledger is None else ledger
         self._sink, self._past = sink, past
         self.shots = 0
-        self.scale = PhaseScale(bench.phase_curve_rad())
-        self.blocks = Blocks(bench.slm.shape, entry.macropixels)
-        # Phase that each macropixel is given beyond the one that is asked for.
-        self._correction = np.zeros(self.pixels)
-        correction = bench.correction_rad()
-        if correction is not None:
-            height, width = self.blocks.block
-            mean = self.blocks.gather(correction[None])[0] / (height * width)
-            self._correction = mean
+        self._panel = Panel(
+            Blocks(bench.slm.shape, entry.macropixels),
+            bench.phase_curve_rad(),
+            bench.correction_rad(),
+        )
+        self.scale, self.blocks = self._panel.scale, self._panel.blocks
         settle_s = calibration(bench, Settle).settle_s
         taken = bench.configure_camera(
             exposure_s=entry.exposure_s, gain_db=entry.gain_db, region=entry.region
@@ -964,7 +1015,7 @@ class Reservoir:
                 f"[batch, {self.pixels}]"
             )
             raise ValueError(text)
-        levels = self.scale.levels(asked + self._correction)
+        levels = self._panel.levels(asked)
         purpose, longest = _Purpose(category, step, layer), self._exposer.longest
         with self._exposer.booked(category, len(levels)):
             parts = [
@@ -975,9 +1026,7 @@ class Reservoir:
         rows = [np.zeros(0, dtype=np.int64), *(numbers for _, numbers in parts)]
         return Response(
             y=torch.from_numpy(np.concatenate(outputs)).to(phase),
-            shown=torch.from_numpy(self.scale.shown(levels) - self._correction).to(
-                phase
-            ),
+            shown=torch.from_numpy(self._panel.shown(levels)).to(phase),
             shot=torch.from_numpy(np.concatenate(rows)),
         )
 
@@ -1077,7 +1126,7 @@ class Reservoir:
         def source(shown: Tensor, cotangent: Tensor) -> Tensor:
             self.bench.beat()
             asked = shown.detach().cpu().double().numpy()
-            levels = self.scale.levels(asked + self._correction)
+            levels = self._panel.levels(asked)
             on_frame = self.decoder.spread(cotangent.detach().cpu().double().numpy())
             on_panel = oracle.gradient(
                 self.blocks.expand(levels), on_frame, power_mw=self.entry.power_mw

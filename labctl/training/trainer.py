@@ -305,7 +305,7 @@ class Trainer:
         return self._failed is None
 
     def _prepare(self) -> None:
-        first = self._warming()
+        first = warming(self.train, self.settings.probing.warm_up)
         hidden = first.x
         head = self.parts.network.head
         for layer in self.parts.network.layers:
@@ -330,14 +330,6 @@ class Trainer:
         if self.parts.watch is not None:
             self.listener.stage("reference patterns")
             self._look(self.parts.watch.begin)
-
-    def _warming(self) -> Samples:
-        """Choose the samples of the warm-up pass, evenly over the training split."""
-        count = self.settings.probing.warm_up
-        if count is None or count >= len(self.train):
-            return self.train
-        index = torch.linspace(0, len(self.train) - 1, count).long()
-        return Samples(self.train.x[index], self.train.y[index])
 
     def _install(self, estimator: Estimator) -> None:
         self.estimator = estimator
@@ -755,6 +747,22 @@ class Trainer:
 
     def _dither_generators(self) -> list[torch.Generator]:
         return [layer.generator for layer in self.parts.network.device_layers]
+
+
+def warming(train: Samples, count: int | None) -> Samples:
+    """Choose the samples of the warm-up pass, evenly over the training split.
+
+    Parameters
+    ----------
+    train
+        Training split.
+    count
+        How many; None for all.
+    """
+    if count is None or count >= len(train):
+        return train
+    index = torch.linspace(0, len(train) - 1, count).long()
+    return Samples(train.x[index], train.y[index])
 
 
 def _copy(value: Any) -> Any:  # noqa: ANN401 - a tree of anything
