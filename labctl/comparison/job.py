@@ -100,6 +100,8 @@ def _job(
         "reservoir": protocol.reservoir.model_dump(mode="json", exclude_none=True),
         "record": protocol.record.model_dump(mode="json"),
     }
+    if protocol.accept_unconverged:  # unsaid, the text stays what it always was
+        tree["accept_unconverged"] = True
     for part in (protocol.base, protocol.tasks[task], protocol.methods[method]):
         tree = merged(tree, part)
     tree["budget"] = {"shots": budget}
@@ -185,7 +187,10 @@ def _placed(setting: Setting[ComparisonProtocol], job: Job, fault: Fault) -> Fau
     if head == "budget":
         own = "budget" in setting.protocol.methods[job.method]
         key = f"methods.{job.method}.budget" if own else "budgets"
-    text = f"{fault.text} (task {job.task}, method {job.method})"
+    whose = f"task {job.task}, method {job.method}"
+    if head == "accept_unconverged":  # all methods of a task begin with one theta
+        whose = f"task {job.task}"
+    text = f"{fault.text} ({whose})"
     return setting.document.fault(key, text)
 
 

@@ -8,6 +8,7 @@ An interrupted study goes on behind the last job that stands: on simulated light
 light path is put back to where it was then.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +19,19 @@ from labctl.protocol import StudyProtocol
 from labctl.recording import disk
 from labctl.recording.layout import Layout, study_layout
 from labctl.reservoir import Ledger
-from labctl.run import convergence, study
+from labctl.run import study
 from labctl.run.checkpoint import KIND
+from labctl.run.convergence import Show
 from labctl.run.progress import Progress, Update
+from labctl.run.refusal import placed
 from labctl.run.setting import (
     Forecast,
     Outcome,
     Session,
     Setting,
     check_fit,
+    check_light,
+    light_beside,
     opened,
     shot_seconds,
     shot_spec,
@@ -54,6 +59,8 @@ class BenchStudyJob:
         Its parts, in order.
     layout
         What the record holds.
+    shows
+        What the jobs of the first seed show first.
     forecast
         What it will cost.
     """
@@ -62,6 +69,7 @@ class BenchStudyJob:
     study: BenchStudy[Any]
     jobs: tuple[Job, ...]
     layout: Layout
+    shows: tuple[Show, ...]
     forecast: Forecast
 
     @property
@@ -94,7 +102,10 @@ def prepare(setting: Setting[StudyProtocol]) -> BenchStudyJob:
     found = BENCH_STUDIES[protocol.study.name]
     first = protocol.seed
     jobs = found.jobs(protocol.study, range(first, first + protocol.seeds))
-    slowest = _check_points(setting, found)
+    with light_beside(setting):
+        slowest = _check_points(setting, found)
+    shows = _shows(setting, found, jobs)
+    check_light(setting, shows)
     shots: dict[str, int] = {}
     for job in jobs:
         for category, count in found.shots(protocol.study, job, setting).items():
@@ -110,11 +121,30 @@ def prepare(setting: Setting[StudyProtocol]) -> BenchStudyJob:
         disk.check_room(setting.out, nbytes)
     note = f"jobs:  {len(jobs)}, each of one of {protocol.seeds} seeds"
     forecast = Forecast(shots, slowest, setting.simulated, nbytes, note)
-    return BenchStudyJob(setting, found, tuple(jobs), layout, forecast)
+    return BenchStudyJob(setting, found, tuple(jobs), layout, shows, forecast)
+
+
+def _shows(
+    setting: Setting[StudyProtocol], found: BenchStudy[Any], jobs: Sequence[Job]
+) -> tuple[Show, ...]:
+    """Say what the jobs of the first seed show first.
+
+    Raises
+    ------
+    ProtocolError
+        What the study encodes does not fit the panel.
+    """
+    first = [job for job in jobs if job.seed == setting.protocol.seed]
+    try:
+        shows = [found.shown(setting.protocol.study, job, setting) for job in first]
+    except ValueError as error:
+        raise ProtocolError([placed(setting.document, "study", error)]) from error
+    shown = tuple(show for show in shows if show is not None)
+    return shown or (Show(setting.entry),)
 
 
 def _check_points(setting: Setting[StudyProtocol], found: BenchStudy[Any]) -> float:
-    """Check limits and convergence at every operating point; return the slowest shot.
+    """Check limits and fit at every operating point; return the slowest shot.
 
     Raises
     ------
@@ -147,9 +177,6 @@ def _check_points(setting: Setting[StudyProtocol], found: BenchStudy[Any]) -> fl
             ]
     if faults:
         raise ProtocolError(faults)
-    for entry in points.values():
-        if entry.power_mw > setting.entry.power_mw:
-            convergence.check(setting.document, bench, entry)
     return max(shot_seconds(setting.source, entry) for entry in points.values())
 
 
@@ -176,7 +203,10 @@ def execute(job: BenchStudyJob, progress: Progress) -> Outcome:
     setting, ledger = job.setting, Ledger(None)
     protocol = setting.protocol
     load_optimiser()
-    with one_thread(), opened(setting, job.layout, progress) as session:
+    with (
+        one_thread(),
+        opened(setting, job.layout, progress, shows=job.shows) as session,
+    ):
         recorder = session.recorder
         done = _restore(session, ledger)
         if done:

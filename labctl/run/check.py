@@ -124,7 +124,7 @@ def network(setting: Setting[TrainProtocol], dataset: Dataset) -> Network:
     Returns
     -------
     network
-        At a start of no seed.
+        As the run will start with it.
 
     Raises
     ------
@@ -132,7 +132,8 @@ def network(setting: Setting[TrainProtocol], dataset: Dataset) -> Network:
         Its layers do not fit each other, the data or the panel.
     """
     sizes = model.Sizes(setting.entry)
-    return model.build(setting.protocol, dataset, sizes, torch.Generator())
+    generator = torch.Generator().manual_seed(setting.protocol.seed)
+    return model.build(setting.protocol, dataset, sizes, generator)
 
 
 def fitter(setting: Setting[TrainProtocol], generator: torch.Generator) -> Fitter:

@@ -19,6 +19,7 @@ from labctl.recording.layout import Layout, evaluate_layout
 from labctl.recording.reader import Record
 from labctl.reservoir import Ledger
 from labctl.run import model
+from labctl.run.convergence import PATTERNS, Show
 from labctl.run.progress import Progress, Update
 from labctl.run.refusal import Refusals
 from labctl.run.setting import (
@@ -26,6 +27,8 @@ from labctl.run.setting import (
     Outcome,
     Session,
     Setting,
+    check_light,
+    light_beside,
     opened,
     shot_seconds,
     shot_spec,
@@ -52,6 +55,8 @@ class EvaluateJob:
         Numbers of the trained model.
     then
         Result of its training.
+    show
+        What it shows first.
     forecast
         What it will cost.
     """
@@ -61,6 +66,7 @@ class EvaluateJob:
     dataset: Dataset
     state: dict[str, Any]
     then: dict[str, Any]
+    show: Show
     forecast: Forecast
 
     @property
@@ -90,11 +96,8 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
         The budget, or the operating point, does not fit it.
     """
     protocol, refusals = setting.protocol, Refusals()
-    try:
-        found = _read(setting)
-    except InputError as error:
-        fault = setting.document.fault("source", str(error))
-        raise ProtocolError([fault]) from error
+    with light_beside(setting):
+        found = _found(setting)
     trained, dataset = found.protocol, found.dataset
     with refusals.gathered():
         setting = _as_trained(setting, trained)
@@ -104,7 +107,10 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
     if protocol.budget is not None and shots > protocol.budget.shots:
         text = f"shots={protocol.budget.shots}, expected at least {shots} for this"
         refusals.add([setting.document.fault("budget.shots", text)])
-    refusals.tell()
+    with light_beside(setting):
+        refusals.tell()
+    show = _show(setting, found)
+    check_light(setting, [show])
     nbytes = disk.estimate_bytes(_layout(setting, dataset), shots, 0, 0, 0, 0)
     disk.check_room(setting.out, nbytes)
     forecast = Forecast(
@@ -113,7 +119,9 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
         simulated=setting.simulated,
         nbytes=nbytes,
     )
-    return EvaluateJob(setting, trained, dataset, found.state, found.result, forecast)
+    return EvaluateJob(
+        setting, trained, dataset, found.state, found.result, show, forecast
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +130,30 @@ class _Trained:
     dataset: Dataset
     state: dict[str, Any]
     result: dict[str, Any]
+
+
+def _show(setting: Setting[EvaluateProtocol], found: _Trained) -> Show:
+    """Give the first patterns of the test split, with theta as it was trained."""
+    sizes = model.Sizes(setting.entry)
+    network = model.build(found.protocol, found.dataset, sizes, torch.Generator())
+    network.load_state_dict(found.state)
+    test = model.samples(found.dataset.test)
+    return Show(setting.entry, model.first_phases(network, test.x, PATTERNS))
+
+
+def _found(setting: Setting[EvaluateProtocol]) -> _Trained:
+    """Read a trained model; what is wrong with it is shown at ``source``.
+
+    Raises
+    ------
+    ProtocolError
+        There is none, or its data are others by now.
+    """
+    try:
+        return _read(setting)
+    except InputError as error:
+        fault = setting.document.fault("source", str(error))
+        raise ProtocolError([fault]) from error
 
 
 def _read(setting: Setting[EvaluateProtocol]) -> _Trained:
@@ -257,7 +289,8 @@ def execute(job: EvaluateJob, progress: Progress) -> Outcome:
     """
     setting, ledger = job.setting, Ledger(None)
     scores: list[float] = []
-    with opened(setting, _layout(setting, job.dataset), progress) as session:
+    layout = _layout(setting, job.dataset)
+    with opened(setting, layout, progress, shows=[job.show]) as session:
         reservoir = session.reservoir(setting.entry, ledger)
         network = model.build(job.trained, job.dataset, reservoir, torch.Generator())
         network.load_state_dict(job.state)

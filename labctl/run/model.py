@@ -20,8 +20,10 @@ from labctl.protocol import (
 from labctl.run import method
 from labctl.training import network
 from labctl.training.blackbox import Device, Response
+from labctl.training.blackbox import DeviceLayer as ShowingLayer
 from labctl.training.drift import Watching
 from labctl.training.evidence import Probing
+from labctl.training.network import Network, Standardise
 from labctl.training.plan import Course
 from labctl.training.readout import Task
 from labctl.training.surrogate.settings import (
@@ -140,7 +142,7 @@ def build(
     dataset: Dataset,
     device: Device,
     generator: torch.Generator,
-) -> network.Network:
+) -> Network:
     """Build the model of a protocol.
 
     Parameters
@@ -170,6 +172,36 @@ def build(
         device=device,
         generator=generator,
     )
+
+
+@torch.no_grad()
+def first_phases(network: Network, x: Tensor, count: int) -> Tensor | None:
+    """Give the phases that the first device layer shows for some inputs.
+
+    Parameters
+    ----------
+    network
+        The model, on a device that need not be open. Standardising layers before
+        the device are set where they are not yet, as a training does.
+    x
+        Inputs, ``[sample, feature]``: those that the standardising layers see.
+    count
+        Of the first so many samples phases are given.
+
+    Returns
+    -------
+    phase
+        ``[sample, macropixel]``, in rad, without dither; None without a device layer.
+    """
+    hidden = x
+    for layer in network.layers:
+        if isinstance(layer, ShowingLayer):
+            phase: Tensor = layer.encoding(hidden[:count], layer.theta)
+            return phase
+        if isinstance(layer, Standardise) and not layer.known:
+            layer.settle(hidden)
+        hidden = layer(hidden)
+    return None
 
 
 def task(dataset: Dataset) -> Task:

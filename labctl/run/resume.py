@@ -20,6 +20,7 @@ from labctl.protocol import ADAPTER, AnyProtocol, StudyProtocol
 from labctl.recording.reader import Record
 from labctl.recording.writer import take
 from labctl.run import checkpoint, prepare
+from labctl.run.convergence import Light
 from labctl.run.prepare import Job, job_of
 from labctl.run.setting import (
     Desk,
@@ -158,6 +159,7 @@ def _setting(record: Record, source: BenchSource) -> Setting[AnyProtocol]:
     found = document.parse(json.dumps(record.resolved), ADAPTER, where=where)
     given = Path(record.protocol_path) if record.protocol_path else None
     simulate = record.simulated and not source.file.simulated
+    made = benches.construct(source, simulate=simulate) if record.simulated else None
     light = "SIMULATED" if record.simulated else "real devices"
     return Setting(
         document=replace(found, text=record.protocol_text, path=given),
@@ -166,6 +168,7 @@ def _setting(record: Record, source: BenchSource) -> Setting[AnyProtocol]:
         out=record.path,
         options=Options(out=record.path, simulate=simulate),
         overrides=(),
+        light=None if made is None else Light.among([made]),
         headline=f"bench: {source.file.name} (as {record.path} began), {light}",
         unfinished=Unfinished(
             simulated=record.simulated,

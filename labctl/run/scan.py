@@ -18,12 +18,14 @@ from labctl.protocol import ScanProtocol
 from labctl.recording import disk
 from labctl.recording.layout import scan_layout
 from labctl.reservoir import TURN, Ledger, Reservoir
+from labctl.run.convergence import Show
 from labctl.run.progress import Progress, Update
 from labctl.run.setting import (
     Forecast,
     Outcome,
     Session,
     Setting,
+    check_light,
     checked_point,
     opened,
     shot_seconds,
@@ -59,6 +61,11 @@ class Point:
     value: object
     setting: Setting[ScanProtocol]
     phase: Tensor
+
+    @property
+    def show(self) -> Show:
+        """What is judged of it."""
+        return Show(self.setting.entry, self.phase)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,9 +196,13 @@ def _point(setting: Setting[ScanProtocol], value: object) -> Point:
             where=setting.where,
             overrides=(*setting.overrides, override),
         )
-    entry, _ = checked_point(given, source, simulate=setting.options.simulate)
-    here = replace(setting, document=given, source=source, entry=entry)
-    return Point(value, here, _phases(here, entry))
+    entry, light = checked_point(given, source, simulate=setting.options.simulate)
+    if source is setting.source:  # on which no pattern is measured twice
+        light = setting.light
+    here = replace(setting, document=given, source=source, entry=entry, light=light)
+    point = Point(value, here, _phases(here, entry))
+    check_light(here, [point.show])
+    return point
 
 
 def _swept_bench(setting: Setting[ScanProtocol], override: str) -> BenchSource:
@@ -270,15 +281,15 @@ def execute(job: ScanJob, progress: Progress) -> Outcome:
     setting, ledger = job.setting, Ledger(None)
     first = job.points[0].setting
     means: list[list[float]] = []
+    here = [
+        point for point in job.points if point.setting.source.file == first.source.file
+    ]
     with opened(
         replace(first, out=setting.out),
         scan_layout(shot_spec(first)),
         progress,
-        others=[
-            point.setting
-            for point in job.points
-            if point.setting.source.file == first.source.file
-        ],
+        shows=[point.show for point in here],
+        others=[point.setting for point in here],
     ) as session:
         for number, point in enumerate(job.points):
             with _at(session, point, ledger) as reservoir:
@@ -315,7 +326,8 @@ def _at(session: Session, point: Point, ledger: Ledger) -> Iterator[Reservoir]:
         allow_uncalibrated=here.protocol.allow_uncalibrated,
     ) as other:
         own = replace(session, bench=other)
-        own.tell_convergence(here.entry)
+        if not same_file:  # else it was told with the first point's
+            own.tell_convergence(here.light, [point.show])
         yield own.reservoir(here.entry, ledger)
 
 

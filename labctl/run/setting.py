@@ -38,6 +38,7 @@ from labctl.recording.layout import Layout, ShotSpec
 from labctl.recording.writer import Recorder
 from labctl.reservoir import Blocks, Ledger, Past, PhaseScale, Reservoir, Shots
 from labctl.run import convergence
+from labctl.run.convergence import Light, Show
 from labctl.run.progress import Progress
 from labctl.run.recall import Recall
 from labctl.run.refusal import Refusals, Refused
@@ -123,6 +124,9 @@ class Setting(Generic[P]):
         What an interrupted run left in ``out``; None for a new run.
     falls_back
         Whether the bench's twin will stand in, as the library of a driver is missing.
+    light
+        Simulated light, to be judged on what the run shows; None where it is real,
+        or the operating point cannot be had.
     refused
         What bench, operating point and output do not allow, to be told with what
         the checks of the kind find. ``entry`` has the bench's values for it.
@@ -137,6 +141,7 @@ class Setting(Generic[P]):
     headline: str
     unfinished: Unfinished | None = None
     falls_back: bool = False
+    light: Light | None = None
     refused: Refused = ()
 
     @property
@@ -329,6 +334,8 @@ def resolve(
     suited = _suited(
         protocol, source, refusals, simulate=options.simulate, drivers=files
     )
+    # Of a point that cannot be had there is no light to be judged.
+    light = None if refusals.errors else Light.among(suited)
     out = _out(path, options)
     if files:
         # A twin brings its own calibrations.
@@ -356,6 +363,7 @@ def resolve(
         overrides=overrides,
         headline=headline,
         falls_back=falls_back,
+        light=light,
         refused=refusals.errors,
     )
 
@@ -480,7 +488,7 @@ def operating_point(protocol: Document[P], source: BenchSource) -> ReservoirEntr
 
 def checked_point(
     protocol: Document[P], source: BenchSource, *, simulate: bool
-) -> tuple[ReservoirEntry, Bench]:
+) -> tuple[ReservoirEntry, Light | None]:
     """Check an operating point against all that is known before a device opens.
 
     Parameters
@@ -497,19 +505,18 @@ def checked_point(
     -------
     entry
         The operating point.
-    bench
-        The bench that it was compared with, not open.
+    light
+        Simulated light, to be judged on what is shown there; None where it is real.
 
     Raises
     ------
     InputError
-        It is beyond a limit, does not fit panel or camera, or its light would not
-        be computed well.
+        It is beyond a limit, or does not fit panel or camera.
     """
     refusals = Refusals()
     suited = _suited(protocol, source, refusals, simulate=simulate, drivers=True)
     refusals.tell()
-    return _replaced(protocol, source), suited[0]
+    return _replaced(protocol, source), Light.among(suited)
 
 
 def _suited(
@@ -520,7 +527,7 @@ def _suited(
     simulate: bool,
     drivers: bool,
 ) -> list[Bench]:
-    """Compare an operating point with limits, panel, sensor and light.
+    """Compare an operating point with limits, panel and sensor.
 
     Gives the benches that it was compared with; without ``drivers`` a bench that
     cannot be made here is passed over.
@@ -537,11 +544,6 @@ def _suited(
     for bench in suited:
         with refusals.gathered():
             check_fit(protocol, bench, entry)
-    # Of a point that cannot be had there is no light to be judged.
-    sound = not refusals.errors
-    for bench in suited if sound else ():
-        with refusals.gathered():
-            convergence.check(protocol, bench, entry)
     return suited
 
 
@@ -632,6 +634,57 @@ def check_calibrations(source: BenchSource, bench: Bench) -> None:
     with suppress(DeviceError):
         if isinstance(curve, PhaseCurve):
             PhaseScale(curve.curve(bench.slm.bit_depth, source.path.parent))
+
+
+def check_light(setting: Setting[P], shows: Iterable[Show]) -> None:
+    """Refuse simulated light that is not converged on what a run shows.
+
+    A run that was begun goes on as it began.
+
+    Parameters
+    ----------
+    setting
+        The run.
+    shows
+        What it shows, at each of its operating points.
+
+    Raises
+    ------
+    ProtocolError
+        Steps or grid do not do, and the protocol does not accept it.
+    """
+    if setting.unfinished is None:
+        convergence.check(setting.document, setting.light, shows)
+
+
+@contextmanager
+def light_beside(setting: Setting[P]) -> Iterator[None]:
+    """Tell with what the block refuses what random patterns say of the light.
+
+    What the run shows is not known then.
+
+    Parameters
+    ----------
+    setting
+        The run.
+
+    Yields
+    ------
+    nothing
+        The checks are made in the block.
+
+    Raises
+    ------
+    InputError
+        The block refused: every fault.
+    """
+    try:
+        yield
+    except InputError as error:
+        refusals = Refusals([error])
+        with refusals.gathered():
+            check_light(setting, [Show(setting.entry)])
+        raise refusals.joined() from error.__cause__
 
 
 def shot_seconds(source: BenchSource, entry: ReservoirEntry) -> float:
@@ -789,24 +842,33 @@ class Session:
         if note:
             self.warn("kernel", f"torch computes the light: {note}")
 
-    def tell_convergence(self, entry: ReservoirEntry) -> None:
+    def tell_convergence(self, light: Light | None, shows: Iterable[Show]) -> None:
         """Note how converged a simulated bench is; nothing on a real one.
 
         Parameters
         ----------
-        entry
-            The operating point.
+        light
+            What was judged before the bench opened.
+        shows
+            What is shown, at each of the operating points.
         """
-        verdict = convergence.judge(self.bench, entry)
-        if verdict is None:
+        if light is None or self.bench.world is None:
             return
-        self.recorder.event("info", "convergence", verdict.text())
-        doubts = (*verdict.warnings, *verdict.refusals)
-        if doubts:
-            self.warn("convergence", " ".join(doubts))
-        if verdict.exempt:
-            self.recorder.event("info", "convergence", verdict.exempt)
-            self.progress.say(verdict.exempt)
+        told: set[str] = set()
+        for verdict in map(light.judge, shows):
+            if verdict.text() in told:
+                continue
+            told.add(verdict.text())
+            self.recorder.event("info", "convergence", verdict.text())
+            doubts = (*verdict.warnings, *verdict.refusals)
+            if doubts:
+                self.warn("convergence", " ".join(doubts))
+            if verdict.exempt and verdict.exempt not in told:
+                told.add(verdict.exempt)
+                self.recorder.event("info", "convergence", verdict.exempt)
+                if "exempt" not in self._warned:
+                    self._warned.add("exempt")
+                    self.progress.say(verdict.exempt)
 
 
 @contextmanager
@@ -815,6 +877,7 @@ def opened(
     layout: Layout,
     progress: Progress,
     *,
+    shows: Iterable[Show] | None = None,
     others: Iterable[Setting[P]] = (),
 ) -> Iterator[Session]:
     """Open bench and record; close both, dark first, whatever happens.
@@ -827,6 +890,9 @@ def opened(
         What the record holds.
     progress
         Whoever listens.
+    shows
+        What it shows, at each of its operating points; None where that is not known,
+        and random patterns speak for it.
     others
         The run at its further operating points, on the same bench.
 
@@ -864,7 +930,8 @@ def opened(
             session = Session(setting, bench, recorder, progress, past)
             session.tell_doubts()
             session.tell_kernel()
-            session.tell_convergence(setting.entry)
+            unknown = [Show(setting.entry)]
+            session.tell_convergence(setting.light, unknown if shows is None else shows)
             yield session
             recorder.set_end_time()
 

@@ -19,12 +19,15 @@ from labctl.recording.layout import train_layout
 from labctl.reservoir import Ledger, Reservoir
 from labctl.run import check, method, model, size
 from labctl.run.checkpoint import KIND, Keeper
+from labctl.run.convergence import PATTERNS, Show
 from labctl.run.progress import Progress, Update
 from labctl.run.setting import (
     Forecast,
     Outcome,
     Session,
     Setting,
+    check_light,
+    light_beside,
     opened,
     shot_seconds,
     shot_spec,
@@ -47,7 +50,7 @@ from labctl.training.plan import Plan
 from labctl.training.rehearsal import Rehearsal, Rehearsing
 from labctl.training.surrogate.fit import Fitter
 from labctl.training.surrogate.model import Twin
-from labctl.training.trainer import Parts, Samples, Trainer
+from labctl.training.trainer import Parts, Samples, Trainer, warming
 
 METRICS = ("score_validation",)
 
@@ -64,6 +67,8 @@ class TrainJob:
         Its data.
     planned
         What the budget pays for.
+    show
+        What it shows first.
     forecast
         What it will cost.
     """
@@ -71,6 +76,7 @@ class TrainJob:
     setting: Setting[TrainProtocol]
     dataset: Dataset
     planned: Plan
+    show: Show
     forecast: Forecast
 
     @property
@@ -95,11 +101,14 @@ def prepare(setting: Setting[TrainProtocol]) -> TrainJob:
     Raises
     ------
     InputError
-        Data, model, probes, budget or bench do not fit each other.
+        Data, model, probes, budget or bench do not fit each other, or the light is
+        not converged.
     """
-    sound = check.training(setting)
+    with light_beside(setting):
+        sound = check.training(setting)
     setting, dataset, planned = sound.setting, sound.dataset, sound.planned
-    protocol = setting.protocol
+    protocol, show = setting.protocol, _show(sound)
+    check_light(setting, [show])
     shots = _forecast_shots(protocol, dataset, planned)
     layout = train_layout(shot_spec(setting), metrics=METRICS)
     checkpoints = size.checkpoints(sound)
@@ -123,7 +132,15 @@ def prepare(setting: Setting[TrainProtocol]) -> TrainJob:
             f"{protocol.budget.shots}"
         ),
     )
-    return TrainJob(setting, dataset, planned, forecast)
+    return TrainJob(setting, dataset, planned, show, forecast)
+
+
+def _show(sound: check.Sound) -> Show:
+    """Give the first patterns of the noise repeats, or else of the warm-up pass."""
+    setting, dataset = sound.setting, sound.dataset
+    first = warming(model.samples(dataset.train), setting.protocol.probes.warm_up)
+    network = check.network(setting, dataset)
+    return Show(setting.entry, model.first_phases(network, first.x, PATTERNS))
 
 
 def _forecast_shots(
@@ -252,7 +269,7 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
     setting = job.setting
     layout = train_layout(shot_spec(setting), metrics=METRICS)
     load_optimiser()
-    with one_thread(), opened(setting, layout, progress) as session:
+    with one_thread(), opened(setting, layout, progress, shows=[job.show]) as session:
         ledger = Ledger(setting.protocol.budget.shots)
         reservoir = session.reservoir(setting.entry, ledger)
         start_s, device = time.monotonic(), method.Timed(reservoir)

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from labctl.calibration import ReservoirEntry
 from labctl.protocol import DeviceActivations
 from labctl.recording.layout import Column
 from labctl.reservoir import TURN
+from labctl.run.convergence import Show
 from labctl.run.setting import Setting
 from labctl.studies.harmonics import taken_apart
 from labctl.studies.job import (
@@ -94,6 +96,34 @@ def shots(spec: DeviceActivations, job: Job, setting: Setting[Any]) -> dict[str,
     return {"evaluate": spec.points * spec.repeats}
 
 
+def _swept(spec: DeviceActivations, job: Job, layout: tuple[int, int]) -> Tensor:
+    """Phases with one input at every point of its turn, ``[point, macropixel]``."""
+    rng = np.random.default_rng([job.seed, 47])
+    encoding = Additive(spec.features, layout, input_scale_rad=1.0)
+    inputs = np.tile(TURN * rng.random(spec.features), (spec.points, 1))
+    inputs[:, 0] = TURN * np.arange(spec.points) / spec.points
+    theta = torch.from_numpy(TURN * rng.random(encoding.pixels))
+    with torch.no_grad():
+        phase: Tensor = encoding(torch.from_numpy(inputs), theta)
+    return phase
+
+
+def shown(spec: DeviceActivations, job: Job, setting: Setting[Any]) -> Show:
+    """Say what a job shows first.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    job
+        Which power and seed.
+    setting
+        The run.
+    """
+    entry = at_power(setting.entry, float(job.settings["power_mw"]))
+    return Show(entry, _swept(spec, job, entry.macropixels))
+
+
 def measure(spec: DeviceActivations, job: Job, lab: Lab) -> Values:
     """Sweep one input at one power.
 
@@ -108,13 +138,7 @@ def measure(spec: DeviceActivations, job: Job, lab: Lab) -> Values:
     """
     power_mw = float(job.settings["power_mw"])
     reservoir = lab.reservoir(at_power(lab.entry, power_mw))
-    rng = np.random.default_rng([job.seed, 47])
-    encoding = Additive(spec.features, reservoir.layout, input_scale_rad=1.0)
-    inputs = np.tile(TURN * rng.random(spec.features), (spec.points, 1))
-    inputs[:, 0] = TURN * np.arange(spec.points) / spec.points
-    theta = torch.from_numpy(TURN * rng.random(reservoir.pixels))
-    with torch.no_grad():
-        phase = encoding(torch.from_numpy(inputs), theta)
+    phase = _swept(spec, job, reservoir.layout)
     found = np.array(
         [
             reservoir(phase, category="evaluate", step=lab.number).y.numpy()
@@ -230,6 +254,7 @@ STUDY = BenchStudy(
     columns,
     power_jobs,
     power_points,
+    shown,
     shots,
     measure,
     claims,

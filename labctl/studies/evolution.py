@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from labctl.calibration import ReservoirEntry
 from labctl.protocol import Evolution
 from labctl.recording.layout import Column
+from labctl.run.convergence import Show
 from labctl.run.setting import Setting
 from labctl.run.train import TrainJob
 from labctl.studies import lesson
@@ -100,6 +101,21 @@ def _method(spec: Evolution, name: str) -> Mapping[str, Any]:
         "radius_rad": spec.radius_rad,
         "step_rad": last,
     }
+
+
+def shown(spec: Evolution, job: Job, setting: Setting[Any]) -> Show:
+    """Say what a job shows first.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    job
+        Which training.
+    setting
+        The run.
+    """
+    return _lesson(spec, job, setting).show
 
 
 def shots(spec: Evolution, job: Job, setting: Setting[Any]) -> dict[str, int]:
@@ -228,6 +244,7 @@ STUDY = BenchStudy(
     columns,
     jobs,
     own_point,
+    shown,
     shots,
     measure,
     claims,

@@ -19,6 +19,7 @@ from labctl.document import Schema
 from labctl.guard import LONGEST_SILENCE_S
 from labctl.recording.layout import Column
 from labctl.reservoir import Ledger, Reservoir
+from labctl.run.convergence import Show
 from labctl.run.setting import Session, Setting
 from labctl.training.interval import bootstrap
 
@@ -153,6 +154,8 @@ class BenchStudy(Generic[S]):
         Lists the jobs of a specification and some seeds.
     points
         Operating points that it visits, by the key of the specification that says so.
+    shown
+        Says what a job shows first; None where it shows nothing.
     shots
         Counts the exposures of a job by category; refuses what cannot be done.
     measure
@@ -165,6 +168,7 @@ class BenchStudy(Generic[S]):
     columns: Callable[[S, ReservoirEntry], tuple[Column, ...]]
     jobs: Callable[[S, Sequence[int]], list[Job]]
     points: Callable[[S, ReservoirEntry], dict[str, ReservoirEntry]]
+    shown: Callable[[S, Job, Setting[Any]], Show | None]
     shots: Callable[[S, Job, Setting[Any]], dict[str, int]]
     measure: Callable[[S, Job, Lab], Values]
     claims: Callable[[S, Rows], list[Claim]]

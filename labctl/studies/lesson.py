@@ -47,6 +47,7 @@ def lesson(setting: Setting[Any], sections: Mapping[str, Any], seed: int) -> Tra
             "seed": seed,
             "reservoir": outer.reservoir.model_dump(),
             "record": outer.record.model_dump(),
+            "accept_unconverged": outer.accept_unconverged,
             **sections,
         }
     )

@@ -20,6 +20,7 @@ from labctl.data import Dataset
 from labctl.protocol import Manifold
 from labctl.recording.layout import Column
 from labctl.run import model
+from labctl.run.convergence import Show
 from labctl.run.setting import Setting
 from labctl.run.train import TrainJob
 from labctl.studies import lesson
@@ -140,6 +141,23 @@ def _lesson(spec: Manifold, job: Job, setting: Setting[Any]) -> TrainJob:
 def _entry(spec: Manifold, job: Job) -> dict[str, Any]:
     counts = {"train": spec.samples, "validation": 1, "test": CLOUD}
     return {"set": str(job.settings["target"]), **counts}
+
+
+def shown(spec: Manifold, job: Job, setting: Setting[Any]) -> Show | None:
+    """Say what a job shows first.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    job
+        Which training.
+    setting
+        The run.
+    """
+    if job.settings["network"] == "digital":
+        return None
+    return _lesson(spec, job, setting).show
 
 
 def shots(spec: Manifold, job: Job, setting: Setting[Any]) -> dict[str, int]:
@@ -364,6 +382,7 @@ STUDY = BenchStudy(
     columns,
     jobs,
     own_point,
+    shown,
     shots,
     measure,
     claims,

@@ -20,6 +20,7 @@ from labctl.errors import ProtocolError
 from labctl.protocol import Superposition
 from labctl.recording.layout import Column
 from labctl.reservoir import TURN, Reservoir
+from labctl.run.convergence import Show
 from labctl.run.setting import Setting
 from labctl.studies.harmonics import Harmonics, common_power, taken_apart
 from labctl.studies.job import (
@@ -103,6 +104,27 @@ def shots(spec: Superposition, job: Job, setting: Setting[Any]) -> dict[str, int
     return {"evaluate": spec.repeats * (spec.steps + 3 * spec.pairs)}
 
 
+def shown(spec: Superposition, job: Job, setting: Setting[Any]) -> Show:
+    """Say what a job shows first.
+
+    Parameters
+    ----------
+    spec
+        The study's settings.
+    job
+        Which power and seed.
+    setting
+        The run.
+    """
+    entry = at_power(setting.entry, float(job.settings["power_mw"]))
+    stepped = _stepped(spec, entry.macropixels, _drawing(job))
+    return Show(entry, torch.from_numpy(stepped))
+
+
+def _drawing(job: Job) -> np.random.Generator:
+    return np.random.default_rng([job.seed, 46])
+
+
 def measure(spec: Superposition, job: Job, lab: Lab) -> Values:
     """Step a phase, and ask the model, at one power.
 
@@ -117,7 +139,7 @@ def measure(spec: Superposition, job: Job, lab: Lab) -> Values:
     """
     power_mw = float(job.settings["power_mw"])
     reservoir = lab.reservoir(at_power(lab.entry, power_mw))
-    rng = np.random.default_rng([job.seed, 46])
+    rng = _drawing(job)
     stepped = _stepped(spec, reservoir.layout, rng)
     found = taken_apart(_exposed(reservoir, stepped, spec.repeats, lab.number))
     answers = _answers(spec, reservoir, rng, lab.number)
@@ -316,6 +338,7 @@ STUDY = BenchStudy(
     columns,
     power_jobs,
     power_points,
+    shown,
     shots,
     measure,
     claims,

@@ -8,6 +8,7 @@ import pytest
 from labctl.comparison import job as rooms
 from labctl.comparison.run import ComparisonJob, check, choose
 from labctl.errors import ProtocolError
+from labctl.run import convergence
 from labctl.run.setting import Options
 from labctl.run.validate import validate
 
@@ -120,3 +121,21 @@ def test_faults_of_bench_methods_and_budgets_are_told_at_once(tiny: Path) -> Non
     }
     told = validate([str(tiny)], check)
     assert told.faults == ()
+
+
+def test_light_that_is_not_converged_is_told_once_a_task_and_may_be_accepted(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convergence, "GATE_WARNS", 1e-9)
+    with pytest.raises(ProtocolError) as caught:
+        _prepared(tiny)
+    (fault,) = caught.value.faults
+    assert "step_gate=" in fault.text
+    assert fault.text.endswith("in the protocol. (task narrow)")
+    accepted = _prepared(tiny, "accept_unconverged=true")
+    trees = [json.loads(job.text) for job in accepted.jobs]
+    assert all(tree["accept_unconverged"] for tree in trees)
+    monkeypatch.undo()
+    monkeypatch.chdir(tiny.parent)
+    # Unsaid, it changes no name of a record.
+    assert all("accept_unconverged" not in job.text for job in _prepared(tiny).jobs)

@@ -74,6 +74,43 @@ def test_a_study_on_a_bench_leaves_rows_and_every_shot(whole: Outcome) -> None:
     assert sum(whole.result["claims"].values()) == len(claims["claim"]) == 3
 
 
+def test_what_is_judged_before_it_opens_is_what_each_power_shows_first(
+    tiny: Path, whole: Outcome
+) -> None:
+    job = prepare(str(tiny), Options())
+    assert isinstance(job, BenchStudyJob)
+    assert [show.entry.power_mw for show in job.shows] == [0.5, 5]
+    with Record.open(whole.record) as record:
+        shown = record.column("shots_meta", "levels")
+        texts = "".join(event.text for event in record.events())
+    for number, show in enumerate(job.shows):
+        assert job.setting.light is not None
+        assert show.phase is not None
+        judged = job.setting.light.levels(show.entry, show.phase)
+        assert np.array_equal(shown[16 * number :][:8], judged)
+        assert f"at power_mw={show.entry.power_mw:g}: step_gate=" in texts
+    assert "on 4 of the run's own patterns" in texts
+
+
+@pytest.mark.parametrize(
+    ("study", "powers_mw"),
+    [
+        ("superposition, steps: 16, powers_mw: [0.5, 5]", [0.5, 5]),
+        ("evolution, methods: [readout], budgets: [2000]", [5]),
+        ("manifold, targets: [knot], networks: [device]", [5]),
+        ("manifold, targets: [knot], networks: [digital]", [5]),
+    ],
+)
+def test_every_study_says_what_it_shows(
+    tiny: Path, study: str, powers_mw: list[float]
+) -> None:
+    changes = (f"study={{name: {study}}}", "reservoir.bins=[27, 27]", "seeds=1")
+    job = prepare(str(tiny), Options(overrides=changes))
+    assert isinstance(job, BenchStudyJob)
+    assert [show.entry.power_mw for show in job.shows] == powers_mw
+    assert all((show.phase is None) == ("digital" in study) for show in job.shows)
+
+
 def test_an_interrupted_study_ends_bit_by_bit_as_if_it_never_was(
     tiny: Path, whole: Outcome
 ) -> None:
@@ -118,6 +155,10 @@ def test_an_interrupted_study_ends_bit_by_bit_as_if_it_never_was(
             "study.powers_mw.1: exposure_s=6.25e-06, expected 1e-05",
         ),
         (("study.points=9",), "study.points: got 9"),
+        (
+            ("study.features=300", "reservoir.macropixels=[16, 16]"),
+            "study: encoding: features=300, expected 1 to 256",
+        ),
         (
             ("study={name: superposition}", "reservoir.bins=[3, 3]"),
             "reservoir.bins: bins=[3, 3], expected [27, 27], one a pixel",

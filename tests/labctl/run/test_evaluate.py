@@ -33,7 +33,8 @@ def protocol(trained: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_scores_then_and_now_agree_within_noise(
     protocol: Path, trained: Outcome
 ) -> None:
-    outcome = execute(prepare(str(protocol), Options(out=Path("e.h5"))), Silent())
+    job = prepare(str(protocol), Options(out=Path("e.h5")))
+    outcome = execute(job, Silent())
     assert outcome.result["score_then"] == trained.result["score_test"]
     assert abs(outcome.result["score_test"] - outcome.result["score_then"]) < 0.2
     assert outcome.shots["evaluate"] == 80
@@ -41,6 +42,13 @@ def test_scores_then_and_now_agree_within_noise(
         assert record.column("scores", "score").tolist() == outcome.result["scores"]
         answer = record.column("predictions", "prediction").argmax(axis=1)
         target = record.column("predictions", "target")[:, 0]
+        first = record.column("shots_meta", "levels")[:4]
+    # What was judged before is what the trained theta showed first.
+    assert isinstance(job, EvaluateJob)
+    assert job.setting.light is not None
+    assert job.show.phase is not None
+    judged = job.setting.light.levels(job.show.entry, job.show.phase)
+    assert np.array_equal(first, judged)
     assert (answer == target).mean() == pytest.approx(outcome.result["score_test"])
 
 

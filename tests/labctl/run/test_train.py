@@ -91,6 +91,23 @@ def test_a_shot_shows_input_plus_theta_plus_dither(trained: Outcome) -> None:
     assert 0.3 < np.median(np.abs(error)) < 1.5
 
 
+def test_what_is_judged_before_it_opens_is_what_a_training_shows_first(
+    trained: Outcome,
+) -> None:
+    job = prepare(str(trained.record.with_name("small.yaml")), Options())
+    assert isinstance(job, TrainJob)
+    light, phase = job.setting.light, job.show.phase
+    assert light is not None
+    assert phase is not None
+    with Record.open(trained.record) as record:
+        assert record.column("shots_meta", "category")[0] == "repeat"
+        first = record.column("shots_meta", "levels")[: len(phase)]
+        told = [each.text for each in record.events() if each.source == "convergence"]
+    assert len(phase) == 4
+    assert np.array_equal(first, light.levels(job.show.entry, phase))
+    assert "on 4 of the run's own patterns" in "".join(told)
+
+
 def test_training_curve_has_a_row_a_step(trained: Outcome) -> None:
     with Record.open(trained.record) as record:
         steps = record.column("training", "step")
