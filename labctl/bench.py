@@ -50,6 +50,7 @@ from labctl.calibration import (
 )
 from labctl.devices import CameraSettings, Clock, Device, Identity, Settings
 from labctl.document import Document
+from labctl.duty import Lit
 from labctl.errors import (
     CalibrationError,
     DeviceError,
@@ -361,7 +362,8 @@ class Bench:
         Whether calibrations that do not hold are used, and missing ones replaced by
         nominal numbers.
     takeover
-        Sentence about a process that had this bench and died; empty if none did.
+        Sentences about what others left: a process that had this bench and died, a beam
+        that has to rest first; empty if there is nothing to say.
     """
 
     source: BenchSource
@@ -384,8 +386,7 @@ class Bench:
     takeover: str = field(default="", init=False)
     _oracle: devices.Oracle | None = None
     _power_mw: float = field(default=0.0, init=False)
-    _lit_since_s: float = field(default=0.0, init=False)
-    _lit_s: float = field(default=0.0, init=False)
+    _lit: Lit = field(default_factory=Lit, init=False)
     _metered_s: dict[str, float] = field(default_factory=dict, init=False)
     _opened: dict[str, Device] = field(default_factory=dict, init=False)
     _undo: list[Callable[[], None]] = field(default_factory=list, init=False)
@@ -508,10 +509,13 @@ class Bench:
             A device refused or failed; the light is off.
         """
         self._refuse_beyond(self.laser.name, power_mw=power_mw)
+        if not self._power_mw:
+            self._rest_first()
         start_mw = power_mw
         if self.file.limits.ramp_mw_per_s is not None:
             start_mw = self._power_mw or min(self._least_mw(), power_mw)
         try:
+            self._note_lit()
             if self.attenuator is not None:
                 self.attenuator.set_transmission(start_mw / self.file.limits.power_mw)
                 self.laser.set_power_mw(self.file.limits.power_mw)
@@ -520,8 +524,6 @@ class Bench:
             self.laser.emission(True)
             if self.shutter is not None:
                 self.shutter.set_open(True)
-            if not self._power_mw:
-                self._lit_since_s = self.clock.now()
             self._power_mw = power_mw
             self._ramp(start_mw, power_mw)
         except BaseException as err:
@@ -532,11 +534,12 @@ class Bench:
         """Take the light off the panel, in the way that the bench file names."""
         if self._power_mw:
             self._ramp(self._power_mw, min(self._least_mw(), self._power_mw))
-        self._note_dark()
+        self._power_mw = 0.0
         if self.shutter is not None:
             self.shutter.set_open(False)
         if self.file.dark == "emission_off":
             self.laser.emission(False)
+        self._note_dark()
 
     @contextmanager
     def dark_after(self) -> Iterator[None]:
@@ -788,10 +791,16 @@ class Bench:
             self.clock.sleep(RAMP_STEP_S)
             self._set_power(start_mw + (target_mw - start_mw) * step / steps)
 
+    def _note_lit(self) -> None:
+        # Before the light: a run that is killed now has had it.
+        if self._lit.since_s is None:
+            self.laser.beam(True)
+            self._lit.begin(self.clock.now())
+
     def _note_dark(self) -> None:
-        if self._power_mw:
-            self._lit_s += self.clock.now() - self._lit_since_s
-        self._power_mw = 0.0
+        if self._lit.since_s is not None:
+            self._lit.end(self.clock.now())
+            self.laser.beam(False)
 
     def _check_meter(self, meter: devices.Meter, limits: MeterLimits) -> None:
         """Read a meter, not more often than it is worth.
@@ -827,20 +836,36 @@ class Bench:
             )
             raise SafetyError(text)
 
-    def _rest(self) -> None:
+    def rest_s(self) -> float:
+        """Time that the beam has to be shut from now on, for its duty.
+
+        Returns
+        -------
+        rest
+            In s; 0 where it may be open.
+        """
         limits = self.file.limits
         if limits.duty is None:
+            return 0.0
+        window_s = limits.duty_window_s
+        return self._lit.rest_s(self.clock.now(), duty=limits.duty, window_s=window_s)
+
+    def _rest(self) -> None:
+        rest_s = self.rest_s()
+        if not rest_s:
             return
-        lit_s = self._lit_s + self.clock.now() - self._lit_since_s
-        if lit_s < limits.duty * limits.duty_window_s:
-            return
-        # So long in the dark after so long a light: no window has more than its share.
-        pause_s = (1 - limits.duty) * limits.duty_window_s
-        with self.digital(pause_s + self.file.heartbeat_s):
-            self.clock.sleep(pause_s)
-        self._lit_s = 0.0
+        with self.digital(rest_s + self.file.heartbeat_s):
+            self.clock.sleep(rest_s)
         # What they held before the pause is old.
         self._metered_s = dict.fromkeys(self._metered_s, self.clock.now())
+
+    def _rest_first(self) -> None:
+        """Wait in the dark for what earlier light, also of other runs, asks for."""
+        rest_s = self.rest_s()
+        if rest_s:
+            self.laser.deadline(rest_s + self.file.heartbeat_s)
+            self.clock.sleep(rest_s)
+            self.laser.beat()
 
     def _take(self) -> None:
         self._own()
@@ -853,6 +878,7 @@ class Bench:
                 device.open()
                 self._opened[role] = device
                 self._compare_serial(role, device)
+        self._recall_light()
         self._compare_pulses()
         if self.notice:
             self.calibrations = twin.calibrations(
@@ -862,6 +888,18 @@ class Bench:
                 {} if self.world is None else self.world.describe(),
             )
         self._compare_records()
+
+    def _recall_light(self) -> None:
+        """Take up when the beam was open in earlier runs; nobody's, where simulated."""
+        self._lit = Lit(self.laser.lit_spans)
+        said = [self.takeover, self.laser.lit_doubt]
+        rest_s = self.rest_s()
+        if rest_s:
+            said.append(
+                f"bench {self.file.name}: the beam was open in earlier runs and rests "
+                f"{rest_s:.0f} s first (limits.duty)."
+            )
+        self.takeover = " ".join(filter(None, said))
 
     def _own(self) -> None:
         """Take the bench, or make the folder of a simulated one.
@@ -952,12 +990,14 @@ class Bench:
         # A stop does both, whatever the bench file calls dark; the shutter first,
         # which is quick, while a laser may take its time.
         failures: list[BaseException] = []
-        self._note_dark()
+        self._power_mw = 0.0
         shutter = self.shutter
         if shutter is not None and "shutter" in self._opened:
             _attempt(lambda: shutter.set_open(False), failures)
         if self.laser.is_open:
             _attempt(lambda: self.laser.emission(False), failures)
+            if not failures:
+                _attempt(self._note_dark, failures)
         return failures
 
     def _closed(self) -> list[BaseException]:
@@ -1275,6 +1315,8 @@ def _joined(
         beam=beam,
         patience=patience,
         bench=_latch_name(order.source, file),
+        # Virtual time begins with its run.
+        keeps_lit=not file.simulated and file.limits.duty is not None,
     )
     return Bench(
         source=order.source,

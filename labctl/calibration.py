@@ -140,7 +140,8 @@ class Limits(Schema):
         Fastest change of power, up and down; none for at once.
     duty
         Greatest share of the time that the beam is open: a run rests in the dark
-        in between, to within one batch of exposures.
+        in between, to within one batch of exposures. On a real bench light of earlier
+        runs counts; in virtual time each run begins anew.
     duty_window_s
         Time over which that share is taken.
     meter

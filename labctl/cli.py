@@ -438,6 +438,8 @@ def live(
         typer.echo(f"bench: {name} ({reason})")
         source = benches.load(name)
         with benches.open(source, simulate=simulate, allow_uncalibrated=True) as table:
+            if table.takeover:
+                typer.echo(table.takeover)
             hand = session.Session(table)
             answer.content["bench"] = source.file.name
             with server.serve(hand, port) as served:

@@ -20,6 +20,10 @@ dark as well; it then refuses emission until the bench is opened again. Where th
 laser has a watchdog of its own, the guard kicks it for as long as it may be lit, so
 that a frozen guard ends dark too.
 
+Where a bench limits its duty, the guard keeps when the beam was open
+(:class:`labctl.state.LitLog`): the run says so before and after (``beam``), and the
+guard notes the end where the run no longer can.
+
 It runs ``python -m labctl.guard`` in its own process group, so a Ctrl-C meant for
 the run does not reach it, and it imports neither torch nor h5py nor pydantic. Its
 timers use real time on every bench.
@@ -148,9 +152,11 @@ class GuardedLaser(Laser):
         How long to wait for what; None for the defaults.
     bench
         Name of the bench whose latch is obeyed; None for no bench.
+    keeps_lit
+        Whether when its beam was open is kept over runs; needs a bench.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one parameter an option
         self,
         name: str,
         driver: str,
@@ -159,6 +165,7 @@ class GuardedLaser(Laser):
         beam: Path | None = None,
         patience: Patience | None = None,
         bench: str | None = None,
+        keeps_lit: bool = False,
     ) -> None:
         self._name = name
         self._patience = patience or Patience()
@@ -169,7 +176,9 @@ class GuardedLaser(Laser):
             "beam": None if beam is None else str(beam),
             "patience": asdict(self._patience),
             "bench": bench,
+            "keeps_lit": keeps_lit,
         }
+        self._keeps_lit = keeps_lit
         self._link: _Link | None = None
         self._facts: dict[str, Any] = {}
         self._stopped: SafetyError | None = None
@@ -270,6 +279,35 @@ class GuardedLaser(Laser):
     @override
     def faults(self) -> list[str]:
         return [str(fault) for fault in self._call("faults")]
+
+    @property
+    def lit_spans(self) -> list[tuple[float, float]]:
+        """When the beam was open before, in s of :func:`time.monotonic`; open only.
+
+        Empty where that is not kept.
+        """
+        return [(start_s, end_s) for start_s, end_s in self._fact("lit_spans")]
+
+    @property
+    def lit_doubt(self) -> str:
+        """Why that is not known; empty where it is. Open only."""
+        return str(self._fact("lit_doubt"))
+
+    def beam(self, is_open: bool) -> None:
+        """Say that the beam is about to be open, or is shut; for the duty alone.
+
+        Parameters
+        ----------
+        is_open
+            Which.
+
+        Raises
+        ------
+        InputError
+            It cannot be written down: keep the beam shut.
+        """
+        if self._keeps_lit:
+            self._call("beam", is_open)
 
     def beat(self) -> None:
         """Tell the guard that the run is alive; any call does so as well.
@@ -581,6 +619,7 @@ class _Guard:
         self._refused: SafetyError | None = None
         self._bench: str | None = None
         self._presence: state.Presence | None = None
+        self._lit_log: state.LitLog | None = None
         self._running = True
 
     def run(self) -> int:
@@ -640,9 +679,25 @@ class _Guard:
         while self._pending is None and self._waiting:
             message = self._waiting.popleft()
             try:
-                self._begin(message["id"], message["call"], message["args"])
+                if message["call"] == "beam":
+                    self._note_beam(is_open=message["args"][0] is True)
+                    self._send({"id": message["id"], "result": None})
+                else:
+                    self._begin(message["id"], message["call"], message["args"])
             except LabctlError as err:
                 self._send({"id": message["id"], "error": _packed(err)})
+
+    def _note_beam(self, *, is_open: bool) -> None:
+        if self._lit_log is not None:
+            note = self._lit_log.begin if is_open else self._lit_log.end
+            note(time.monotonic())
+
+    def _note_dark(self) -> None:
+        """Note an end that the run may not have seen."""
+        try:
+            self._note_beam(is_open=False)
+        except LabctlError as err:  # the file says open: the next run rests
+            _say(str(err))
 
     def _begin(self, number: int, action: str, args: list[Any]) -> None:
         patience_s = self._patience.call_s
@@ -700,6 +755,8 @@ class _Guard:
         self._lit = on
         if self._presence is not None:
             self._presence.tell(dark=not on)
+        if not on:
+            self._note_dark()
 
     def _refuse(self, error: SafetyError) -> None:
         """Go dark, refuse emission from now on, and tell a run that did not ask."""
@@ -732,7 +789,14 @@ class _Guard:
         laser.open()
         if self._presence is not None:
             self._presence.tell(dark=True)
+        if order[
+            "keeps_lit"
+        ]:  # it is dark now: what a killed guard left open ends here
+            self._lit_log = state.LitLog(order["bench"], time.monotonic())
+        log = self._lit_log
         return {
+            "lit_spans": [] if log is None else log.spans,
+            "lit_doubt": "" if log is None else log.doubt,
             "identity": asdict(laser.identity()),
             "wavelength_nm": laser.wavelength_nm,
             "power_limits_mw": laser.power_limits_mw,
@@ -909,6 +973,8 @@ class _Guard:
             return True
         dark = not self._lit or self._dark("the guard ends")
         dark = self._bounded(self._laser.close) or dark
+        if dark:
+            self._note_dark()
         if self._presence is not None:
             self._presence.end()
         return dark

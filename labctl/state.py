@@ -5,6 +5,7 @@
     <bench>.lock, <bench>.owner.json    one owner a bench: pid and host beside the lock
     <bench>.latch.json                  dark until a person lifts it: who, when, why
     <bench>.guard-<pid>.json, .lock     a guard at work, and whether its laser is dark
+    <bench>.lit.json                    when its beam was open lately, for the duty
 
 The latch is a file and a command at once. A guard looks for it several times a
 second: while it is there the guard keeps the laser dark and refuses emission. So
@@ -14,6 +15,7 @@ of the same user.
 
 import getpass
 import json
+import math
 import os
 import socket
 import sys
@@ -28,9 +30,13 @@ from typing import Any, Final, Self, final
 from filelock import FileLock, Timeout
 from typing_extensions import override
 
+from labctl import duty
+from labctl.duty import Lit, Span
 from labctl.errors import InputError, LatchedError
 
 STATE: Final = "LABCTL_STATE"
+# More than the greatest history; a longer file is none of ours.
+_LIT_BYTES: Final = 1 << 18
 
 
 def folder() -> Path:
@@ -325,6 +331,150 @@ def guards(name: str) -> dict[Owner, bool]:
         with suppress(OSError):
             Path(lock.lock_file).unlink(missing_ok=True)
     return found
+
+
+@final
+class LitLog:
+    """When the beam of a bench was open, kept over runs by its guard: it sees it end.
+
+    Times are of :func:`time.monotonic`, which nobody can set and which all processes of
+    a computer share. A beam of which nobody noted the end counts as open for as long as
+    any window reaches, until now: make the laser dark first.
+
+    Parameters
+    ----------
+    name
+        Name of the bench.
+    now_s
+        Time.
+
+    Raises
+    ------
+    InputError
+        It cannot be written.
+    """
+
+    def __init__(self, name: str, now_s: float) -> None:
+        self._path = _made() / f"{name}.lit.json"
+        self.doubt = ""
+        try:
+            spans = _lit_spans(self._path, now_s)
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            OverflowError,
+            RecursionError,
+        ) as err:
+            # No file can tell of more light than this.
+            spans = [(now_s - duty.LONGEST_S, now_s)]
+            self.doubt = (
+                f"bench {name}: {self._path} cannot be read ({err}), expected when its "
+                "beam was open: it is taken to have been open until now, and written "
+                "anew."
+            )
+        self._lit = Lit(spans)
+        try:
+            self._keep()
+        except PermissionError as err:
+            raise InputError(_not_shared(name, err)) from err
+        except OSError as err:
+            raise InputError(self._unkept(err)) from err
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Start and end of each time that the beam was open, in s."""
+        return self._lit.spans
+
+    def begin(self, now_s: float) -> None:
+        """Note that the beam opens; before it does.
+
+        Parameters
+        ----------
+        now_s
+            Time.
+
+        Raises
+        ------
+        InputError
+            It cannot be written: the beam has to stay shut.
+        """
+        if self._lit.since_s is not None:
+            return
+        self._lit.begin(now_s)
+        try:
+            self._keep()
+        except OSError as err:
+            self._lit.end(now_s)
+            raise InputError(self._unkept(err)) from err
+
+    def end(self, now_s: float) -> None:
+        """Note that the beam is shut.
+
+        Parameters
+        ----------
+        now_s
+            Time.
+
+        Raises
+        ------
+        InputError
+            It cannot be written: whoever reads the file takes the beam for open.
+        """
+        if self._lit.since_s is None:
+            return
+        self._lit.end(now_s)
+        try:
+            self._keep()
+        except OSError as err:
+            raise InputError(self._unkept(err)) from err
+
+    def _keep(self) -> None:
+        content = {
+            "host": Owner.me().host,
+            "spans": self._lit.spans,
+            "since_s": self._lit.since_s,
+        }
+        _write(self._path, content)
+
+    def _unkept(self, error: OSError) -> str:
+        return (
+            f"{self._path}: {error}, expected a file for when the beam was open "
+            f"(limits.duty). Make room, or set {STATE} to another folder."
+        )
+
+
+def _lit_spans(path: Path, now_s: float) -> list[Span]:
+    """Read when a beam was open, on the clock of this computer.
+
+    Raises
+    ------
+    ValueError
+        It is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LIT_BYTES + 1)
+    except FileNotFoundError:
+        return []
+    if len(data) > _LIT_BYTES:
+        text = f"more than {_LIT_BYTES} bytes"
+        raise ValueError(text)
+    read = json.loads(data)
+    since_s = read["since_s"]
+    known = read["host"] == Owner.me().host
+    spans = [(float(start_s), float(end_s)) for start_s, end_s in read["spans"]]
+    times = [time_s for span in spans for time_s in span]
+    if since_s is not None:
+        times.append(float(since_s))
+    if not all(map(math.isfinite, times)) or times != sorted(times):
+        text = "times that are no numbers, or not in order"
+        raise ValueError(text)
+    if since_s is not None:
+        # Run and guard died at once, and the computer may have restarted since.
+        return [(now_s - duty.LONGEST_S, now_s)]
+    return duty.aged(spans, now_s, known=known)
 
 
 def _made() -> Path:

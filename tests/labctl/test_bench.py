@@ -2,6 +2,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,11 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
+from typing_extensions import override
 
 from labctl import bench, lane, state
 from labctl.bench import BenchSource, RealClock
 from labctl.calibration import CameraResponse, Settle
-from labctl.devices import Reading
+from labctl.devices import Clock, Reading
 from labctl.errors import (
     CalibrationError,
     DeviceError,
@@ -1012,6 +1014,92 @@ def test_a_bench_rests_where_the_duty_asks_for_it(lab: Lab) -> None:
         assert table.laser.power_mw() == 5.0
         table.beat()
         assert table.clock.now() - start_s == pytest.approx(1.1 + 3.0)
+
+
+class Skipping(Clock):
+    """Real time, and what was slept on top of it."""
+
+    slept_s = 0.0
+
+    @override
+    def now(self) -> float:
+        return time.monotonic() + self.slept_s
+
+    @override
+    def sleep(self, seconds: float) -> None:
+        self.slept_s += seconds
+
+
+def _lit_file() -> dict[str, Any]:
+    text = (state.folder() / "lab.lit.json").read_text(encoding="utf-8")
+    kept: dict[str, Any] = json.loads(text)
+    return kept
+
+
+@pytest.mark.parametrize("dark", ["shutter_closed", "emission_off"])
+def test_duty_holds_over_runs_of_a_real_bench(lab: Lab, dark: str) -> None:
+    tree = lab.tree("shutter")
+    tree["limits"] |= {"duty": 0.25, "duty_window_s": 40.0}
+    source = lab.write(tree | {"dark": dark})
+    with bench.open(source) as table:
+        assert table.takeover == ""
+        table.clock = clock = Skipping()
+        table.light(5.0)
+        assert clock.slept_s == 0
+        assert _lit_file()["since_s"] is not None
+        table.dark()
+        assert _lit_file()["since_s"] is None
+        assert table.laser.is_emitting() == (dark == "shutter_closed")
+        table.light(5.0)
+    kept = _lit_file()
+    assert (len(kept["spans"]), kept["since_s"]) == (2, None)
+    # As it had been, had it lasted; the next run pays for it before its first light.
+    now_s = time.monotonic()
+    lasted = json.dumps(kept | {"spans": [[now_s - 20, now_s - 8]]})
+    (state.folder() / "lab.lit.json").write_text(lasted, encoding="utf-8")
+    with bench.open(source) as table:
+        assert re.search(r"rests 2[0-2] s first \(limits\.duty\)", table.takeover)
+        table.clock = clock = Skipping()
+        assert table.rest_s() == pytest.approx(22.0, abs=2.0)
+        with pytest.raises(OutOfRangeError):
+            table.light(50.0)
+        assert clock.slept_s == 0
+        table.light(5.0)
+        assert clock.slept_s == pytest.approx(22.0, abs=2.0)
+        table.beat()
+        assert clock.slept_s == pytest.approx(22.0, abs=2.0)
+    assert lab.said().count("laser on") == 3
+
+
+def test_a_damaged_history_of_light_is_told_and_rested_for(lab: Lab) -> None:
+    source = _limited(lab, duty=0.25, duty_window_s=40.0)
+    state.folder().mkdir()
+    (state.folder() / "lab.lit.json").write_text("{", encoding="utf-8")
+    with bench.open(source) as table:
+        assert "lab.lit.json cannot be read" in table.takeover
+        assert "rests 30 s first" in table.takeover
+    assert len(_lit_file()["spans"]) == 1
+
+
+def test_a_bench_that_cannot_tell_whether_it_is_dark_counts_as_lit(lab: Lab) -> None:
+    tree = lab.tree(laser="stays on")
+    tree["limits"] |= {"duty": 0.5}
+    table = bench.open(lab.write(tree))
+    table.light(5.0)
+    with pytest.raises(LaserStillOnError):
+        table.dark()
+    assert _lit_file()["since_s"] is not None
+    with pytest.raises(LaserStillOnError):
+        table.close()
+
+
+def test_virtual_time_leaves_no_history_of_light(lab: Lab) -> None:
+    with bench.open(_virtual(lab, duty=0.25, duty_window_s=4.0)) as table:
+        table.light(5.0)
+        table.clock.sleep(0.9)
+    assert not (state.folder() / "lab.lit.json").exists()
+    with bench.open(_virtual(lab, duty=0.25, duty_window_s=4.0)) as table:
+        assert table.rest_s() == 0
 
 
 def test_saturation_stops_where_the_bench_says_so(lab: Lab) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from drivers.sim.beam import Beam
-from labctl import state
+from labctl import duty, state
 from labctl.errors import (
     DeviceError,
     DeviceTimeoutError,
@@ -269,6 +269,7 @@ def test_a_guard_that_is_told_nonsense_goes_dark_and_ends(light: Path) -> None:
     patience = {"start_s": 30.0, "call_s": 10.0, "heartbeat_s": None}
     start = {
         "bench": None,
+        "keeps_lit": False,
         "name": "laser",
         "driver": "acme.laser",
         "options": {"light": str(light)},
@@ -412,6 +413,83 @@ def test_a_killed_run_leaves_the_laser_dark(
 ) -> None:
     run.kill()
     _wait_dark(light)
+
+
+KEEPING = """
+import json, sys
+from labctl.guard import GuardedLaser
+
+laser = GuardedLaser(
+    "laser", "acme.laser", json.loads(sys.argv[1]), bench="lab", keeps_lit=True
+)
+laser.open()
+laser.beam(True)
+laser.emission(True)
+print(laser.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("both", [False, pytest.param(True, marks=POSIX)])
+def test_the_light_of_a_killed_run_is_on_the_books(
+    light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, both: bool
+) -> None:
+    monkeypatch.setenv("LABCTL_STATE", str(tmp_path / "state"))
+    kept = tmp_path / "state" / "lab.lit.json"
+    before_s = time.monotonic()
+    with subprocess.Popen(  # noqa: S603 - our own interpreter and text
+        [sys.executable, "-c", KEEPING, json.dumps({"light": str(light)})],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        guard = int(process.stdout.readline())
+        since_s = json.loads(kept.read_text())["since_s"]
+        assert before_s <= since_s <= time.monotonic()
+        if both:
+            os.kill(guard, signal.SIGKILL)
+        process.kill()
+    if not both:
+        _wait_dark(light)
+        due = time.monotonic() + 2.0
+        while json.loads(kept.read_text())["since_s"] is not None:
+            assert time.monotonic() < due, "the guard noted no end"
+        ((start_s, end_s),) = state.LitLog("lab", time.monotonic()).spans
+        assert start_s == since_s
+        assert since_s < end_s <= time.monotonic()
+        return
+    laser = GuardedLaser(
+        "laser", "acme.laser", {"light": str(light)}, bench="lab", keeps_lit=True
+    )
+    with laser:
+        ((start_s, end_s),) = laser.lit_spans
+        assert _now(light) == "dark"
+        assert end_s - start_s == pytest.approx(duty.LONGEST_S)
+        assert end_s <= time.monotonic()
+
+
+def test_when_the_beam_was_open_is_kept_where_it_is_asked_for(
+    light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABCTL_STATE", str(tmp_path / "state"))
+    kept = tmp_path / "state" / "lab.lit.json"
+    options = {"light": str(light)}
+    with GuardedLaser("laser", "acme.laser", options, bench="lab") as laser:
+        laser.beam(True)
+        assert laser.lit_spans == []
+    assert not kept.exists()
+    kept.write_text("?", encoding="utf-8")
+    with GuardedLaser(
+        "laser", "acme.laser", options, bench="lab", keeps_lit=True
+    ) as laser:
+        assert str(kept) in laser.lit_doubt
+        laser.beam(True)
+        laser.emission(True)
+        laser.emission(False)  # whatever the run says after it
+        assert json.loads(kept.read_text())["since_s"] is None
+        laser.beam(True)
+        laser.beam(False)
+        assert len(json.loads(kept.read_text())["spans"]) == 3
 
 
 @POSIX

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -6,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from labctl import state
+from labctl import duty, state
 from labctl.errors import InputError, LatchedError
-from labctl.state import Ownership, Presence
+from labctl.state import LitLog, Ownership, Presence
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +173,86 @@ def test_what_another_user_keeps_to_himself_stops_in_words(here: Path) -> None:
         os.seteuid(0)
     guard.end()
     mine.release()
+
+
+def test_ten_runs_in_a_row_have_one_duty() -> None:
+    limits = {"duty": 0.5, "window_s": 60.0}
+    now_s, true_s = 1000.0, 0.0
+    for _ in range(10):
+        log = LitLog("lab", now_s)
+        now_s += duty.Lit(log.spans).rest_s(now_s, **limits)
+        log.begin(now_s)
+        now_s, true_s = now_s + 20, true_s + 20
+        log.end(now_s)
+        now_s += 1.0
+    # 40 s of light, then 30 s of dark; nobody waits without a cause.
+    assert now_s - 1000 == pytest.approx(true_s + 5 * 1 + 4 * 30 + 1)
+    assert LitLog("other", now_s).spans == ()
+
+
+def test_light_whose_end_nobody_saw_lasted_until_now(here: Path) -> None:
+    LitLog("lab", 500.0).begin(500.0)
+    log = LitLog("lab", 501.0)
+    assert log.spans == ((501.0 - duty.LONGEST_S, 501.0),)
+    assert not log.doubt
+    assert json.loads((here / "lab.lit.json").read_text())["since_s"] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "[" * 5000,
+        '{"host": "a", "spans": [[0, 1]]}',
+        '{"host": "a", "spans": [[0, NaN]], "since_s": null}',
+        '{"host": "a", "spans": [[2, 1]], "since_s": null}',
+        '{"host": "a", "spans": [[0, 1], [0.5, 2]], "since_s": null}',
+        '{"host": "a", "spans": [[0, 1]], "since_s": 0.5}',
+        '{"host": "a", "spans": [[0, 1, 2]], "since_s": null}',
+        '{"host": "a", "spans": [["x", 1]], "since_s": null}',
+        f'{{"host": "a", "spans": [[0, 1{"0" * 400}]], "since_s": null}}',
+        " " * 300_000,
+    ],
+)
+def test_a_damaged_history_counts_as_light_and_is_named(here: Path, text: str) -> None:
+    LitLog("lab", 1000.0)
+    path = here / "lab.lit.json"
+    path.write_text(text)
+    log = LitLog("lab", 1000.0)
+    assert log.spans == ((1000.0 - duty.LONGEST_S, 1000.0),)
+    assert str(path) in log.doubt
+    assert not LitLog("lab", 1000.0).doubt, "it is whole again"
+
+
+def test_the_history_of_another_computer_ends_now(here: Path) -> None:
+    LitLog("lab", 1000.0)
+    content = {"host": "elsewhere", "spans": [[7.0, 9.0]], "since_s": None}
+    (here / "lab.lit.json").write_text(json.dumps(content))
+    assert LitLog("lab", 1000.0).spans == ((998.0, 1000.0),)
+
+
+def test_no_light_without_a_note_of_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = LitLog("lab", 1.0)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(state, "_write", full)
+    with pytest.raises(InputError, match=r"lab\.lit\.json.*no space left"):
+        log.begin(2.0)
+    with pytest.raises(InputError, match="Make room"):
+        LitLog("lab", 3.0)
+    monkeypatch.undo()
+    monkeypatch.setenv("LABCTL_STATE", str(here))
+    log.begin(4.0)
+    log.begin(4.5)
+    monkeypatch.setattr(state, "_write", full)
+    with pytest.raises(InputError, match="no space left"):
+        log.end(5.0)
+    assert json.loads((here / "lab.lit.json").read_text())["since_s"] == 4.0
 
 
 def test_the_state_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
