@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         after = query.get("after", ["0"])[0]
         message = self.session.look(int(after) if after.isdigit() else 0)
         if self.session.is_over:
-            self._refuse(HTTPStatus.GONE)
+            self._send_json({"why": self.session.why}, HTTPStatus.GONE)
         elif not message:
             self._send(b"", "application/octet-stream", HTTPStatus.NO_CONTENT)
         else:

@@ -61,6 +61,7 @@ class Session:
         self._left = self._rejected = 0
         self._seen_s = time.monotonic()
         self._is_over = False
+        self._why = ""
 
     @property
     def frames(self) -> int:
@@ -162,6 +163,11 @@ class Session:
         """Whether the bench was given back."""
         return self._is_over
 
+    @property
+    def why(self) -> str:
+        """What ended it; empty where a person did."""
+        return self._why
+
     def _hand_in(self, do: Callable[[], None], timeout_s: float) -> None:
         self._seen_s = time.monotonic()
         request = _Request(do, Future())
@@ -196,6 +202,9 @@ class Session:
                 self._do(command.Flat(do="flat"))
                 while not self._is_over:
                     self._turn()
+        except Exception as err:
+            self._why = str(err) or type(err).__name__
+            raise
         finally:
             self._end()
 
@@ -207,8 +216,8 @@ class Session:
 
     def _turn(self) -> None:
         start_s = time.monotonic()
-        self._bench.beat()
         self._watch(start_s)
+        self._bench.beat()
         self._take_frame()
         while (left_s := start_s + FRAME_S - time.monotonic()) > 0:
             try:
@@ -229,7 +238,9 @@ class Session:
             request.answer.set_result(None)
 
     def _watch(self, now_s: float) -> None:
-        if self._power_mw and now_s - self._seen_s > UNWATCHED_S:
+        # A run rests for its duty and goes on; a person is asked again.
+        unseen = now_s - self._seen_s > UNWATCHED_S
+        if self._power_mw and (unseen or self._bench.rest_s()):
             self._dark()
 
     def _take_frame(self) -> None:
@@ -251,9 +262,13 @@ class Session:
             return
         if self._power_mw:
             self._measured_mw = self._bench.laser.power_mw()
-        self._publish(frame.data)
+        saturated = int((frame.data >= self._bench.camera.saturation_dn).sum())
+        self._publish(frame.data, saturated)
+        if self._power_mw:
+            self._bench.judge_saturation(saturated)
 
-    def _publish(self, data: Counts) -> None:
+    def _publish(self, data: Counts, saturated: int) -> None:
+        warning = f"{saturated} saturated pixels. Lower the power or the exposure."
         made = picture.of(data, self._bench.camera.saturation_dn)
         state = {
             "number": self._number + 1,
@@ -265,6 +280,8 @@ class Session:
             "view": self._expose.view,
             "pattern": self._pattern,
             "rejected": self._rejected,
+            "warning": warning if saturated and self._power_mw else "",
+            "rest_s": 0.0 if self._power_mw else self._bench.rest_s(),
         }
         message = picture.packed(made, state)
         with self._news:
@@ -286,6 +303,13 @@ class Session:
                 self._show(self._levels(wanted), _told(wanted))
 
     def _light(self, power_mw: float) -> None:
+        rest_s = 0.0 if self._power_mw else self._bench.rest_s()
+        if rest_s:
+            text = (
+                f"power_mw={power_mw:g}: the beam rests {rest_s:.1f} s more (bench "
+                "file: limits.duty), expected a request after that. Ask again then."
+            )
+            raise InputError(text)
         try:
             self._bench.light(power_mw)
         except OutOfRangeError:

@@ -125,7 +125,10 @@ function tell(state) {
   at("most").textContent = state.picture.most;
   at("saturated").textContent = percent(state.picture.saturated);
   at("saturated").classList.toggle("bad", state.picture.saturated > 0);
-  at("lamp").textContent = state.lit ? `lit, ${short(state.measured_mw)} mW` : "dark";
+  at("warning").textContent = state.warning;
+  at("warning").hidden = !state.warning;
+  const rests = state.rest_s ? `, rests ${Math.ceil(state.rest_s)} s` : "";
+  at("lamp").textContent = state.lit ? `lit, ${short(state.measured_mw)} mW` : `dark${rests}`;
   at("lamp").classList.toggle("lit", state.lit);
   at("light").textContent = state.lit ? "Set power" : "Light on";
   at("shown").textContent = state.pattern;
@@ -161,8 +164,10 @@ async function look() {
   while (!over) {
     try {
       const answer = await fetch(`frame?after=${seen}`);
-      if (answer.status === 410) end("The bench was given back. What it said stands in the terminal of labctl live.");
-      else if (answer.status === 200) draw(await answer.arrayBuffer());
+      if (answer.status === 410) {
+        const { why } = await answer.json();
+        end(why ? `labctl live has ended: ${why}` : "The bench was given back.");
+      } else if (answer.status === 200) draw(await answer.arrayBuffer());
     } catch {
       end("labctl no longer answers: the bench is dark, or its guard makes it so.");
     }

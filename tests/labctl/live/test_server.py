@@ -6,7 +6,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -14,6 +14,9 @@ import pytest
 
 from labctl.errors import InputError
 from labctl.live.server import serve
+
+if TYPE_CHECKING:
+    from labctl.live.session import Session
 
 
 class Hand(Protocol):
@@ -61,6 +64,26 @@ def test_only_who_has_the_address_gets_an_answer(hold: Hold) -> None:
         serve(hand.session, int(urlsplit(address).port or 0)),
     ):
         pass
+
+
+class Ended:
+    """A session that a limit has ended."""
+
+    is_over, why = True, "camera: saturated_px=3."
+
+    def look(self, _: int) -> bytes:
+        return b""
+
+
+def test_the_page_is_told_why_it_ended() -> None:
+    with (
+        serve(cast("Session", Ended())) as served,
+        pytest.raises(urllib.error.HTTPError) as caught,
+    ):
+        urllib.request.urlopen(f"{served.address}frame", timeout=10)  # noqa: S310
+    with caught.value as answer:
+        assert answer.code == 410
+        assert json.load(answer) == {"why": "camera: saturated_px=3."}
 
 
 RED = """
@@ -160,7 +183,7 @@ def test_a_person_aligns_a_bench_with_the_page(
     page.until(lambda: not page.at("error").is_displayed())
     page.until(lambda: int(page.at("most").text) > 1000)
     page.type_in("exposure", "20")
-    page.says("saturated", "%")
+    page.says("warning", "saturated pixels. Lower the power or the exposure.")
     assert page.script(RED) > 0
     page.choose("grating")
     page.says("shown", "grating, 8 px at 0°")

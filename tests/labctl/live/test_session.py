@@ -1,16 +1,25 @@
 """A bench in the hands of a person: within limits, watched, given back dark."""
 
 import json
+import re
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from drivers.sim.beam import Beam
+from labctl import state
 from labctl.bench import Bench
-from labctl.errors import DeviceError, FrameError, InputError, OutOfRangeError
+from labctl.errors import (
+    DeviceError,
+    FrameError,
+    InputError,
+    OutOfRangeError,
+    SafetyError,
+)
 from labctl.live import command, session
 
 
@@ -112,3 +121,67 @@ def test_a_device_that_fails_ends_it_dark(hold: Hold) -> None:
     (error,) = hand.errors
     assert isinstance(error, DeviceError)
     assert not hand.table.laser.is_open
+
+
+BRIGHT = command.Light(do="light", power_mw=8)
+LONG = command.Expose(do="expose", exposure_s=0.02)
+
+
+def limited(**limits: object) -> Callable[[Bench], None]:
+    """Change what the bench file says of its limits."""
+
+    def change(table: Bench) -> None:
+        changed = table.file.limits.model_copy(update=limits)
+        table.file = table.file.model_copy(update={"limits": changed})
+
+    return change
+
+
+def test_saturation_warns_where_the_bench_says_so(hold: Hold) -> None:
+    hand = hold()
+    hand.session.ask(LONG)
+    assert seen(hand, lambda state: state["exposure_s"] == 0.02)["warning"] == ""
+    hand.session.ask(BRIGHT)
+    told = seen(hand, lambda state: bool(state["warning"]))
+    assert re.fullmatch(r"\d+ saturated pixels\. Lower the power.*", told["warning"])
+    hand.session.ask(command.Dark(do="dark"))
+    assert seen(hand, lambda state: not state["lit"])["warning"] == ""
+    hand.leave()
+    assert (hand.errors, hand.session.why) == ([], "")
+
+
+def test_saturation_stops_where_the_bench_says_so(
+    hold: Hold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABCTL_STATE", str(tmp_path))
+    hand = hold(prepare=limited(on_saturation="stop"))
+    assert hand.table.beam is not None
+    with Beam.open(hand.table.beam) as beam:
+        hand.session.ask(BRIGHT)
+        assert beam.read().power_mw > 0
+        hand.session.ask(LONG)
+        end_s = time.monotonic() + 10
+        while not hand.session.is_over and time.monotonic() < end_s:
+            hand.session.look(1_000_000, 0.1)
+        assert beam.read().power_mw == 0
+    hand.leave()
+    (error,) = hand.errors
+    assert isinstance(error, SafetyError)  # exit code 4
+    assert "expected 0 (bench file: on_saturation)" in hand.session.why
+    latched = state.latched("sim-small")
+    assert latched is not None
+    assert "saturated_px=" in latched.why
+
+
+def test_a_beam_that_has_to_rest_is_dark_until_it_is_asked_for_again(
+    hold: Hold,
+) -> None:
+    hand = hold(prepare=limited(duty=0.001, duty_window_s=300.0))
+    hand.session.ask(LONG)
+    hand.session.ask(LIGHT)
+    # 0.3 s of virtual time are soon over.
+    resting = seen(hand, lambda state: state["rest_s"] > 0)
+    assert not resting["lit"]
+    assert 0 < resting["rest_s"] <= 299.7
+    with pytest.raises(InputError, match=r"rests \d+\.\d s more .*limits\.duty"):
+        hand.session.ask(LIGHT)
