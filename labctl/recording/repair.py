@@ -6,18 +6,24 @@ loses rows, so labctl rewrites the superblock itself: flags cleared, end-of-file
 the greater of both, checksum anew. Nothing else is touched.
 """
 
+import errno
 import io
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 from typing_extensions import Buffer, override
 
 from labctl.errors import InputError, RecordError
+
+if sys.platform != "win32":
+    import fcntl
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Superblock of version 2 or 3 with 8-byte addresses, no user block (HDF5 file
@@ -165,17 +171,72 @@ def is_written(path: Path) -> bool:
     -------
     written
         False for one that was left by a killed writer, or comes from elsewhere.
+
+    Raises
+    ------
+    InputError
+        That cannot be told: its lock cannot be asked.
     """
     name = path.with_name(path.name + ".lock")
     if not name.is_file():  # a writer makes it first, and nobody removes it
         return False
-    lock = FileLock(name, thread_local=False)
     try:
-        lock.acquire(timeout=0)
-    except (Timeout, OSError):
+        return not _is_free(name)
+    except OSError as err:
+        text = (
+            f"{path}: nobody can tell whether it is being written, as {name.name} "
+            f"beside it {_unlocked(err)}"
+        )
+        raise InputError(text) from err
+
+
+if sys.platform == "win32":
+
+    def _is_free(name: Path) -> bool:
+        lock = FileLock(name, thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        lock.release()
         return True
-    lock.release()
-    return False
+
+else:
+
+    def _is_free(name: Path) -> bool:
+        # Whoever may read a record may ask, also where he may not write: the file is
+        # only read, and the lock shared. No link, and nothing that waits.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.open(name, flags)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(handle)  # which gives the lock up
+        return True
+
+
+_DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_LOCKLESS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+def _unlocked(error: OSError) -> str:
+    """Say why a lock file cannot be locked, what was expected, and what to do."""
+    if error.errno in _DENIED:
+        return (
+            f"may not be used by you ({error.strerror}), expected leave to. Ask its "
+            "owner, or copy the record to a folder of your own."
+        )
+    if error.errno in _LOCKLESS:
+        return (
+            f"cannot be locked ({error.strerror}), expected a drive that knows locks. "
+            "Copy the record to a local disk."
+        )
+    return (
+        f"cannot be locked ({error.strerror}), expected a file, or room for one. "
+        "Remove what is there, or copy the record to a folder of your own."
+    )
 
 
 def repair(path: str | os.PathLike[str]) -> Repair:
@@ -235,11 +296,7 @@ def locked(source: Path) -> Iterator[None]:
         )
         raise InputError(text) from err
     except OSError as err:
-        text = (
-            f"{source}: {source.name}.lock beside it cannot be locked ({err.strerror}),"
-            " expected a file, or room for one. Remove what is there, or copy the "
-            "record to a folder of your own."
-        )
+        text = f"{source}: {source.name}.lock beside it {_unlocked(err)}"
         raise InputError(text) from err
     try:
         yield

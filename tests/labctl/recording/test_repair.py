@@ -1,5 +1,9 @@
+import errno
+import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +213,92 @@ def test_only_a_live_writer_is_one(
 def test_a_record_from_elsewhere_is_written_by_nobody(damaged: Path) -> None:
     assert not is_written(damaged)
     assert not damaged.with_name(damaged.name + ".lock").exists()
+
+
+AsStranger = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def as_stranger(tmp_path: Path) -> AsStranger:
+    """Give a way to be another user for a while."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("needs two users: root")
+    for each in (tmp_path, *tmp_path.parents):
+        if not each.stat().st_mode & 0o001:
+            each.chmod(0o711)
+
+    @contextmanager
+    def being() -> Iterator[None]:
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+    return being
+
+
+def test_whoever_may_only_read_can_tell_whether_somebody_writes(
+    record_path: Path, plan: Layout, header: Header, as_stranger: AsStranger
+) -> None:
+    with Recorder.create(record_path, layout=plan, header=header), as_stranger():
+        assert is_written(record_path)
+        with Record.open(record_path) as record:
+            assert record.status == "running"
+    with as_stranger():
+        assert not is_written(record_path)
+        with pytest.raises(InputError, match="may not be used by you"):
+            repair(record_path)
+
+
+def test_a_lock_that_may_not_be_read_is_not_taken_for_a_writer(
+    damaged: Path, as_stranger: AsStranger
+) -> None:
+    damaged.with_name(damaged.name + ".lock").touch(mode=0o600)
+    message = r"nobody can tell .*may not be used by you.*Ask its owner"
+    with as_stranger():
+        with pytest.raises(InputError, match=message):
+            is_written(damaged)
+        with pytest.raises(InputError, match=message):
+            Record.open(damaged)
+    assert not is_written(damaged)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks another way")
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOLCK, "expected a drive that knows locks. Copy .* to a local disk"),
+        (errno.EROFS, "may not be used by you"),
+        (errno.EIO, "Remove what is there"),
+    ],
+)
+def test_a_drive_without_locks_is_told_from_a_writer(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    damaged.with_name(damaged.name + ".lock").touch()
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(InputError, match=rf"nobody can tell .*{told}"):
+        is_written(damaged)
+    with pytest.raises(InputError, match=told):
+        repair(damaged)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX files")
+def test_what_stands_in_for_a_lock_is_neither_followed_nor_waited_for(
+    damaged: Path, tmp_path: Path
+) -> None:
+    lock = damaged.with_name(damaged.name + ".lock")
+    os.mkfifo(lock)
+    assert not is_written(damaged)  # no lock that a writer makes
+    lock.unlink()
+    (tmp_path / "elsewhere").touch()
+    lock.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"nobody can tell .*Remove what is there"):
+        is_written(damaged)
 
 
 def test_a_record_closed_without_room_is_one_that_was_left(
