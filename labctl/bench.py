@@ -794,13 +794,15 @@ class Bench:
     def _note_lit(self) -> None:
         # Before the light: a run that is killed now has had it.
         if self._lit.since_s is None:
-            self.laser.beam(True)
+            if _keeps_lit(self.file):
+                self.laser.beam(True)
             self._lit.begin(self.clock.now())
 
     def _note_dark(self) -> None:
         if self._lit.since_s is not None:
             self._lit.end(self.clock.now())
-            self.laser.beam(False)
+            if _keeps_lit(self.file):
+                self.laser.beam(False)
 
     def _check_meter(self, meter: devices.Meter, limits: MeterLimits) -> None:
         """Read a meter, not more often than it is worth.
@@ -1185,6 +1187,11 @@ def _latch_name(source: BenchSource, file: BenchFile) -> str:
     return f"{file.name}-twin" if is_twin else file.name
 
 
+def _keeps_lit(file: BenchFile) -> bool:
+    # Virtual time begins with its run.
+    return not file.simulated and file.limits.duty is not None
+
+
 class _Parts:
     """Drivers that were constructed, and what is wrong with those that were not."""
 
@@ -1315,8 +1322,7 @@ def _joined(
         beam=beam,
         patience=patience,
         bench=_latch_name(order.source, file),
-        # Virtual time begins with its run.
-        keeps_lit=not file.simulated and file.limits.duty is not None,
+        keeps_lit=_keeps_lit(file),
     )
     return Bench(
         source=order.source,

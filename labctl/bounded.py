@@ -155,6 +155,14 @@ class BoundedCamera(_Bounded[Camera], Camera):
     def frame_id_modulus(self) -> int | None:
         return self._ask("frame_id_modulus", lambda: self.driver.frame_id_modulus)
 
+    @property
+    @override
+    def time_error_s(self) -> float:
+        # A driver that does not inherit its role does not have the default.
+        return self._ask(
+            "time_error_s", lambda: getattr(self.driver, "time_error_s", 0.0)
+        )
+
     @override
     def configure(
         self,

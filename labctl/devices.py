@@ -10,8 +10,9 @@ delay. Units stand in names. A value out of range raises before anything is sent
 """
 
 import json
+import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
@@ -137,7 +138,13 @@ class Frame:
     host_time_s
         Arrival on the bench clock.
     exposure_start_s, exposure_end_s
-        The exposure on the bench clock.
+        Bounds of the exposure on the bench clock: it did not begin before the first,
+        nor end after the second.
+    time_error_s
+        How far that may be wrong, as where the times were those of another clock
+        (:class:`ClockOffset`). A frame counts as fresh only with so much to spare. 0
+        where the bench clock was read before the trigger was sent and after the frame
+        came: such times hold, however long the camera takes.
     """
 
     data: Counts
@@ -147,6 +154,7 @@ class Frame:
     host_time_s: float
     exposure_start_s: float
     exposure_end_s: float
+    time_error_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -184,6 +192,8 @@ class Played:
     power_mw
         Optical power during each exposure, measured; None where the bench
         has no meter that follows single exposures.
+    time_error_s
+        As :class:`Frame`, the greatest of all patterns.
     """
 
     frames: Counts
@@ -197,6 +207,7 @@ class Played:
     exposure_start_s: NDArray[np.float64]
     exposure_end_s: NDArray[np.float64]
     power_mw: NDArray[np.float64] | None
+    time_error_s: float = 0.0
 
 
 class Clock(Protocol):
@@ -215,6 +226,101 @@ class Clock(Protocol):
         ValueError
             ``seconds`` is negative or not a number.
         """
+
+
+@dataclass(frozen=True)
+class ClockOffset:
+    """A device's own clock against the bench clock, read when the device was armed.
+
+    Parameters
+    ----------
+    device_s
+        What it showed.
+    bench_s
+        When, on the bench clock: the middle of the call that asked.
+    error_s
+        Half of that call.
+    rate
+        Greatest deviation of its pace, as a fraction: 1e-4 for the 100 ppm of a plain
+        quartz.
+
+    Raises
+    ------
+    ValueError
+        A number is impossible.
+    """
+
+    device_s: float
+    bench_s: float
+    error_s: float
+    rate: float
+
+    def __post_init__(self) -> None:
+        numbers = (self.device_s, self.bench_s, self.error_s, self.rate)
+        if not all(map(math.isfinite, numbers)) or not (
+            self.error_s >= 0 and 0 <= self.rate < 1
+        ):
+            text = f"{self}, expected finite times, error_s from 0, rate from 0 below 1"
+            raise ValueError(text)
+
+    @classmethod
+    def latched(cls, clock: Clock, read: Callable[[], float], *, rate: float) -> Self:
+        """Read both clocks.
+
+        Parameters
+        ----------
+        clock
+            Of the bench.
+        read
+            Latches the device's clock and returns what it showed, in s.
+        rate
+            As above.
+
+        Returns
+        -------
+        offset
+            Good until the device is armed anew.
+        """
+        before_s = clock.now()
+        device_s = read()
+        after_s = clock.now()
+        half_s = (after_s - before_s) / 2
+        return cls(device_s, before_s + half_s, half_s, rate)
+
+    def bench_time_s(self, device_time_s: float) -> float:
+        """Bring a time of the device to the bench clock.
+
+        Parameters
+        ----------
+        device_time_s
+            On the device's clock.
+
+        Returns
+        -------
+        time
+            On the bench clock, as well as can be told.
+        """
+        return self.bench_s + (device_time_s - self.device_s)
+
+    def bench_error_s(self, device_time_s: float) -> float:
+        """How far :meth:`bench_time_s` may be from the truth.
+
+        Parameters
+        ----------
+        device_time_s
+            On the device's clock.
+
+        Returns
+        -------
+        error
+            Half of the call that read the clock, what its pace may add up to since, and
+            the digits that such large numbers lack.
+        """
+        passed_s = abs(device_time_s - self.device_s)
+        digits_s = 4 * math.ulp(
+            max(abs(device_time_s), abs(self.device_s), abs(self.bench_s) + passed_s)
+        )
+        return self.error_s + passed_s * self.rate / (1 - self.rate) + digits_s
 
 
 @runtime_checkable
@@ -475,6 +581,15 @@ class Camera(Device, Protocol):
     @abstractmethod
     def frame_id_modulus(self) -> int | None:
         """Where the frame counter starts again; None if it never does."""
+
+    @property
+    def time_error_s(self) -> float:
+        """Greatest :attr:`Frame.time_error_s` of a frame that is triggered now.
+
+        Whoever triggers waits twice as long more, so that a fresh frame shows it. A
+        driver need not say: 0 is for times that hold as they are.
+        """
+        return 0.0
 
     @abstractmethod
     def configure(

@@ -296,6 +296,8 @@ class GuardedLaser(Laser):
     def beam(self, is_open: bool) -> None:
         """Say that the beam is about to be open, or is shut; for the duty alone.
 
+        Nothing where that is not kept.
+
         Parameters
         ----------
         is_open

@@ -8,6 +8,9 @@ Frame *f* belongs to pattern *k* if, and only if,
 4. it is whole: every row of it, of the promised type;
 
 and the panel confirms that it showed *k*. Everything else has one name.
+
+How far the times of a frame may be wrong (``Frame.time_error_s``) is the margin: 2 and
+3 hold only where they hold whatever the true times are within it.
 """
 
 import math
@@ -165,7 +168,7 @@ def judge(
     counter
         Of the camera, since it was armed.
     margin_s
-        How far the camera's times may be from the bench clock.
+        How far the frame's times may be from the truth on the bench clock.
 
     Returns
     -------
@@ -215,9 +218,13 @@ def _shown(pattern: Pattern, answer: Answer) -> Verdict | None:
 
 
 def _timed(pattern: Pattern, answer: Answer, margin_s: float) -> Verdict | None:
-    times = (answer.start_s, answer.end_s, pattern.ready_s)
-    if not all(map(math.isfinite, times)) or answer.end_s < answer.start_s:
-        text = f"exposed from {answer.start_s} s to {answer.end_s} s, expected times"
+    times = (answer.start_s, answer.end_s, pattern.ready_s, margin_s)
+    is_told = all(map(math.isfinite, times)) and margin_s >= 0
+    if not is_told or answer.end_s < answer.start_s:
+        text = (
+            f"exposed from {answer.start_s} s to {answer.end_s} s, give or take "
+            f"{margin_s} s, expected times"
+        )
         return Verdict("stale", text)
     if answer.start_s < pattern.ready_s + margin_s - _ROUNDING_S:
         text = (

@@ -68,6 +68,9 @@ PLAY_SHARE = 1 / 3
 FRAME_SHARE = 0.2
 # Copies of an old frame that may come before the one that is waited for.
 MOST_COPIES = 8
+# Looks at the error of a camera's clock while it is waited for; each is a hundredth of
+# the one before.
+ROUNDS = 8
 # A measured power this far below the nominal one is a dark laser, not drift.
 LEAST_POWER_FRACTION = 0.2
 
@@ -711,7 +714,7 @@ class Exposer:
                 shape=played.frames.shape[1:],
                 dtype=str(played.frames.dtype),
             )
-            verdict = judge(pattern, answer, counter)
+            verdict = judge(pattern, answer, counter, played.time_error_s)
             if verdict.quality != "ok":
                 text = f"row {row}: {verdict.detail}"
                 return FrameError(self.bench.camera.name, verdict.quality, text)
@@ -798,6 +801,7 @@ class Exposer:
                 if self.bench.meter is None
                 else times([row.power_mw for row in rows])
             ),
+            time_error_s=max((frame.time_error_s for frame in came), default=0.0),
         )
 
 
@@ -861,6 +865,7 @@ class _Stepper:
         bench.beat()
         written = bench.slm.write(levels)
         bench.clock.sleep(self._settle_s)
+        self._leave_room(written.written_s + self._settle_s)
         bench.camera.trigger()
         self.exposed += 1
         self._triggers += 1
@@ -875,6 +880,18 @@ class _Stepper:
         if made.quality != "ok" or bench.meter is None:
             return made
         return replace(made, power_mw=bench.meter.reading().value)
+
+    def _leave_room(self, ready_s: float) -> None:
+        """Wait for as long as the camera's times may be wrong, either way.
+
+        A fresh frame may be told so much too early, and has as much to spare.
+        """
+        for _ in range(ROUNDS):  # the error may grow meanwhile
+            error_s = self._bench.camera.time_error_s
+            left_s = ready_s + 2 * error_s - self._bench.clock.now()
+            if not error_s or left_s <= 0:
+                return
+            self._bench.clock.sleep(left_s)
 
     def _fetch(self, pattern: Pattern, row: _Row) -> _Row:
         verdict = Verdict("duplicate")
@@ -892,7 +909,7 @@ class _Stepper:
                 shape=frame.data.shape,
                 dtype=str(frame.data.dtype),
             )
-            verdict = judge(pattern, answer, self._counter)
+            verdict = judge(pattern, answer, self._counter, frame.time_error_s)
             row = replace(row, frame=frame)
             if verdict.quality == "ok":
                 self._counter = self._counter.after(answer)

@@ -384,6 +384,8 @@ class TriggeredCamera(Camera):
             raise FrameError(self._name, "incomplete", buffer.problem)
         self._check_order(before, buffer.number)
         start_s = self._begun(host_s)
+        # Both read here, before and after: its own clock is recorded, and proves
+        # nothing, as makers differ in which moment they stamp.
         return Frame(
             data=self._counts(buffer.data),
             frame_id=buffer.number,
@@ -391,7 +393,7 @@ class TriggeredCamera(Camera):
             device_time_s=buffer.device_time_s,
             host_time_s=host_s,
             exposure_start_s=start_s,
-            exposure_end_s=start_s + self._taken.exposure_s,
+            exposure_end_s=host_s,
         )
 
     def _check_order(self, before: int | None, number: int) -> None:

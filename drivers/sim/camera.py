@@ -18,7 +18,15 @@ from drivers.sim.noise import Stream
 from drivers.sim.options import parse
 from drivers.sim.sensor import BIT_DEPTH
 from drivers.sim.world import Shot, World
-from labctl.devices import Camera, CameraSettings, Clock, Frame, Identity, Settings
+from labctl.devices import (
+    Camera,
+    CameraSettings,
+    Clock,
+    ClockOffset,
+    Frame,
+    Identity,
+    Settings,
+)
 from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
 _EXPOSURE_S = (1e-5, 1.0)
@@ -58,7 +66,8 @@ class CameraOptions:
         Width of the frame counter: 64, which never starts again, or 16, which
         goes from 65,535 to 1 as GigE Vision 1 has it [S].
     clock_offset_s
-        What the camera's own clock shows when the bench clock shows 0.
+        What the camera's own clock shows when the bench clock shows 0. Where it is
+        another one, the times of frames are told by it, as it was read at arming.
     clock_ppm
         How much faster it goes, in parts per million [G].
     free_running_s
@@ -173,6 +182,8 @@ class SimCamera(Camera):
         self._lost = 0
         self._hung = self._removed = False
         self._next_s = 0.0
+        # None where its clock is that of the bench.
+        self._offset: ClockOffset | None = None
 
     @property
     @override
@@ -215,6 +226,12 @@ class SimCamera(Camera):
         return _SHORT_MODULUS if self._made.frame_id_bits == 16 else None
 
     @property
+    @override
+    def time_error_s(self) -> float:
+        begins_s = max(self.world.clock.now(), self.world.ready_s)
+        return self._error_s(begins_s + self._taken.exposure_s)
+
+    @property
     def taken(self) -> CameraSettings:
         """Settings in force."""
         return self._taken
@@ -229,6 +246,7 @@ class SimCamera(Camera):
         self._held.clear()
         self._removed = False
         self.disarm()
+        self._latch()
 
     @override
     def close(self) -> None:
@@ -313,6 +331,7 @@ class SimCamera(Camera):
         if frames < 1:
             raise OutOfRangeError(self._name, "frames", frames, low=1, high="any")
         self.disarm()
+        self._latch()
         self._armed, self._left = True, frames
         if self._made.free_running_s > 0:
             self._run()
@@ -441,6 +460,27 @@ class SimCamera(Camera):
         fast = 1 + self._made.clock_ppm * 1e-6
         return time_s * fast + self._made.clock_offset_s
 
+    def _latch(self) -> None:
+        made, clock = self._made, self.world.clock
+        if made.clock_offset_s or made.clock_ppm:
+            # Its data sheet is good: it knows how fast its clock may be.
+            self._offset = ClockOffset.latched(
+                clock,
+                lambda: self.device_time_s(clock.now()),
+                rate=abs(made.clock_ppm) * 1e-6,
+            )
+
+    def _told_s(self, time_s: float) -> float:
+        """Tell a time on the bench clock, as far as its own clock shows it."""
+        if self._offset is None:
+            return time_s
+        return self._offset.bench_time_s(self.device_time_s(time_s))
+
+    def _error_s(self, time_s: float) -> float:
+        if self._offset is None:
+            return 0.0
+        return self._offset.bench_error_s(self.device_time_s(time_s))
+
     def deliveries(self, made: Delivery) -> list[Delivery]:
         """Send a frame on its way, on which it may meet a fault.
 
@@ -524,6 +564,7 @@ class SimCamera(Camera):
             trigger=arrived.trigger,
             device_time_s=self.device_time_s(shot.start_s),
             host_time_s=self.world.clock.now(),
-            exposure_start_s=shot.start_s,
-            exposure_end_s=shot.end_s,
+            exposure_start_s=self._told_s(shot.start_s),
+            exposure_end_s=self._told_s(shot.end_s),
+            time_error_s=max(self._error_s(shot.start_s), self._error_s(shot.end_s)),
         )

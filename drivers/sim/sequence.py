@@ -185,6 +185,7 @@ def _played(steps: Sequence[_Step], rows: Sequence[int], frames: Counts) -> Play
         trigger=np.array([step.made.trigger for step in came]),
         device_time_s=start_s,
         host_time_s=np.array([step.host_time_s for step in came]),
+        # By the bench clock, which triggers them, and not by the camera's.
         exposure_start_s=start_s.copy(),
         exposure_end_s=np.array([shot.end_s for shot in shots]),
         power_mw=np.array([step.power_mw for step in steps]),

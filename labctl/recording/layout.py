@@ -544,7 +544,7 @@ def _shots_meta(spec: ShotSpec) -> Table:
             Column("pattern_id", "u8", "Writes of the panel since it was opened"),
             Column("trigger", "u8", "Trigger that the frame answers"),
             Column("exposure_start_s", "f8", "Start on the bench clock", "s"),
-            Column("exposure_end_s", "f8", "End on the bench clock", "s"),
+            Column("exposure_end_s", "f8", "Latest end on the bench clock", "s"),
             Column("saturated_px", "i4", "Saturated pixels", "pixel"),
         ),
         "How every shot was exposed",

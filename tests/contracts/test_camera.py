@@ -73,6 +73,18 @@ def test_a_frame_has_the_promised_shape_type_and_owner(camera: Camera) -> None:
     assert second.exposure_start_s >= first.exposure_end_s
 
 
+def test_an_exposure_lies_where_its_frame_says(camera: Camera) -> None:
+    with camera:
+        exposure_s = camera.configure(exposure_s=0.002).exposure_s
+        camera.arm(1)
+        promised_s = camera.time_error_s
+        camera.trigger()
+        frame = camera.frame(5.0)
+    assert 0 <= frame.time_error_s <= promised_s < math.inf
+    told_s = frame.exposure_end_s - frame.exposure_start_s
+    assert told_s >= exposure_s - 2 * frame.time_error_s - 1e-9
+
+
 def test_arming_starts_the_count_of_triggers_again(camera: Camera) -> None:
     with camera:
         camera.configure(exposure_s=0.001)

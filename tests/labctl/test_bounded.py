@@ -72,6 +72,7 @@ def members(role: str) -> list[str]:
 
 
 CALLS = [(role, name) for role in ROLES for name in members(role)]
+CALLS.append(("camera", "time_error_s"))  # which a driver may leave to its role
 
 
 def ask(device: object, role: str, name: str) -> object:
@@ -139,6 +140,20 @@ def test_nothing_is_bounded_before_anything_is_open(make: Make) -> None:
     assert device.driver is told
     device.close()
     assert threading.active_count() == before
+
+
+def test_times_of_a_driver_that_does_not_say_hold_as_they_are(make: Make) -> None:
+    device, told = make("camera")
+
+    class Plain:
+        """A driver that inherits nothing."""
+
+        name, open, close = "thing", told.open, told.close
+
+    device = bounded.BoundedCamera(Plain(), 0.5)  # type: ignore[arg-type]  # no camera
+    device.open()
+    assert device.time_error_s == 0
+    device.close()
 
 
 def test_a_frame_may_take_its_own_time_on_top(make: Make) -> None:

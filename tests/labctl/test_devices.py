@@ -1,14 +1,25 @@
 """What every device inherits: opened whole or not at all, closed in any case."""
 
 import inspect
+import math
 import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typing_extensions import override
 
 from labctl import devices
-from labctl.devices import Device, Identity, Meter, Reading, Settings
+from labctl.devices import (
+    Clock,
+    ClockOffset,
+    Device,
+    Identity,
+    Meter,
+    Reading,
+    Settings,
+)
 from labctl.errors import DeviceError
 
 
@@ -105,3 +116,70 @@ def test_importing_the_roles_imports_no_library_of_a_vendor_or_of_numerics() -> 
     )
     loaded = {name.split(".")[0] for name in done.stdout.splitlines()}
     assert not loaded & {"torch", "h5py", "scipy", "serial", "pyvisa", "drivers"}
+
+
+class Ticking(Clock):
+    """A clock that each look costs time."""
+
+    def __init__(self, now_s: float, look_s: float) -> None:
+        self.now_s, self.look_s = now_s, look_s
+
+    @override
+    def now(self) -> float:
+        self.now_s += self.look_s
+        return self.now_s
+
+    @override
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@given(
+    starts_s=st.floats(-1e9, 1e9),
+    pace=st.floats(-1.0, 1.0),
+    rate=st.floats(0.0, 1e-2),
+    look_s=st.floats(0.0, 0.1),
+    late_s=st.floats(0.0, 1.0),
+    passes_s=st.floats(-1e3, 1e4),
+)
+def test_another_clock_is_told_no_better_than_it_can_be(
+    starts_s: float,
+    pace: float,
+    rate: float,
+    look_s: float,
+    late_s: float,
+    passes_s: float,
+) -> None:
+    clock = Ticking(12.0, look_s)
+
+    def device_s(bench_s: float) -> float:
+        return starts_s + bench_s * (1 + pace * rate)
+
+    def read() -> float:
+        # Somewhere in the call it is latched; nobody knows where.
+        latched_s = device_s(clock.now_s + late_s * look_s)
+        clock.sleep(look_s)
+        return latched_s
+
+    offset = ClockOffset.latched(clock, read, rate=rate)
+    true_s = 12.0 + passes_s
+    told_s = offset.bench_time_s(device_s(true_s))
+    assert abs(told_s - true_s) <= offset.bench_error_s(device_s(true_s))
+    assert offset.error_s <= 1.5 * look_s + 1e-9
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (math.nan, 0.0, 0.0, 0.0),
+        (0.0, math.inf, 0.0, 0.0),
+        (0.0, 0.0, -1e-9, 0.0),
+        (0.0, 0.0, 0.0, 1.0),
+        (0.0, 0.0, 0.0, -1e-9),
+    ],
+)
+def test_an_offset_that_cannot_be_is_refused(
+    numbers: tuple[float, float, float, float],
+) -> None:
+    with pytest.raises(ValueError, match="expected finite times"):
+        ClockOffset(*numbers)

@@ -1,6 +1,7 @@
 """No frame is ever attributed to the wrong pattern."""
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -61,6 +62,36 @@ def test_what_clocks_may_be_off_is_added_on_both_sides() -> None:
     assert judge(PATTERN, close, COUNTER, margin_s=0.01).quality == "stale"
     late = replace(close, start_s=1.1)
     assert judge(PATTERN, late, COUNTER, margin_s=0.01).quality == "late"
+
+
+WRONG_BY = st.floats(-1.0, 1.0)
+
+
+@given(
+    begins_s=st.floats(0.0, 3.0),
+    lasts_s=st.floats(0.0, 1.0),
+    margin_s=st.floats(0.0, 0.4),
+    start=WRONG_BY,
+    end=WRONG_BY,
+)
+def test_within_the_margin_nothing_stale_is_fresh(
+    begins_s: float, lasts_s: float, margin_s: float, start: float, end: float
+) -> None:
+    ends_s = begins_s + lasts_s
+    start_s = begins_s + start * margin_s
+    end_s = max(start_s, ends_s + end * margin_s)
+    told = replace(ANSWER, start_s=start_s, end_s=end_s)
+    quality = judge(PATTERN, told, COUNTER, margin_s).quality
+    is_fresh = begins_s >= PATTERN.ready_s - 1e-8 and ends_s <= PATTERN.gone_s + 1e-8
+    assert is_fresh or quality in {"stale", "late"}
+    # What has twice the margin to spare is known to be fresh, however it was told.
+    spare_s = min(begins_s - PATTERN.ready_s, PATTERN.gone_s - ends_s)
+    assert quality == "ok" or spare_s < 2 * margin_s + 1e-8
+
+
+@pytest.mark.parametrize("margin_s", [math.nan, math.inf, -0.01])
+def test_a_margin_that_is_none_lets_nothing_pass(margin_s: float) -> None:
+    assert judge(PATTERN, ANSWER, COUNTER, margin_s).quality == "stale"
 
 
 @pytest.mark.parametrize("modulus", [None, 65_535, 65_536])

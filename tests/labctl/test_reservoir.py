@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from drivers.sim.camera import SimCamera
 from drivers.sim.laser import SimLaser
 from drivers.sim.world import Shot, World
 from labctl import bench as benches
 from labctl import devices
 from labctl.bench import Bench
 from labctl.bounded import BoundedSequence
-from labctl.calibration import CameraResponse, ReservoirEntry
+from labctl.calibration import CameraResponse, ReservoirEntry, Settle
 from labctl.devices import CameraSettings, Levels, Played
 from labctl.errors import (
     BudgetError,
@@ -43,6 +44,7 @@ from labctl.reservoir import (
     PhaseScale,
     Reservoir,
     Shots,
+    calibration,
 )
 
 TURN = 2 * math.pi
@@ -540,6 +542,49 @@ def test_what_is_not_safe_to_repeat_ends_the_run(
         seen.check()
     assert caught.value.kind == quality
     assert seen.column("attempt").max() == 0
+
+
+@pytest.mark.parametrize("sequence", [True, False])
+@pytest.mark.parametrize("clock", [(0.0, 0.0), (-1e8, 0.0), (50.0, 9e3), (0.0, -9e3)])
+def test_frames_are_judged_by_the_cameras_own_clock(
+    clock: tuple[float, float], sequence: bool
+) -> None:
+    source = broken()
+    camera = source.file.devices.camera
+    own = {"clock_offset_s": clock[0], "clock_ppm": clock[1]}
+    camera = camera.model_copy(update={"options": {**camera.options, **own}})
+    devices = source.file.devices.model_copy(update={"camera": camera})
+    source = replace(source, file=source.file.model_copy(update={"devices": devices}))
+    with watched(source, sequence=sequence) as seen:
+        phase = some_phases(seen.reservoir, 40)
+        response = seen.reservoir(phase, category="probe")
+        assert seen.column("quality").tolist() == ["ok"] * 40
+        (shots,) = seen.rows
+        made = list(seen.exposures.values())
+        true_s = np.array([shot.start_s for shot in made])
+        told_s = shots.played.exposure_start_s
+        assert np.all(abs(told_s - true_s) <= shots.played.time_error_s)
+        # What was shown is what was exposed, and after it had settled.
+        panel = seen.reservoir.blocks.expand(shots.levels)
+        for shot, levels in zip(made, panel, strict=True):
+            np.testing.assert_allclose(shot.pictures[-1][0], levels, atol=0.5)
+        settle_s = calibration(seen.reservoir.bench, Settle).settle_s
+        room_s = np.min(true_s - shots.played.written_s - settle_s)
+        assert room_s >= -1e-9
+    assert torch.isfinite(response.y).all()
+    if sequence or clock == (0.0, 0.0):
+        assert (shots.played.time_error_s, room_s) == pytest.approx((0, 0), abs=1e-9)
+        return
+    assert shots.played.time_error_s > 0
+    # Whoever leaves no room has no frame that is known to be fresh.
+    with watched(source, sequence=False) as seen:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            pytest.raises(FrameError, match="attempt 3 of 3") as caught,
+        ):
+            patch.setattr(SimCamera, "time_error_s", 0.0)
+            seen.reservoir(phase, category="probe")
+        assert caught.value.kind == "stale"
 
 
 def test_three_attempts_are_all() -> None:

@@ -130,7 +130,7 @@ def test_a_frame_is_owned_and_timed_from_its_trigger(
     chip.clock.sleep(3)
     camera.trigger()
     frame = camera.frame(1.0)
-    assert (frame.exposure_start_s, frame.exposure_end_s) == (3.0, 3.005)
+    assert (frame.exposure_start_s, frame.exposure_end_s) == (3.0, 3.01)
     assert frame.host_time_s == pytest.approx(3.01)
     assert frame.data.dtype == np.uint16
 
@@ -163,6 +163,24 @@ def test_more_frames_than_triggers_are_stale(
     camera.trigger()
     camera.frame(1.0)
     assert refused(camera) == "stale"
+
+
+def test_times_hold_however_long_the_camera_takes(
+    camera: TriggeredCamera, chip: Chip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began_s = list[float]()
+
+    def fire() -> None:
+        chip.clock.sleep(0.02)
+        began_s.append(chip.clock.now())
+
+    monkeypatch.setattr(chip, "fire", fire)
+    chip.buffers = [whole(1)]
+    camera.trigger()
+    frame = camera.frame(1.0)
+    assert frame.time_error_s == camera.time_error_s == 0
+    assert frame.exposure_start_s <= began_s[0]
+    assert began_s[0] + 0.005 <= frame.exposure_end_s
 
 
 def test_a_frame_that_is_too_early_is_stale(

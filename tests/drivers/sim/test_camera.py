@@ -153,6 +153,39 @@ def test_its_own_clock_starts_elsewhere_and_goes_at_its_own_pace(
     assert frames[0].device_time_s == pytest.approx(
         50 + frames[0].exposure_start_s * (1 + 1e-4)
     )
+    assert frames[0].time_error_s < 1e-6, "it was read at arming"
+
+
+@pytest.mark.parametrize("waits_s", [0.0, 0.3, 1e4])
+@pytest.mark.parametrize(
+    ("offset_s", "ppm"),
+    [(0.0, 0.0), (50.0, 0.0), (-1e9, 0.0), (0.0, 80.0), (1e6, -80.0), (-3.0, 1e4)],
+)
+def test_times_by_another_clock_come_with_how_wrong_they_may_be(
+    build: Callable[..., Any], offset_s: float, ppm: float, waits_s: float
+) -> None:
+    world = build().world
+    world.clock.sleep(7.3)
+    options: dict[str, Any] = {"clock_offset_s": offset_s, "clock_ppm": ppm}
+    camera = SimCamera(world=world, clock=world.clock, **options)
+    with camera:
+        camera.configure(exposure_s=0.01)
+        camera.arm(1)
+        world.clock.sleep(waits_s)
+        promised_s, starts_s = camera.time_error_s, world.clock.now()
+        camera.trigger()
+        frame = camera.frame(1.0)
+    assert (frame.time_error_s == 0) == (offset_s == ppm == 0)
+    assert (
+        frame.time_error_s <= promised_s <= 1.03e-6 * abs(ppm) * (waits_s + 0.1) + 1e-6
+    )
+    for told_s, true_s in (
+        (frame.exposure_start_s, starts_s),
+        (frame.exposure_end_s, starts_s + 0.01),
+    ):
+        assert abs(told_s - true_s) <= frame.time_error_s
+        # By the camera's own clock it is told, and no other.
+        assert abs(told_s - true_s) >= 0.9e-6 * abs(ppm) * waits_s - 1e-6
 
 
 def faulty(lit: Any, kind: str, shot: int = 0, **more: float) -> SimCamera:  # noqa: ANN401 - Lit
