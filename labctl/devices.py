@@ -587,7 +587,8 @@ class Camera(Device, Protocol):
         """Greatest :attr:`Frame.time_error_s` of a frame that is triggered now.
 
         Whoever triggers waits twice as long more, so that a fresh frame shows it. A
-        driver need not say: 0 is for times that hold as they are.
+        driver need not say: 0 is for times that hold as they are, and a camera that
+        says it when it was armed is not asked again.
         """
         return 0.0
 

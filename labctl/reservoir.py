@@ -838,6 +838,7 @@ class _Stepper:
         self._timeout_s = timeout_s
         self.exposed = self._triggers = 0
         self._counter = Counter()
+        self._is_by_own_clock = False
 
     def arm(self, frames: int) -> None:
         """Empty the camera's buffers and take its counters as the new zero."""
@@ -845,6 +846,7 @@ class _Stepper:
         self._bench.camera.arm(frames)
         self._triggers = 0
         self._counter = Counter(modulus=self._bench.camera.frame_id_modulus)
+        self._is_by_own_clock = self._bench.camera.time_error_s != 0
 
     def expose(self, levels: Levels, row: _Row) -> _Row:
         """Show a pattern and take its frame.
@@ -886,10 +888,12 @@ class _Stepper:
 
         A fresh frame may be told so much too early, and has as much to spare.
         """
+        if not self._is_by_own_clock:
+            return
         for _ in range(ROUNDS):  # the error may grow meanwhile
             error_s = self._bench.camera.time_error_s
             left_s = ready_s + 2 * error_s - self._bench.clock.now()
-            if not error_s or left_s <= 0:
+            if left_s <= 0:
                 return
             self._bench.clock.sleep(left_s)
 

@@ -529,6 +529,33 @@ def test_dark_on_every_way_out(
             sys.stdout.write(f"\n{MEASURED[name]}\n")
 
 
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "reliability.md"
+
+
+def test_the_page_has_a_row_for_every_way_out_and_no_other() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    lines = page.partition("## Dark on every way out\n")[2].splitlines()
+    table = [line for line in lines if line.startswith("|")][2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert [[*row[:2], *row[3:]] for row in rows] == [
+        [
+            way.what,
+            way.by,
+            "–" if way.code is None or way.code < 0 else str(way.code),
+            way.status or "–",
+            "yes" if way.latched else "–",
+        ]
+        for way in WAYS.values()
+    ]
+    assert all(0 <= float(row[2].removesuffix(" s")) <= HEARTBEAT_S for row in rows)
+    # The list of what goes wrong overnight names them.
+    named = re.findall(r"`test_ways_out\.py`: (.*?)[;|]", page)
+    assert {name for some in named for name in re.findall(r"`([\w-]+)`", some)} <= {
+        *WAYS
+    }
+    assert named
+
+
 def test_the_table_of_the_ways_out(section: Section) -> None:
     if os.environ.get("LABCTL_WRITE_TABLES") != "1":
         pytest.skip("the table is written with LABCTL_WRITE_TABLES=1")
