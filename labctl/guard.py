@@ -305,7 +305,7 @@ class GuardedLaser(Laser):
 
         Raises
         ------
-        InputError
+        DeviceError
             It cannot be written down: keep the beam shut.
         """
         if self._keeps_lit:
@@ -690,9 +690,20 @@ class _Guard:
                 self._send({"id": message["id"], "error": _packed(err)})
 
     def _note_beam(self, *, is_open: bool) -> None:
-        if self._lit_log is not None:
-            note = self._lit_log.begin if is_open else self._lit_log.end
+        """Note when the beam is open.
+
+        Raises
+        ------
+        DeviceError
+            It cannot be written.
+        """
+        if self._lit_log is None:
+            return
+        note = self._lit_log.begin if is_open else self._lit_log.end
+        try:
             note(time.monotonic())
+        except InputError as err:
+            raise DeviceError(self._name, "beam", str(err)) from err
 
     def _note_dark(self) -> None:
         """Note an end that the run may not have seen."""
@@ -791,11 +802,10 @@ class _Guard:
         laser.open()
         if self._presence is not None:
             self._presence.tell(dark=True)
-        if order[
-            "keeps_lit"
-        ]:  # it is dark now: what a killed guard left open ends here
-            self._lit_log = state.LitLog(order["bench"], time.monotonic())
-        log = self._lit_log
+        log = None
+        if self._bench is not None and order["keeps_lit"]:
+            # It is dark now: what a killed guard left open ends here.
+            log = self._lit_log = state.LitLog(self._bench, time.monotonic())
         return {
             "lit_spans": [] if log is None else log.spans,
             "lit_doubt": "" if log is None else log.doubt,

@@ -260,6 +260,8 @@ def execute(job: Job, progress: Progress, ask: Ask | None = None) -> Outcome:
         benches.open(job.source, seed=options.seed, allow_uncalibrated=True) as bench,
         _restoring(bench),
     ):
+        if bench.takeover:
+            progress.say(bench.takeover)
         RECORDS.mkdir(exist_ok=True)
         room = _Room(job, bench, ledger, progress, ask)
         for kind in job.kinds or KINDS:

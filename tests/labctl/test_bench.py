@@ -1081,6 +1081,19 @@ def test_a_damaged_history_of_light_is_told_and_rested_for(lab: Lab) -> None:
     assert len(_lit_file()["spans"]) == 1
 
 
+def test_there_is_no_light_where_nobody_can_note_it(lab: Lab) -> None:
+    kept = state.folder() / "lab.lit.json"
+    with bench.open(_limited(lab, duty=0.25)) as table:
+        kept.unlink()
+        kept.mkdir()
+        with pytest.raises(DeviceError, match=r"lab\.lit\.json.*Make room"):
+            table.light(5.0)
+        assert "laser on" not in lab.said()
+        kept.rmdir()
+        table.light(5.0)
+    assert len(_lit_file()["spans"]) == 2
+
+
 def test_a_bench_that_cannot_tell_whether_it_is_dark_counts_as_lit(lab: Lab) -> None:
     tree = lab.tree(laser="stays on")
     tree["limits"] |= {"duty": 0.5}

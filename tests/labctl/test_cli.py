@@ -32,6 +32,7 @@ from labctl.errors import (
     OutcomeError,
     ProtocolError,
     RecordError,
+    SafetyError,
 )
 from labctl.recording.reader import Record
 
@@ -445,6 +446,22 @@ def test_live_prints_its_address_and_gives_the_bench_back(
     result = call("live", "--bench", "sim-small", "--json")
     assert re.search(r"live: open http://127\.0\.0\.1:\d+/\S{30,}/\n", result.stdout)
     assert last_json(result) == {"bench": "sim-small", "frames": 0, "exit_code": 0}
+
+
+def test_live_ends_as_a_run_does_where_a_limit_stops_it(
+    call: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LABCTL_STATE", str(tmp_path))
+
+    def stop(_: object) -> None:
+        text = "camera: saturated_px=3, expected 0."
+        raise SafetyError(text)
+
+    monkeypatch.setattr("labctl.live.session.Session.run", stop)
+    result = call("live", "--bench", "sim-small")
+    assert result.exit_code == 4
+    assert "saturated_px=3" in result.stderr
+    assert "labctl clear --bench sim-small" in result.stderr
 
 
 def test_every_command_has_help(call: Cli) -> None:

@@ -313,6 +313,12 @@ def test_the_command_line_prints_the_table_and_exits_6_on_a_failure(
     assert "failed" in bad.stdout
     wrong = call.invoke(cli.app, ["calibrate", "lut", "--bench", "lab"])
     assert wrong.exit_code == 2
+    words = "bench lab: the beam rests first."
+    monkeypatch.setattr(
+        Bench, "_recall_light", lambda bench: setattr(bench, "takeover", words)
+    )
+    told = call.invoke(cli.app, ["calibrate", "--check", "--bench", "lab"])
+    assert words in told.stdout + told.stderr
 
 
 def test_a_report_shows_the_figures_of_a_calibration(
