@@ -75,10 +75,12 @@ def training(setting: Setting[TrainProtocol]) -> Sound:
     protocol = setting.protocol
     refusals.add(_probe_faults(given, protocol))
     refusals.add(_oracle_faults(setting))
-    try:
-        fitter(setting, torch.Generator())
-    except ValueError as error:
-        refusals.add([placed(given, "surrogate", error)])
+    # Bad input is refused wherever it stands; what is not used need not suit the bench.
+    if method.fits(protocol):
+        try:
+            fitter(setting, torch.Generator())
+        except ValueError as error:
+            refusals.add([placed(given, "surrogate", error)])
     try:
         whole = data.load_entry(_uncut(protocol), setting.folder)
     except InputError as error:

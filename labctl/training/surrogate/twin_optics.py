@@ -249,7 +249,8 @@ def _checked(ports: Ports) -> tuple[OpticalLayout, tuple[int, int]]:
     if optics is None or layout is None or not ports.circular:
         text = (
             f"twin-optics: optics={optics}, layout={layout}, expected both, and "
-            "phases. Give the bench file a section optics, or take twin-pairs."
+            "phases. Give the bench file a section optics, set surrogate.optics to "
+            "learned, or take twin-pairs."
         )
         raise ValueError(text)
     if any(side % count for side, count in zip(optics.grid, layout, strict=True)):
