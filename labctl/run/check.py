@@ -75,12 +75,7 @@ def training(setting: Setting[TrainProtocol]) -> Sound:
     protocol = setting.protocol
     refusals.add(_probe_faults(given, protocol))
     refusals.add(_oracle_faults(setting))
-    # Bad input is refused wherever it stands; what is not used need not suit the bench.
-    if method.fits(protocol):
-        try:
-            fitter(setting, torch.Generator())
-        except ValueError as error:
-            refusals.add([placed(given, "surrogate", error)])
+    refusals.add(_surrogate_faults(setting))
     try:
         whole = data.load_entry(_uncut(protocol), setting.folder)
     except InputError as error:
@@ -213,6 +208,16 @@ def _mended(protocol: TrainProtocol, train: int) -> TrainProtocol:
             ),
         }
     )
+
+
+def _surrogate_faults(setting: Setting[TrainProtocol]) -> Iterator[Fault]:
+    """Say why the surrogate does not suit the bench, where the method has one."""
+    if not method.fits(setting.protocol):
+        return
+    try:
+        fitter(setting, torch.Generator())
+    except ValueError as error:
+        yield placed(setting.document, "surrogate", error)
 
 
 def _oracle_faults(setting: Setting[TrainProtocol]) -> Iterator[Fault]:

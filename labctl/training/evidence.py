@@ -11,7 +11,7 @@ from labctl.training.blackbox import Device, Exposure, Probes, Response
 from labctl.training.estimator import HeldOutCosine
 from labctl.training.journal import Listener, ProbeKind, ProbeRows
 from labctl.training.probe import Shares, Size, central, paired, rows, share_out
-from labctl.training.surrogate.fit import Fitter
+from labctl.training.surrogate.fit import GOOD, Fitter
 
 FITS_AT_ONCE: Final = 10
 """Fit steps in one call; each of them is a sign of life."""
@@ -272,6 +272,27 @@ class Evidence:
             return self.fitter.first(
                 count, noise=self.noise, phase=self.listener.digital
             )
+
+    def told_fit(self) -> str:
+        """Say how much of the shots that were kept from fits is not explained.
+
+        Returns
+        -------
+        text
+            Empty where no shot is kept, or nothing is fitted.
+        """
+        share = math.nan if self.fitter is None else self.fitter.unexplained(self.noise)
+        if math.isnan(share):
+            return ""
+        beside = "" if self.noise is None else ", beside its noise"
+        text = f"kept shots: {100 * share:.1f} % of the variance unexplained{beside}"
+        if share < GOOD or self.noise is None:
+            return text
+        return (
+            f"{text}, expected less than {100 * GOOD:g} %: this surrogate does not "
+            "hold this bench yet. More warm_up, first_fits or starts may help; where "
+            "its kind of light is another, take twin-pairs or twin-modes."
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """All that a checkpoint must hold."""

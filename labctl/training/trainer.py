@@ -323,13 +323,17 @@ class Trainer:
                     layer.settle(hidden)
                 hidden = layer(hidden)
         if self.parts.fitter is not None:
-            self.listener.stage("first fit")
-            batches = math.ceil(len(first) / self.settings.optimisation.batch)
-            self.evidence.first_fit(batches)
+            self._fit_first(math.ceil(len(first) / self.settings.optimisation.batch))
         self._install(self.parts.make_estimator(self.evidence.noise))
         if self.parts.watch is not None:
             self.listener.stage("reference patterns")
             self._look(self.parts.watch.begin)
+
+    def _fit_first(self, batches: int) -> None:
+        self.listener.stage("first fit")
+        self.evidence.first_fit(batches)
+        if said := self.evidence.told_fit():
+            self.listener.stage(said)
 
     def _install(self, estimator: Estimator) -> None:
         self.estimator = estimator

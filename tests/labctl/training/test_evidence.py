@@ -257,3 +257,28 @@ def test_evidence_goes_on_from_its_state(make_device: "type[FakeDevice]") -> Non
         moments = evidence.cosine.state_dict()["moments"].tolist()
         found.append((evidence.fit(4), (moments, evidence.shots)))
     assert found[0] == found[1]
+
+
+def test_tells_what_a_first_fit_leaves_of_the_kept_shots(device: "FakeDevice") -> None:
+    settings = dataclasses.replace(TWIN, keep_every=4, learning_rate=0.03)
+    generator = torch.Generator().manual_seed(8)
+    ports = Ports(device.pixels, device.outputs)
+    fitter = Fitter(build(settings, ports, generator), settings, generator)
+    evidence = evidence_of(device, fitter, Ear())
+    phase = 6 * torch.rand(400, device.pixels, generator=generator)
+    fitter.observe_values(phase, device(phase, category="warm-up", layer=0, step=-1).y)
+    said = evidence.told_fit()
+    share = float(said.split()[2])
+    assert share > 50
+    assert "expected less than 5 %: this surrogate does not hold this bench" in said
+    fitter.step(600)
+    later = evidence.told_fit()
+    assert float(later.split()[2]) < share / 2
+    evidence.noise = None
+    assert evidence.told_fit().endswith("% of the variance unexplained")
+
+
+def test_tells_nothing_of_a_fit_that_nothing_judges(device: "FakeDevice") -> None:
+    evidence = evidence_of(device, fitter_of(device), Ear())
+    evidence.gather([exposed(device)], step=6)
+    assert evidence.told_fit() == evidence_of(device, None, Ear()).told_fit() == ""
