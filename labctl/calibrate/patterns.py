@@ -55,15 +55,24 @@ class Painter:
         return phase
 
 
-def linear_power(stand: Stand, panel: Levels) -> float:
-    """Find a power at which doubling it doubles the frame, and light it.
+def linear_power(
+    stand: Stand, panel: Levels, frames: int = FRAMES, limit: float = LINEAR
+) -> float:
+    """Find a power at which doubling it doubles what patterns differ by, and light it.
+
+    What all frames share is left out: the dark of each pixel is in it, which does not
+    double, and which faint frames show as much of as of light.
 
     Parameters
     ----------
     stand
         The bench; its light is changed, and its exposure is the longest.
     panel
-        A few patterns of the kind that will be shown.
+        A few patterns of the kind that will be shown, at least two.
+    frames
+        Of each at each power.
+    limit
+        How much they may differ, rms of their light.
 
     Returns
     -------
@@ -77,36 +86,38 @@ def linear_power(stand: Stand, panel: Levels) -> float:
     """
     stand.stage("linear power")
     power_mw = stand.nominal_mw
-    above, gap = _mean(stand, panel, power_mw), math.inf
+    above, gap = _mean(stand, panel, power_mw, frames), math.inf
     for _ in range(HALVINGS):
-        below = _mean(stand, panel, power_mw / 2)
+        below = _mean(stand, panel, power_mw / 2, frames)
         gap, error = _distance(above, below)
-        if error > 2 * LINEAR:
+        if error > 2 * limit:
             text = (
                 f"{stand.name}: too few photons: at power_mw={power_mw:.3g} half of "
                 f"the light changes the frame by {100 * gap:.0f} ± {100 * error:.0f} "
-                f"%, expected an error below {200 * LINEAR:.0f} %. Take a filter "
+                f"%, expected an error below {200 * limit:.0f} %. Take a filter "
                 "away, or allow a longer exposure (limits.exposure_s)."
             )
             raise OutcomeError(text)
-        if gap <= LINEAR:
+        if gap <= limit:
             stand.light(power_mw)
             return power_mw
         power_mw, above = power_mw / 2, below
     text = (
         f"{stand.name}: the medium is not linear: at power_mw={power_mw:.3g} half of "
         f"the light still changes the frame by {100 * gap:.0f} %, expected at most "
-        f"{100 * LINEAR:.0f} %. Take the medium out of the path, or dim the beam."
+        f"{100 * limit:.0f} %. Take the medium out of the path, or dim the beam."
     )
     raise OutcomeError(text)
 
 
-def _mean(stand: Stand, panel: Levels, power_mw: float) -> tuple[Array, Array]:
-    """Mean of frames at a power, a unit of power, and its variance."""
+def _mean(
+    stand: Stand, panel: Levels, power_mw: float, count: int
+) -> tuple[Array, Array]:
+    """How frames at a power, a unit of power, differ from their mean; and variance."""
     stand.light(power_mw)
     stand.configure(stand.longest_s)
     while True:
-        exposed = stand.repeated(panel, FRAMES)
+        exposed = stand.repeated(panel, count)
         if exposed.frames.max() < 0.9 * stand.bench.camera.saturation_dn:
             break
         if exposed.exposure_s <= stand.shortest_s:
@@ -115,9 +126,10 @@ def _mean(stand: Stand, panel: Levels, power_mw: float) -> tuple[Array, Array]:
     stand.require_light(exposed)
     rate = 1 / (exposed.power_mw * exposed.exposure_s)
     frames = stand.signal_e(exposed) * rate[:, None, None]
-    grouped = frames.reshape(len(panel), FRAMES, -1)
-    variance = grouped.var(axis=1, ddof=1) / FRAMES
-    return grouped.mean(axis=1), variance
+    grouped = frames.reshape(len(panel), count, -1)
+    variance = grouped.var(axis=1, ddof=1) / count
+    mean = grouped.mean(axis=1)
+    return mean - mean.mean(axis=0), variance * (1 - 1 / len(panel))
 
 
 def _distance(

@@ -1,10 +1,15 @@
 """Kind ``slm-phase``: gray level to phase.
 
-Light that the panel does not modulate adds coherently to the rest, so levels shown one
-after the other, each over the whole panel, make the total light rise and fall with the
-cosine of their phase. Neighbouring pixels show the same level, so crosstalk does not
-matter, and a medium without loss changes where the light goes and not how much there
-is, so it may be nonlinear. The sign is a convention: the phase rises with the level.
+First levels over the whole panel, one after the other: light that the panel does not
+modulate adds coherently to the rest, so the total light rises and falls with the cosine
+of their phase. Neighbouring pixels show the same level, so crosstalk does not matter,
+and a medium without loss changes where the light goes and not how much there is, so it
+may be nonlinear. But where the cosine is flat it says little: at the ends of the range.
+
+Then quadrants of the panel at two levels, at a power at which the medium is linear:
+:mod:`labctl.calibrate.quadrants` fits both together. Where there is no such power, or
+too little light for it, more levels over the whole panel are all there is, and a remark
+says so. The sign is a convention: the phase rises with the level.
 """
 
 import math
@@ -16,20 +21,34 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
-from labctl.calibrate.stand import Exposed, Stand
+from labctl.calibrate.patterns import linear_power
+from labctl.calibrate.quadrants import (
+    FEWEST,
+    LEAST,
+    MOST,
+    SPANS,
+    Fitted,
+    Fringes,
+    Light,
+    basis,
+    components,
+    fit,
+)
+from labctl.calibrate.stand import CATEGORY, Exposed, Stand
 from labctl.devices import Levels
 from labctl.errors import OutcomeError
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
 Features = Callable[[Array], Array]
-# Writes of a sweep, those that come first, and numbers that a curve is described by.
-WRITES, FIRST, FEWEST, MOST = 512, 192, 3, 6
-# Spans that a fit starts from, in rad.
-SPANS = np.linspace(3.0, 16.0, 40)
+# Exposures in all; writes of the whole panel; the fewest of quadrants.
+EXPOSURES, WHOLE, QUARTERS = 600, 128, 128
+# Frames of a pattern that tell whether the medium is linear, and how linear; least
+# share of the power that light to spare is given up down to.
+FRAMES, LINEAR, DIMMEST = 4, 0.025, 1 / 16
+# Brightest pixels that are looked at.
+PIXELS = 4096
 TURN = 2 * math.pi
-# What the levels change must be so many times the noise of a write, in square.
-LEAST = 40.0
 # Where the noise is not known yet.
 TINY = 1e-12
 
@@ -62,13 +81,6 @@ class Curve:
     def rms_error_rad(self) -> float:
         """Root mean square of the errors, a common phase left out."""
         return math.sqrt(float((self.error_rad**2).mean()))
-
-
-def basis(levels: int, terms: int) -> Array:
-    """Smooth curves through 0 that make up a phase curve, ``(level, term)``."""
-    u = np.arange(levels) / levels
-    bends = np.polynomial.legendre.legvander(2 * u - 1, terms - 2)
-    return np.concatenate([u[:, None], (u * (1 - u))[:, None] * bends], axis=1)
 
 
 def cosine(phase: Array) -> Array:
@@ -182,7 +194,7 @@ def _fitted(
 
 
 def _curvature(rest: Callable[[Array], float], at: Array) -> Array:
-    """Second derivatives of the rest, by differences."""
+    """Second derivatives of a function, by differences."""
     size, step = len(at), 3e-3
     found = np.empty((size, size))
     unit = step * np.eye(size)
@@ -210,21 +222,24 @@ def differ(first: Array, second: Array) -> float:
 class _Swept:
     """What a sweep says: a curve from all writes, and one from each half of them."""
 
-    whole: Curve
-    halves: tuple[Curve, Curve]
-    levels: Whole
-    shown: Array
-    method: str
+    phase_rad: Array
+    error_rad: float
+    halves: tuple[Array, Array]
+    signal: float
+    light: Light
+    # Difference of two phases, a signal and the fit to it; empty without quadrants.
+    fringe: Array
+    remark: str
 
     @property
     def rms_rad(self) -> float:
         """Error of the whole, as far as two halves tell."""
-        return differ(*(half.phase_rad for half in self.halves)) / 2
+        return differ(*self.halves) / 2
 
     @property
-    def error_rad(self) -> float:
+    def most_rad(self) -> float:
         """The greater of that and what the noise of the data says."""
-        return max(self.rms_rad, self.whole.rms_error_rad)
+        return max(self.rms_rad, self.error_rad)
 
 
 def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
@@ -247,11 +262,21 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     OutcomeError
         No light, a panel that does not modulate, or a curve that falls somewhere.
     """
+    before = stand.ledger.counts[CATEGORY]
+
+    def left() -> int:
+        return EXPOSURES + before - stand.ledger.counts[CATEGORY]
+
     stand.light(stand.nominal_mw)
     sample = np.linspace(0, stand.levels - 1, 8).astype(int)
     stand.brighten(_flats(stand, sample), share=0.8)
-    swept = _whole_panel(stand)
-    phase = swept.whole.phase_rad
+    light, rough = _whole_panel(stand)
+    why = _dimmed(stand)
+    if why:
+        swept = _more_levels(stand, light, rough, left(), why)
+    else:
+        swept = _quadrants(stand, light, rough, max(left(), QUARTERS))
+    phase = swept.phase_rad
     if not (np.diff(phase) > 0).all():
         level = int(np.argmin(np.diff(phase)))
         text = (
@@ -260,7 +285,8 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
             "the panel's drive, or measure with more light."
         )
         raise OutcomeError(text)
-    return _finding(stand, swept, limits)
+    spent = stand.ledger.counts[CATEGORY] - before
+    return _finding(stand, swept, limits, spent)
 
 
 def _flats(stand: Stand, levels: Whole) -> Levels:
@@ -268,22 +294,29 @@ def _flats(stand: Stand, levels: Whole) -> Levels:
     return stand.as_levels(shown)
 
 
-def _whole_panel(stand: Stand) -> _Swept:
+def _quartered(stand: Stand, first: Whole, second: Whole) -> Levels:
+    """Patterns of two levels, each on two opposite quadrants."""
+    height, width = stand.panel
+    upper = np.arange(height)[:, None] < height // 2
+    left = np.arange(width)[None] < width // 2
+    shown = np.where(
+        upper == left, first[:, None, None], second[:, None, None]
+    )  # fmt: skip
+    return stand.as_levels(shown)
+
+
+def _whole_panel(stand: Stand) -> tuple[Light, Curve | None]:
     """Show levels on the whole panel: they interfere with unmodulated light."""
     rng = np.random.default_rng(6)
-    first = np.linspace(0, stand.levels - 1, min(FIRST, WRITES // 2)).round()
-    levels = rng.permutation(first.astype(int))
-    light = _total(stand, "whole panel", levels)
+    levels = np.linspace(0, stand.levels - 1, WHOLE).round().astype(int)
+    levels = rng.permutation(levels)
+    light = Light(_total(stand, "whole panel", levels), levels)
     with stand.thinking():
-        signal = (light / light.mean())[:, None]
-        rough = fit_curve(signal, levels, stand.levels, cosine, TINY)
-    # Levels at which the light changes most tell most.
-    steep = np.sin(rough.phase_rad) ** 2 + 0.1
-    more = rng.choice(stand.levels, WRITES - len(levels), p=steep / steep.sum())
-    light = np.concatenate([light, _total(stand, "steep levels", more)])
-    levels = np.concatenate([levels, more])
-    signal = (light / light.mean())[:, None]
-    return _swept(stand, signal, levels, cosine, "unmodulated light")
+        signal = (light.light / light.light.mean())[:, None]
+        try:
+            return light, fit_curve(signal, levels, stand.levels, cosine, TINY)
+        except OutcomeError:  # all light is modulated, or none: quadrants tell
+            return light, None
 
 
 def _total(stand: Stand, stage: str, levels: Whole) -> Array:
@@ -300,26 +333,145 @@ def _level(stand: Stand, exposed: Exposed) -> Array:
     return level
 
 
-def _swept(
-    stand: Stand, signals: Array, levels: Whole, features: Features, method: str
+def _dimmed(stand: Stand) -> str:
+    """Light the panel at a power at which the medium is linear; or say why not."""
+    # About no, half a turn more and half a turn less between the two.
+    quarter = stand.levels // 4
+    first, second = np.array([[0, 2, 1], [0, 0, 3]]) * quarter
+    sample = _quartered(stand, first, second)
+    try:
+        # The lower of two powers that gave the same.
+        power_mw = linear_power(stand, sample, FRAMES, LINEAR) / 2
+    except OutcomeError as error:
+        return str(error).removeprefix(f"{stand.name}: ")
+    stand.light(power_mw)
+    exposed = stand.brighten(sample)
+    spare = exposed.exposure_s / stand.longest_s
+    if spare < 1 and 2 * power_mw < stand.nominal_mw:
+        # Light to spare is better given up as power: the medium is the more linear.
+        spare = max(spare, DIMMEST)
+        stand.light(power_mw * spare)
+        stand.configure(exposed.exposure_s / spare)
+    return ""
+
+
+def _quadrants(stand: Stand, light: Light, rough: Curve | None, count: int) -> _Swept:
+    """Show quadrants at two levels each, in random pairs."""
+    rng = np.random.default_rng(7)
+    every = np.linspace(0, stand.levels - 1, count).round().astype(int)
+    first, second = rng.permutation(every), rng.permutation(every)
+    stand.stage("quadrants")
+    exposed = stand.expose(_quartered(stand, first, second))
+    stand.require_light(exposed)
+    height, width = stand.panel
+    with stand.thinking():
+        signals = components(_bright(stand, exposed), stand.response.read_noise_e)
+        fringes = Fringes(signals, first, second, (height + width) / (height * width))
+        start = None if rough is None else rough.phase_rad
+        whole = None if rough is None else light
+        found, halves = fit(fringes, whole, stand.levels, start)
+    error = math.sqrt(float((found.error_rad**2).mean()))
+    gap = found.phase_rad[first] - found.phase_rad[second]
+    return _Swept(
+        phase_rad=found.phase_rad,
+        error_rad=error,
+        halves=(halves[0].phase_rad, halves[1].phase_rad),
+        signal=found.signal,
+        light=light,
+        fringe=np.stack([gap, *found.fringe]),
+        remark=_remark(found, rough, len(light.level), count),
+    )
+
+
+def _remark(found: Fitted, rough: Curve | None, whole: int, count: int) -> str:
+    if rough is None:
+        return (
+            f"measured with {count} writes of quadrants against each other; light over "
+            "the whole panel does not depend on its level."
+        )
+    return (
+        f"measured with {whole} levels over the whole panel and {count} writes of "
+        "quadrants against each other, where the phase goes along with the light by "
+        f"{found.bend_rad:.2g} rad."
+    )
+
+
+def _bright(stand: Stand, exposed: Exposed) -> Array:
+    """Electrons of the brightest pixels at equal power, ``(write, pixel)``."""
+    flat = exposed.frames.reshape(len(exposed.frames), -1)
+    mean = flat.mean(axis=0)
+    floor = float(np.median(mean))
+    bright = np.flatnonzero(mean - floor >= 0.003 * (mean.max() - floor))
+    bright = bright[np.argsort(mean[bright])[-PIXELS:]]
+    response = stand.response
+    dark_dn = response.offset_dn + response.dark_dn_per_s * exposed.exposure_s
+    light = (flat[:, bright] - dark_dn) / response.gain_dn_per_e
+    found: Array = light * _level(stand, exposed)[:, None]
+    return found
+
+
+def _more_levels(
+    stand: Stand, light: Light, rough: Curve | None, count: int, why: str
 ) -> _Swept:
+    """Show more levels on the whole panel, as quadrants cannot be used.
+
+    Raises
+    ------
+    OutcomeError
+        The light does not depend on the level.
+    """
+    if rough is None:
+        text = (
+            "slm-phase: the panel does not modulate: the light is the same at all "
+            "levels within noise, expected it to change, and quadrants cannot be used: "
+            f"{why} Look at the panel's cable and drive too."
+        )
+        raise OutcomeError(text)
+    stand.light(stand.nominal_mw)
+    sample = np.linspace(0, stand.levels - 1, 8).astype(int)
+    stand.brighten(_flats(stand, sample), share=0.8)
+    # Levels at which the light changes most tell most.
+    steep = np.sin(rough.phase_rad) ** 2 + 0.1
+    rng = np.random.default_rng(8)
+    more = rng.choice(stand.levels, max(count - 24, WHOLE), p=steep / steep.sum())
+    added = _total(stand, "steep levels", more)
+    return _whole_alone(stand, light, Light(added, more), why)
+
+
+def _whole_alone(stand: Stand, light: Light, more: Light, why: str) -> _Swept:
+    levels = np.concatenate([light.level, more.level])
+    signal = np.concatenate([light.light, more.light])
+    signals = (signal / signal.mean())[:, None]
     one = np.arange(len(levels)) % 2 == 0
 
     def fitted(rows: NDArray[np.bool_], noise2: float) -> Curve:
-        return fit_curve(signals[rows], levels[rows], stand.levels, features, noise2)
+        return fit_curve(signals[rows], levels[rows], stand.levels, cosine, noise2)
 
     with stand.thinking():
         # The noise is what is left of a first fit.
         noise2 = fitted(one | ~one, TINY).rest * TINY
         halves = fitted(one, noise2), fitted(~one, noise2)
         whole = fitted(one | ~one, noise2)
-    return _Swept(whole, halves, levels, signals[:, 0], method)
+    return _Swept(
+        phase_rad=whole.phase_rad,
+        error_rad=whole.rms_error_rad,
+        halves=(halves[0].phase_rad, halves[1].phase_rad),
+        signal=whole.signal,
+        light=Light(signal, levels),
+        fringe=np.empty((3, 0)),
+        remark=(
+            f"measured with {len(levels)} levels over the whole panel alone, which "
+            f"tell least at the ends of the range: {why}"
+        ),
+    )
 
 
-def _finding(stand: Stand, swept: _Swept, limits: Mapping[str, float]) -> Finding:
-    phase = swept.whole.phase_rad
+def _finding(
+    stand: Stand, swept: _Swept, limits: Mapping[str, float], spent: int
+) -> Finding:
+    phase = swept.phase_rad
     span = float(phase[-1]) * stand.levels / (stand.levels - 1)
-    error = swept.error_rad
+    error = swept.most_rad
     middle = stand.levels // 2
     return Finding(
         values={"phase_rad": phase - phase[0]},
@@ -331,26 +483,28 @@ def _finding(stand: Stand, swept: _Swept, limits: Mapping[str, float]) -> Findin
             Merit("rms_rad", error, math.nan, limits["rms_rad"]),
             Merit("span_rad", span, 2 * error, limits["span_rad"], is_floor=True),
         ),
-        figures=_figures(swept, phase),
+        figures=_figures(swept),
         conditions={
             "power_mw": stand.power_mw,
-            "writes": float(len(swept.levels)),
-            "signal_to_noise": math.sqrt(swept.whole.signal),
+            "writes": float(spent),
+            "signal_to_noise": math.sqrt(swept.signal),
         },
-        remarks=(f"measured against {swept.method}, {len(swept.levels)} writes.",),
+        remarks=(swept.remark,),
     )
 
 
-def _figures(swept: _Swept, phase: Array) -> tuple[Figure, ...]:
+def _figures(swept: _Swept) -> tuple[Figure, ...]:
+    phase = swept.phase_rad
     levels = np.arange(len(phase))
     straight = levels * phase[-1] / levels[-1]
-    first, second = (half.phase_rad for half in swept.halves)
-    known, *_ = np.linalg.lstsq(cosine(phase[swept.levels]), swept.shown, rcond=None)
-    return (
+    first, second = swept.halves
+    shown, light = swept.light.level, swept.light.light
+    known, *_ = np.linalg.lstsq(cosine(phase[shown]), light, rcond=None)
+    figures = [
         Figure(
             "phase-curve",
             "Phase of each level",
-            f"Measured against {swept.method}.",
+            swept.remark.capitalize(),
             "gray level",
             "phase (rad)",
             (Series("curve", levels, phase, is_line=True),),
@@ -371,15 +525,29 @@ def _figures(swept: _Swept, phase: Array) -> tuple[Figure, ...]:
         Figure(
             "phase-light",
             "Light over level",
-            "The signal, one of them where there are many, and the fit to it.",
+            "All light on the camera for levels over the whole panel, and the fit.",
             "gray level",
-            "light (of its mean, or in units of its noise)",
+            "light (electrons)",
             (
-                Series("measured", swept.levels, swept.shown),
+                Series("measured", shown, light),
                 Series("fit", levels, cosine(phase) @ known, is_line=True),
             ),
         ),
-    )
+    ]
+    gap, measured, fitted = swept.fringe
+    if gap.size:
+        figures.append(
+            Figure(
+                "phase-fringe",
+                "Light over the difference of two phases",
+                "What changes most on the camera as quadrants of the panel interfere. "
+                "Light that is not modulated makes it depend on either phase as well.",
+                "difference (rad)",
+                "signal (of its noise)",
+                (Series("measured", gap, measured), Series("fit", gap, fitted)),
+            )
+        )
+    return tuple(figures)
 
 
 KIND = Kind(
