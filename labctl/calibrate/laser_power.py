@@ -202,6 +202,8 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     soak = fit_soak(times, readings.mean(axis=1), np.full(len(times), noise))
     most_mw = stand.bench.file.limits.power_mw
     setpoints = np.linspace(LOW, HIGH, POINTS) * most_mw
+    # The first setpoint, too, is come to from below.
+    stand.dark()
     up = _swept(stand, "up", setpoints)
     down = _swept(stand, "down", setpoints[::-1])
     curve = fit_curve(up, _reversed(down))

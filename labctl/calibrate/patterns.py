@@ -55,9 +55,7 @@ class Painter:
         return phase
 
 
-def linear_power(
-    stand: Stand, panel: Levels, frames: int = FRAMES, limit: float = LINEAR
-) -> float:
+def linear_power(stand: Stand, panel: Levels, frames: int = FRAMES) -> float:
     """Find a power at which doubling it doubles what patterns differ by, and light it.
 
     What all frames share is left out: the dark of each pixel is in it, which does not
@@ -71,8 +69,6 @@ def linear_power(
         A few patterns of the kind that will be shown, at least two.
     frames
         Of each at each power.
-    limit
-        How much they may differ, rms of their light.
 
     Returns
     -------
@@ -90,22 +86,22 @@ def linear_power(
     for _ in range(HALVINGS):
         below = _mean(stand, panel, power_mw / 2, frames)
         gap, error = _distance(above, below)
-        if error > 2 * limit:
+        if error > 2 * LINEAR:
             text = (
                 f"{stand.name}: too few photons: at power_mw={power_mw:.3g} half of "
                 f"the light changes the frame by {100 * gap:.0f} ± {100 * error:.0f} "
-                f"%, expected an error below {200 * limit:.0f} %. Take a filter "
+                f"%, expected an error below {200 * LINEAR:.0f} %. Take a filter "
                 "away, or allow a longer exposure (limits.exposure_s)."
             )
             raise OutcomeError(text)
-        if gap <= limit:
+        if gap <= LINEAR:
             stand.light(power_mw)
             return power_mw
         power_mw, above = power_mw / 2, below
     text = (
         f"{stand.name}: the medium is not linear: at power_mw={power_mw:.3g} half of "
         f"the light still changes the frame by {100 * gap:.0f} %, expected at most "
-        f"{100 * limit:.0f} %. Take the medium out of the path, or dim the beam."
+        f"{100 * LINEAR:.0f} %. Take the medium out of the path, or dim the beam."
     )
     raise OutcomeError(text)
 

@@ -43,9 +43,9 @@ Whole = NDArray[np.int64]
 Features = Callable[[Array], Array]
 # Exposures in all; writes of the whole panel; the fewest of quadrants.
 EXPOSURES, WHOLE, QUARTERS = 600, 128, 128
-# Frames of a pattern that tell whether the medium is linear, and how linear; least
-# share of the power that light to spare is given up down to.
-FRAMES, LINEAR, DIMMEST = 4, 0.025, 1 / 16
+# Frames of a pattern that tell whether the medium is linear; share of such a power that
+# is used; least share of it that light to spare is given up down to.
+FRAMES, DIMMED, DIMMEST = 6, 1 / 4, 1 / 16
 # Brightest pixels that are looked at.
 PIXELS = 4096
 TURN = 2 * math.pi
@@ -340,14 +340,14 @@ def _dimmed(stand: Stand) -> str:
     first, second = np.array([[0, 2, 1], [0, 0, 3]]) * quarter
     sample = _quartered(stand, first, second)
     try:
-        # The lower of two powers that gave the same.
-        power_mw = linear_power(stand, sample, FRAMES, LINEAR) / 2
+        # What is not seen in a few frames may still be more than the phase may err.
+        power_mw = linear_power(stand, sample, FRAMES) * DIMMED
     except OutcomeError as error:
         return str(error).removeprefix(f"{stand.name}: ")
     stand.light(power_mw)
     exposed = stand.brighten(sample)
     spare = exposed.exposure_s / stand.longest_s
-    if spare < 1 and 2 * power_mw < stand.nominal_mw:
+    if spare < 1 and power_mw < DIMMED * stand.nominal_mw:
         # Light to spare is better given up as power: the medium is the more linear.
         spare = max(spare, DIMMEST)
         stand.light(power_mw * spare)

@@ -175,6 +175,7 @@ def test_every_calibration_finds_the_truth(
         assert e["linearity"] < 0.5
         assert e["power"] < 0.5
         assert abs(e["settle"]) < 10
-        assert e["phase"] < 0.02
+        # .012 on a flat panel; a bowed one spreads the light.
+        assert e["phase"] < 0.015
         assert e["mapping"] < 0.1
         assert e["after"] > 0.9
