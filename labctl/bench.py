@@ -653,10 +653,16 @@ class Bench:
             exposure_s=exposure_s, gain_db=gain_db, region=region
         )
 
-    def beat(self) -> None:
+    def beat(self, *, rests: bool = True) -> None:
         """Tell the guard that the run is alive: at every shot and every fit step.
 
         Looks at the meters, and rests in the dark where the duty asks for it.
+
+        Parameters
+        ----------
+        rests
+            Whether it rests, and lights again after it; without, :meth:`rest_s` is for
+            the caller to ask and to obey.
 
         Raises
         ------
@@ -668,7 +674,8 @@ class Bench:
         if self._power_mw:
             for meter, limits in self._watched():
                 self._check_meter(meter, limits)
-            self._rest()
+            if rests:
+                self._rest()
 
     def judge_saturation(self, pixels: int) -> None:
         """Stop the run over saturated pixels, where the bench file says so.

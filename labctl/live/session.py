@@ -217,7 +217,8 @@ class Session:
     def _turn(self) -> None:
         start_s = time.monotonic()
         self._watch(start_s)
-        self._bench.beat()
+        # Meters take their time: a rest that falls due meanwhile is for the next watch.
+        self._bench.beat(rests=False)
         self._take_frame()
         while (left_s := start_s + FRAME_S - time.monotonic()) > 0:
             try:

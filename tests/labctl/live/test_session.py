@@ -185,3 +185,24 @@ def test_a_beam_that_has_to_rest_is_dark_until_it_is_asked_for_again(
     assert 0 < resting["rest_s"] <= 299.7
     with pytest.raises(InputError, match=r"rests \d+\.\d s more .*limits\.duty"):
         hand.session.ask(LIGHT)
+
+
+def test_a_rest_that_falls_due_while_meters_are_read_is_not_ended_with_light(
+    hold: Hold,
+) -> None:
+    def slow_meters(table: Bench) -> None:
+        limited(duty=0.001, duty_window_s=300.0)(table)
+        beat = table.laser.beat
+
+        def late() -> None:
+            beat()
+            if table.laser.is_emitting():
+                table.clock.sleep(1.0)
+
+        table.laser.beat = late  # type: ignore[method-assign]  # slow
+
+    hand = hold(prepare=slow_meters)
+    hand.session.ask(LIGHT)
+    resting = seen(hand, lambda state: state["rest_s"] > 0)
+    assert not resting["lit"]
+    assert not hand.table.laser.is_emitting()
