@@ -543,6 +543,7 @@ def _open(path: Path) -> h5py.File:
     if not h5py.is_hdf5(path):
         text = f"{path}: no HDF5 file, expected a record. Name another file."
         raise InputError(text)
+    _check_begun(path)
     try:
         return h5py.File(path, "r")
     except OSError as err:
@@ -556,6 +557,21 @@ def _open(path: Path) -> h5py.File:
         return h5py.File(Image(path), "r")
     except OSError as err:
         raise InputError(_unreadable(path, err)) from err
+
+
+def _check_begun(path: Path) -> None:
+    try:
+        if not repair.is_bare(path):
+            return
+    except RecordError:  # other HDF5, of which is told what it is
+        return
+    if is_written(path):
+        text = (
+            f"{path}: holds no group yet, expected a record: its run has only begun. "
+            "Ask again in a moment."
+        )
+        raise InputError(text)
+    raise InputError(repair.bare(path))
 
 
 def _check_flagged(path: Path, err: OSError) -> None:

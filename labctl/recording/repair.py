@@ -28,11 +28,12 @@ if sys.platform != "win32":
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Superblock of version 2 or 3 with 8-byte addresses, no user block (HDF5 file
 # format specification 3.0, II.A.2): byte 8 version, 9 size of addresses, 11 flags,
-# 28 end-of-file, 44 checksum of what is before it.
+# 28 end-of-file, 36 header of the root group, 44 checksum of what is before it.
 _VERSIONS = (2, 3)
 _ADDRESS_BYTES = 8
 _SUPERBLOCK_BYTES = 48
-_VERSION, _ADDRESSES, _FLAGS, _END, _CHECKSUM = 8, 9, 11, 28, 44
+_VERSION, _ADDRESSES, _FLAGS, _END, _ROOT, _CHECKSUM = 8, 9, 11, 28, 36, 44
+_HEADER_BYTES = 4  # its signature
 # Flags of a file that is written under SWMR.
 _LEFT = 5
 # How far a writer may have been ahead of what it had written: as far as it had come,
@@ -103,6 +104,37 @@ def is_flagged(path: str | os.PathLike[str]) -> bool:
         block = file.read(_SUPERBLOCK_BYTES)
     _check(Path(path), block)
     return block[_FLAGS] != 0
+
+
+def is_bare(path: str | os.PathLike[str]) -> bool:
+    """Tell whether nothing was ever written of a record but its superblock.
+
+    Its writer declares everything at once: until then the root group is not there, and
+    it stays for ever after.
+
+    Parameters
+    ----------
+    path
+        An HDF5 file.
+
+    Returns
+    -------
+    bare
+        True for a record that is being made, and for one whose writer was killed then.
+
+    Raises
+    ------
+    RecordError
+        The file has not the superblock that labctl writes.
+    """
+    with Path(path).open("rb") as file:
+        block = file.read(_SUPERBLOCK_BYTES)
+        _check(Path(path), block)
+        (root,) = _U64.unpack_from(block, _ROOT)
+        if root >= Path(path).stat().st_size:
+            return block[_FLAGS] != 0
+        file.seek(root)
+        return not any(file.read(_HEADER_BYTES))
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
@@ -255,13 +287,23 @@ def repair(path: str | os.PathLike[str]) -> Repair:
     Raises
     ------
     InputError
-        There is no such file, or its writer lives.
+        There is no such file, its writer lives, or was killed before it held anything.
     RecordError
         The file has not the superblock that labctl writes, or the disk failed.
     """
     source = Path(path)
     with locked(source):
+        if is_bare(source):
+            raise InputError(bare(source))
         return rewrite(source)
+
+
+def bare(path: Path) -> str:
+    """Say what to do with a record of which nothing was ever written."""
+    return (
+        f"{path}: holds no group, expected a record: it was killed before it held "
+        "anything. Run the protocol anew, with --overwrite."
+    )
 
 
 @contextmanager

@@ -10,8 +10,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from labctl.errors import InputError, RecordError
+from labctl.recording import reopen
 from labctl.recording.header import Header
 from labctl.recording.layout import Layout
 from labctl.recording.reader import Record
@@ -112,6 +114,30 @@ def test_the_record_of_a_live_writer_is_refused(
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not there, expected a record"):
         repair(tmp_path / "none.h5")
+
+
+@pytest.mark.parametrize("size", [None, 96])
+def test_a_record_killed_while_it_was_made_says_so_and_stays(
+    damaged: Path, size: int | None
+) -> None:
+    content = bytearray(damaged.read_bytes())
+    content[11] = 1  # as before SWMR is switched on
+    content[28:36] = (4096).to_bytes(8, "little")
+    content[44:48] = lookup3(bytes(content[:44])).to_bytes(4, "little")
+    root = int.from_bytes(content[36:44], "little")
+    content[root:4096] = bytes(4096 - root)
+    damaged.write_bytes(content[:size])
+    before = damaged.read_bytes()
+    for read in (repair, reopen.mend, Record.open):
+        with pytest.raises(InputError, match=r"before it held anything\. Run the prot"):
+            read(damaged)
+    lock = damaged.with_name(damaged.name + ".lock")
+    with (
+        FileLock(lock).acquire(timeout=0),
+        pytest.raises(InputError, match="its run has only begun"),
+    ):
+        Record.open(damaged)
+    assert damaged.read_bytes() == before
 
 
 @pytest.mark.parametrize("place", [12, 30, 45])
