@@ -1171,15 +1171,15 @@ def _staleness(record: CalibrationRecord, bench_sha256: str, now: datetime) -> s
     if record.origin == "given" and record.bench_sha256 != bench_sha256:
         return (
             f"bench_sha256={record.bench_sha256[:12]}…, expected "
-            f"{bench_sha256[:12]}…: it was given for another bench file. Restore the "
-            "bench file, or:"
+            f"{bench_sha256[:12]}…: it was given for another bench file. Restore "
+            "that file where the change was a mistake."
         )
     age = now - record.created
     # Clocks of two computers may differ a little.
     if age < timedelta(minutes=-10):
         return (
             f"created={record.created:%Y-%m-%d %H:%M} UTC, expected the past. Set the "
-            "computer's clock, or:"
+            "computer's clock where it is wrong."
         )
     if record.valid_days is not None and age > timedelta(days=record.valid_days):
         days = age.total_seconds() / 86400

@@ -227,6 +227,9 @@ class PanelOptions:
                 f"{self.slow_s:g}, or 0 for both"
             )
             raise ValueError(text)
+        if 0 < self.refresh_hz < 1:
+            text = f"refresh_hz={self.refresh_hz:g}, expected 0 for none, or at least 1"
+            raise ValueError(text)
 
 
 @dataclass(frozen=True)

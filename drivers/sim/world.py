@@ -54,6 +54,7 @@ _MOVING = (
 )
 _STILL = ((0.5, 1.0),)
 _CHECKED = 4
+_JUST_NOW_S = 1e-9
 _NAME = "world"
 
 
@@ -273,7 +274,8 @@ class World(devices.World):
             return 0.0
         now_s = self._clock.now()
         # A refresh just now, but for the last bits of the clock, is taken.
-        return max(0.0, math.ceil(now_s * rate_hz - 1e-6) / rate_hz - now_s)
+        periods = math.ceil((now_s - _JUST_NOW_S) * rate_hz)
+        return max(0.0, periods / rate_hz - now_s)
 
     def _between(self, shot: Shot, start_s: float, end_s: float) -> tuple[Picture, ...]:
         """Levels of the panel in a part of an exposure, by their share of the whole.

@@ -199,6 +199,11 @@ def test_takes_nested_keys_and_whole_numbers_for_real_ones() -> None:
             r"\[16, 24\] pixels",
         ),
         (
+            {"panel": {"refresh_hz": 1e-9}},
+            ValueError,
+            r"world\.panel\.refresh_hz=1e-09, expected 0 for none, or at least 1",
+        ),
+        (
             {"sensor": {"temperature_c": -80}},
             ValueError,
             r"world\.sensor\.temperature_c=-80, expected a number from -60 to 80",
