@@ -92,7 +92,7 @@ def test_an_injected_curve_and_its_hysteresis_come_back(
     assert (row.status, row.why) == ("passed", "")
     record = load(path).records()["laser-power"]
     assert isinstance(record.values, LaserPower)
-    for power in (1.0, 3.3, 5.0, 7.0):
+    for power in (0.46, 1.0, 3.3, 5.0, 7.0):
         setpoint = record.values.setpoint_for(power)
         u = setpoint / 10
         truth = setpoint + 40 * (bend + hysteresis / 2) * u * (1 - u)
