@@ -77,7 +77,8 @@ def _courses(rows: Rows, spec: Evolution) -> Iterator[Drawing]:
             style = {"label": method, "color": f"C{number}"}
             figure.spread(axis, shots[whole], loss[:, whole], **style)
         axis.set(xlabel="shots spent", ylabel="training loss (nat)")
-        axis.legend()
+        # Curves may lie anywhere within the axes.
+        drawn.legend(loc="outside upper center", ncols=len(known))
 
     yield Drawing(
         "courses",
