@@ -829,6 +829,7 @@ RelationLoss = Literal["mse", "log-mse", "cos", "log-cos", "dot", "cos+mse", "co
 Share = Annotated[float, Field(ge=0, le=1)]
 Dimension = Annotated[int, Field(ge=2, le=64)]
 Depth = Annotated[int, Field(ge=1, le=16)]
+Probes = Annotated[int, Field(ge=2, le=1_000_000)]
 
 
 class RestoreJacobian(Schema):
@@ -852,8 +853,21 @@ class RestoreJacobian(Schema):
         Scale of the start.
     linear, product
         Dimensions of A x and of theta x without structure.
-    fit_steps, width
+    fit_steps
         Of the surrogates there.
+    width
+        Monomials of ``log-lin-exp`` at most; ``dense`` has as many parameters.
+    probes
+        Perturbations that a surrogate learns from.
+    starts, rates
+        Starts of each fit, and Adam's steps that they take in turn; the best goes on
+        after an eighth of the fit steps.
+    axes_dim, shares, probe_counts
+        Where theta x is fitted with other numbers of monomials, as shares of the usual
+        one, and of probes.
+    reach, reach_steps
+        Dimensions of theta x to climb through as long as a cosine of .99 is reached
+        within so many fit steps.
     """
 
     needs_bench: ClassVar[bool] = False
@@ -871,7 +885,15 @@ class RestoreJacobian(Schema):
     linear: Annotated[tuple[Dimension, ...], Field(min_length=1)] = (2, 4, 8, 16, 32)
     product: Annotated[tuple[Dimension, ...], Field(min_length=1)] = (2, 3, 4)
     fit_steps: Steps = 600
-    width: Hidden = 64
+    width: Hidden = 1056
+    probes: Probes = 8192
+    starts: Annotated[int, Field(ge=1, le=32)] = 3
+    rates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.01, 0.003, 0.001)
+    axes_dim: Dimension = 4
+    shares: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.25, 0.5, 2.0)
+    probe_counts: Annotated[tuple[Probes, ...], Field(min_length=1)] = (512, 2048)
+    reach: Annotated[tuple[Dimension, ...], Field(min_length=1)] = (2, 3, 4)
+    reach_steps: Steps = 600
 
 
 class DestroyJacobian(Schema):

@@ -264,6 +264,42 @@ def told(values: Sequence[float] | NDArray[Any], form: str = ".3g") -> str:
     return f"{mean} [{format(low, form)}, {format(high, form)}]"
 
 
+def above(values: Sequence[float] | NDArray[Any], bound: float = 0.0) -> Verdict:
+    """Judge by the 95 % interval whether a mean over seeds is above a bound.
+
+    Parameters
+    ----------
+    values
+        One a seed.
+    bound
+        What it should be above.
+
+    Returns
+    -------
+    verdict
+        Not decided where the bound lies within the interval, or there is none.
+    """
+    low, high = bootstrap([float(value) for value in values])
+    if low > bound:
+        return Verdict.HELD
+    return Verdict.FAILED if high <= bound else Verdict.OPEN
+
+
+def together(kinds: Sequence[Verdict]) -> Verdict:
+    """Sum up what was found of a claim at several places.
+
+    Parameters
+    ----------
+    kinds
+        What each said.
+    """
+    if not kinds or all(kind is Verdict.OPEN for kind in kinds):
+        return Verdict.OPEN
+    if len(set(kinds)) == 1:
+        return kinds[0]
+    return Verdict.CONDITIONS if Verdict.HELD in kinds else Verdict.FAILED
+
+
 def verdict(held: bool) -> Verdict:
     """Turn an answer into a verdict.
 

@@ -1,11 +1,12 @@
 """Restore a Jacobian from scalar relations: ``g(grad_y) . d_alpha ~ grad_y . d_f``.
 
 With the structure given, g is an explicit matrix and the study watches it become the
-true one. Without it, two surrogates of the training are fitted to the same relation:
-``dense`` and ``log-lin-exp``, on ``f(x) = A x`` and on ``f(x, theta) = theta x``.
+true one. Without it, see :mod:`labctl.studies.restore_free`.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +15,21 @@ from torch import Generator, Tensor
 
 from labctl.protocol import RestoreJacobian
 from labctl.recording.layout import Column
-from labctl.studies.job import Claim, Job, Rows, Study, Values, Verdict, told, verdict
+from labctl.studies import restore_free as free
+from labctl.studies.job import (
+    Claim,
+    Job,
+    Rows,
+    Study,
+    Values,
+    Verdict,
+    above,
+    together,
+    told,
+)
+from labctl.studies.restore_free import MARKS, of
 from labctl.training import loss as losses
-from labctl.training.surrogate.build import build
-from labctl.training.surrogate.fit import Fitter
-from labctl.training.surrogate.settings import FitTerm, Ports, SurrogateSettings
 
-MARKS = 25  # moments that the record keeps, the start included
 FRAMES = 5  # of them with the whole matrix
 _BATCH = 16  # operating points of a mini-batch; each has its own cotangent
 _HELD = 256  # relations that the loss is measured on
@@ -61,6 +70,7 @@ def columns(spec: RestoreJacobian) -> tuple[Column, ...]:
             dims=("row", "column"),
         ),
         Column("contrary", "f8", "Share of marks where the loss rose and signs too"),
+        *free.columns(spec),
     )
 
 
@@ -82,12 +92,7 @@ def jobs(spec: RestoreJacobian, seeds: Sequence[int]) -> list[Job]:
                     _job("structured", loss, kind, dim, seed)
                     for kind in ("coordinates", "random")
                 ]
-        for part, dims in (("linear", spec.linear), ("product", spec.product)):
-            for dim in dims:
-                found += [
-                    _job(part, name, "random", dim, seed)
-                    for name in ("dense", "log-lin-exp")
-                ]
+        found += free.jobs(spec, seed)
     return found
 
 
@@ -110,8 +115,10 @@ def measure(spec: RestoreJacobian, job: Job) -> Values:
     job
         Which, and its seed.
     """
-    part = str(job.settings["part"])
-    made = _structured(spec, job) if part == "structured" else _free(spec, job)
+    if job.settings["part"] == "structured":
+        made = {**_without_starts(spec), **_structured(spec, job)}
+    else:
+        made = {**_without_matrix(spec), **free.measure(spec, job)}
     cosine, loss, signs = made["cosine"], made["loss"], made["signs"]
     rose = (np.diff(loss) > 0.01 * np.abs(loss[:-1])) & (np.diff(signs) > 0)
     return {
@@ -122,10 +129,31 @@ def measure(spec: RestoreJacobian, job: Job) -> Values:
     }
 
 
+def _without_matrix(spec: RestoreJacobian) -> dict[str, NDArray[np.float64]]:
+    side = max(spec.dims)
+    return {
+        "matrix": np.full((FRAMES, side, side), np.nan),
+        "truth": np.full((side, side), np.nan),
+    }
+
+
+def _without_starts(spec: RestoreJacobian) -> dict[str, Any]:
+    none = np.full(spec.starts, np.nan)
+    return {
+        "axis": "none",
+        "share": np.nan,
+        "width": 0,
+        "start_cosine": none,
+        "start_loss": none,
+        "reach_s": np.full(len(spec.reach), np.nan),
+        "reached": -1,
+    }
+
+
 # ---- with the structure given --------------------------------------------------
 
 
-def _structured(spec: RestoreJacobian, job: Job) -> dict[str, NDArray[np.float64]]:
+def _structured(spec: RestoreJacobian, job: Job) -> dict[str, Any]:
     dim, side = int(job.settings["dim"]), max(spec.dims)
     rng = torch.Generator().manual_seed(job.seed)
     truth = torch.randn(dim, dim, generator=rng)
@@ -139,17 +167,25 @@ def _structured(spec: RestoreJacobian, job: Job) -> dict[str, NDArray[np.float64
     marks = np.linspace(0, steps, MARKS).round().astype(int).tolist()
     seen = _Seen(truth, side)
     draw = _random if job.settings["directions"] == "random" else _coordinates
+    seconds, begun = [], time.process_time()
     for step in range(steps + 1):
         if step in marks:
             with torch.no_grad():
                 seen.note(restored, float(loss(*_sides(restored, held))), step)
+            seconds.append(time.process_time() - begun)
         if step == steps:
             break
         batch = _relations(truth, draw(dim, count, rng), _BATCH, rng)
         adam.zero_grad()
         torch.autograd.backward(loss(*_sides(restored, batch)))
         adam.step()
-    return seen.values()
+    return {
+        **seen.values(),
+        "parameters": dim * dim,
+        "probes": steps * count,
+        "seconds": np.array(seconds),
+        "digital_s": seconds[-1],
+    }
 
 
 Relations = tuple[Tensor, Tensor, Tensor]
@@ -235,79 +271,6 @@ def _padded(matrix: Tensor, side: int) -> NDArray[np.float64]:
     return found
 
 
-# ---- without ---------------------------------------------------------------------
-
-
-def _free(spec: RestoreJacobian, job: Job) -> dict[str, NDArray[np.float64]]:
-    dim, side = int(job.settings["dim"]), max(spec.dims)
-    rng = torch.Generator().manual_seed(job.seed)
-    device = _linear(dim, rng) if job.settings["part"] == "linear" else _product(dim)
-    pixels = dim if job.settings["part"] == "linear" else dim + dim * dim
-    settings = SurrogateSettings(
-        name=job.settings["method"],
-        width=spec.width,
-        depth=2,
-        loss=(FitTerm("mse"),),
-        fit_batch=256,
-        learning_rate=3e-3,
-        average=0.99,
-    )
-    model = build(settings, Ports(pixels, dim, circular=False), rng)
-    fitter = Fitter(model, settings, rng)
-    alpha = torch.randn(1024, pixels, generator=rng)
-    d_alpha = _SIZE * torch.randn(1024, 2, pixels, generator=rng)
-    fitter.observe_probes(alpha, d_alpha, _responses(device, alpha, d_alpha))
-    test = torch.randn(_HELD, pixels, generator=rng)
-    cotangent = torch.randn(_HELD, dim, generator=rng)
-    known = _gradient(device, test, cotangent)
-    rows = []
-    each = max(1, spec.fit_steps // (MARKS - 1))
-    for mark in range(MARKS):
-        loss = fitter.step(each) if mark else float("nan")
-        with torch.no_grad():
-            found = fitter.answering.vjp(cotangent, test)
-        cosine = torch.nn.functional.cosine_similarity(found, known, dim=1)
-        signs = (torch.sign(found) == torch.sign(known)).double().mean()
-        rows.append((float(cosine.mean()), loss, float(signs), mark * each))
-    cosines, loss_curve, sign_curve, steps = np.array(rows).T
-    return {
-        "cosine": cosines,
-        "loss": loss_curve,
-        "signs": sign_curve,
-        "steps": steps,
-        "matrix": np.full((FRAMES, side, side), np.nan),
-        "truth": np.full((side, side), np.nan),
-    }
-
-
-Device = Callable[[Tensor], Tensor]
-
-
-def _linear(dim: int, rng: Generator) -> Device:
-    matrix = torch.randn(dim, dim, generator=rng) / dim**0.5
-    return lambda alpha: alpha @ matrix.T
-
-
-def _product(dim: int) -> Device:
-    def device(alpha: Tensor) -> Tensor:
-        x, theta = alpha[..., :dim], alpha[..., dim:]
-        matrix = theta.reshape(*theta.shape[:-1], dim, dim)
-        return torch.einsum("...ij,...j->...i", matrix, x)
-
-    return device
-
-
-def _responses(device: Device, alpha: Tensor, d_alpha: Tensor) -> Tensor:
-    half = d_alpha / 2
-    return device(alpha[:, None] + half) - device(alpha[:, None] - half)
-
-
-def _gradient(device: Device, alpha: Tensor, cotangent: Tensor) -> Tensor:
-    leaf = alpha.clone().requires_grad_()
-    (found,) = torch.autograd.grad(device(leaf), leaf, cotangent)
-    return found
-
-
 # ---- claims ----------------------------------------------------------------------
 
 
@@ -325,48 +288,48 @@ def claims(spec: RestoreJacobian, rows: Rows) -> list[Claim]:
         _works(spec, rows),
         _scale(rows),
         _random_helps(spec, rows),
-        _contrary(rows),
-        _cheap("linear", "f(x) = A x", spec.linear, rows),
-        _cheap("product", "f(x, theta) = theta x", spec.product, rows),
+        _contrary(spec, rows),
+        *free.claims(spec, rows),
     ]
 
 
-def _of(rows: Rows, column: str, **wanted: object) -> NDArray[np.float64]:
-    """Rows of a column where others have these values, in the order of the seeds."""
-    some = np.ones(len(rows["seed"]), dtype=bool)
-    for key, value in wanted.items():
-        some &= rows[key] == value
-    order = np.argsort(rows["seed"][some], kind="stable")
-    return np.asarray(rows[column][some][order], dtype=np.float64)
+def _by_seed(rows: Rows, column: str, **wanted: object) -> NDArray[np.float64]:
+    """Mean of a column with the structure given, one a seed."""
+    found = of(rows, column, part="structured", **wanted)
+    seeds = of(rows, "seed", part="structured", **wanted)
+    return np.array([found[seeds == seed].mean() for seed in np.unique(seeds)])
 
 
 def _works(spec: RestoreJacobian, rows: Rows) -> Claim:
-    said, good = [], []
-    for loss in spec.losses:
-        ends = _of(rows, "score", part="structured", method=loss)
-        said.append(f"{loss} {told(ends)}")
-        good.append(bool((ends > 0.95).all()))
-    text = "the Jacobian of theta x is restored from scalar relations"
-    kind = Verdict.HELD if all(good) else Verdict.CONDITIONS
-    kind = kind if any(good) else Verdict.FAILED
-    return Claim(text, f"cosine at the end, by loss: {'; '.join(said)}", kind)
+    ends = {loss: _by_seed(rows, "score", method=loss) for loss in spec.losses}
+    said = "; ".join(f"{loss} {told(values)}" for loss, values in ends.items())
+    return Claim(
+        "the Jacobian of theta x is restored from scalar relations",
+        f"cosine at the end, by loss, to be above .95: {said}",
+        together([above(values, 0.95) for values in ends.values()]),
+    )
 
 
 def _scale(rows: Rows) -> Claim:
-    def ratio(loss: str) -> NDArray[np.float64]:
+    def off(loss: str) -> NDArray[np.float64]:
+        """Distance of the norm that was restored from the true one, by seed."""
         some = (rows["part"] == "structured") & (rows["method"] == loss)
-        last = rows["matrix"][some][:, -1]
-        truth = rows["truth"][some]
-        shares = np.nansum(last**2, (1, 2)) / np.nansum(truth**2, (1, 2))
-        return np.asarray(np.sqrt(shares))
+        last, seeds = rows["matrix"][some][:, -1], rows["seed"][some]
+        shares = np.nansum(last**2, (1, 2)) / np.nansum(
+            rows["truth"][some] ** 2, (1, 2)
+        )
+        apart = np.abs(np.sqrt(shares) - 1)
+        return np.array([apart[seeds == seed].mean() for seed in np.unique(seeds)])
 
-    cos, mse = ratio("cos"), ratio("mse")
+    cos, mse = off("cos"), off("mse")
+    text = "cos cannot find the scale of the Jacobian"
     if not len(cos) or not len(mse):
-        return Claim("cos cannot find the scale", "not measured", Verdict.OPEN)
+        return Claim(text, "not measured", Verdict.OPEN)
     return Claim(
-        "cos cannot find the scale of the Jacobian",
-        f"norm restored over the true one: cos {told(cos)}, mse {told(mse)}",
-        verdict(bool((abs(cos - 1) > 2 * abs(mse - 1)).mean() > 0.5)),
+        text,
+        f"distance of the restored norm from the true one, as a share: cos "
+        f"{told(cos)}, mse {told(mse)}",
+        above(cos - 2 * mse),
     )
 
 
@@ -374,7 +337,7 @@ def _random_helps(spec: RestoreJacobian, rows: Rows) -> Claim:
     said, gains = [], []
     for dim in spec.dims:
         area = [
-            _of(rows, "cosine", part="structured", dim=dim, directions=kind).mean(1)
+            of(rows, "cosine", part="structured", dim=dim, directions=kind).mean(1)
             for kind in ("random", "coordinates")
         ]
         # One number a seed: mean over the losses of the paired difference.
@@ -382,42 +345,24 @@ def _random_helps(spec: RestoreJacobian, rows: Rows) -> Claim:
         gains.append(by_seed)
         said.append(f"dim {dim}: {told(by_seed, '.4f')}")
     rise = gains[-1] - gains[0]
-    held = len(gains) > 1 and float(rise.mean()) > 0
-    sure = held and told(rise, ".4f").partition("[")[2][:1] not in {"-", ""}
     return Claim(
         "at an equal share of dimensions, random subspaces help more in higher ones",
         "mean cosine over the fit, random less coordinates: "
         f"{'; '.join(said)}; rise {told(rise, '.4f')}",
-        verdict(held) if sure or not held else Verdict.OPEN,
+        above(rise) if len(gains) > 1 else Verdict.OPEN,
     )
 
 
-def _contrary(rows: Rows) -> Claim:
-    share = _of(rows, "contrary", part="structured")
-    runs = float((share > 0).mean())
+def _contrary(spec: RestoreJacobian, rows: Rows) -> Claim:
+    shares = {
+        loss: 100 * _by_seed(rows, "contrary", method=loss) for loss in spec.losses
+    }
+    said = "; ".join(f"{loss} {told(share)}" for loss, share in shares.items())
     return Claim(
         "at times the loss rises while the signs of all components improve",
-        f"held-out loss up by over 1 % while more signs were right: in "
-        f"{100 * runs:.0f} % of the fits, at {told(100 * share)} % of their moments",
-        verdict(runs > 0),
-    )
-
-
-def _cheap(part: str, name: str, dims: Sequence[int], rows: Rows) -> Claim:
-    said = []
-    wins = []
-    for dim in dims:
-        dense, product = (
-            _of(rows, "score", part=part, method=kind, dim=dim)
-            for kind in ("dense", "log-lin-exp")
-        )
-        said.append(f"{dim}: {np.mean(dense):.2f} | {np.mean(product):.2f}")
-        wins.append(float(np.mean(product)) > float(np.mean(dense)))
-    kind = Verdict.CONDITIONS if any(wins) else Verdict.FAILED
-    return Claim(
-        f"log-lin-exp learns the backward pass of {name} without structure",
-        f"cosine by dimension, dense | log-lin-exp: {'; '.join(said)}",
-        Verdict.HELD if all(wins) and wins else kind,
+        "share of the moments, in %, at which the held-out loss was up by over 1 % and "
+        f"more signs were right, by loss: {said}",
+        together([above(share) for share in shares.values()]),
     )
 
 

@@ -6,10 +6,12 @@ from labctl.calibration import ReservoirEntry
 from labctl.protocol import Superposition
 from labctl.studies.job import (
     Verdict,
+    above,
     at_power,
     own_point,
     power_jobs,
     power_points,
+    together,
     told,
     verdict,
 )
@@ -42,6 +44,37 @@ def test_the_interval_lies_around_the_mean() -> None:
 def test_an_answer_becomes_a_verdict() -> None:
     assert (verdict(held=True), verdict(held=False)) == (Verdict.HELD, Verdict.FAILED)
     assert str(Verdict.CONDITIONS) == "holds under conditions"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([0.2, 0.3, 0.4], Verdict.HELD),
+        ([-0.2, -0.3, -0.4], Verdict.FAILED),
+        ([0.0, 0.0], Verdict.FAILED),
+        ([-0.2, 0.3, 0.0], Verdict.OPEN),
+        ([0.3], Verdict.OPEN),  # one seed has no interval
+    ],
+)
+def test_an_interval_decides_or_leaves_open(values: list[float], kind: Verdict) -> None:
+    assert above(values) is kind
+
+
+@pytest.mark.parametrize(
+    ("kinds", "sum_up"),
+    [
+        ([], Verdict.OPEN),
+        ([Verdict.OPEN, Verdict.OPEN], Verdict.OPEN),
+        ([Verdict.HELD, Verdict.HELD], Verdict.HELD),
+        ([Verdict.HELD, Verdict.OPEN], Verdict.CONDITIONS),
+        ([Verdict.HELD, Verdict.FAILED], Verdict.CONDITIONS),
+        ([Verdict.FAILED, Verdict.OPEN], Verdict.FAILED),
+    ],
+)
+def test_what_was_found_at_several_places_is_summed_up(
+    kinds: list[Verdict], sum_up: Verdict
+) -> None:
+    assert together(kinds) is sum_up
 
 
 def test_every_power_has_the_energy_of_the_operating_point() -> None:

@@ -5,18 +5,30 @@ import pytest
 
 from labctl.protocol import RestoreJacobian
 from labctl.studies.job import Rows, Verdict
-from labctl.studies.restore_jacobian import claims, columns, jobs, measure
+from labctl.studies.restore_jacobian import (
+    _contrary,
+    claims,
+    columns,
+    jobs,
+    measure,
+)
 
 SPEC = RestoreJacobian(
     name="restore-jacobian",
     dims=(3, 5),
     losses=("mse", "cos"),
-    effort=60,
-    learning_rate=0.05,
+    effort=24,
+    learning_rate=0.1,
     linear=(2,),
     product=(2,),
-    fit_steps=24,
-    width=16,
+    fit_steps=48,
+    probes=512,
+    starts=2,
+    axes_dim=2,
+    shares=(0.5,),
+    probe_counts=(128,),
+    reach=(2,),
+    reach_steps=48,
 )
 
 
@@ -56,7 +68,30 @@ def test_matrices_fill_only_their_own_size(rows: Rows) -> None:
     assert np.isnan(frame[:, 3:]).all()
 
 
+def test_what_is_given_costs_less_than_what_is_learned(rows: Rows) -> None:
+    given = rows["part"] == "structured"
+    assert (rows["parameters"][given] == rows["dim"][given] ** 2).all()
+    assert rows["parameters"][~given].min() > rows["parameters"][given].min()
+    assert (rows["digital_s"] > 0).all()
+    assert set(rows["axis"][~given]) == {"dimension", "parameters", "probes", "reach"}
+
+
 def test_surrogates_start_from_nothing_and_learn(rows: Rows) -> None:
     dense = (rows["part"] == "linear") & (rows["method"] == "dense")
     gained = rows["cosine"][dense][:, -1] - rows["cosine"][dense][:, 0]
     assert gained.mean() > 0.1
+
+
+def test_a_loss_that_rises_while_signs_improve_is_seen() -> None:
+    wide = SPEC.model_copy(
+        update={"dims": (6,), "losses": ("log-mse",), "learning_rate": 0.3}
+    )
+    found = [
+        {"seed": job.seed, **measure(wide, job)}
+        for job in jobs(wide, range(2))
+        if job.settings["part"] == "structured"
+    ]
+    some = {key: np.array([row[key] for row in found]) for key in found[0]}
+    claim = _contrary(wide, some)
+    assert claim.verdict in {Verdict.HELD, Verdict.CONDITIONS}
+    assert some["contrary"].mean() > 0

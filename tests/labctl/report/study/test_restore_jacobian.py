@@ -8,7 +8,15 @@ import pytest
 from labctl.recording.reader import Record
 from labctl.report import content
 
-EXPECTED = {"matrix-mse", "matrix-cos", "restored", "free"}
+EXPECTED = {
+    "matrix-mse",
+    "matrix-cos",
+    "restored",
+    "free",
+    "starts",
+    "cost",
+    "reach",
+}
 
 
 @pytest.mark.slow
