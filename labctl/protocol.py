@@ -952,8 +952,18 @@ ActivationName = Literal[
     "jeff-12",
     "jeff-48",
 ]
+ComplexName = Literal[
+    "identity",
+    "split-tanh",
+    "amplitude-tanh",
+    "mod-relu",
+    "z-relu",
+    "cardioid",
+    "kerr",
+]
 BackwardName = Literal["own", "identity", "sigmoid", "blurred", "clamped"]
 _ACTIVATIONS: Final[tuple[ActivationName, ...]] = get_args(ActivationName)
+_COMPLEX: Final[tuple[ComplexName, ...]] = get_args(ComplexName)
 _BACKWARDS: Final[tuple[BackwardName, ...]] = get_args(BackwardName)
 
 
@@ -966,6 +976,8 @@ class Activations(Schema):
         ``activations``.
     functions, backwards
         Activations, and what is used in the place of their derivative.
+    complex_functions
+        Activations of fields, in nets of complex weights.
     blur
         Sigma of the neighbourhood that ``blurred`` smooths over.
     tasks, depths
@@ -978,6 +990,9 @@ class Activations(Schema):
     name: Literal["activations"]
     functions: Annotated[tuple[ActivationName, ...], Field(min_length=1)] = _ACTIVATIONS
     backwards: Annotated[tuple[BackwardName, ...], Field(min_length=1)] = _BACKWARDS
+    complex_functions: Annotated[tuple[ComplexName, ...], Field(min_length=1)] = (
+        _COMPLEX
+    )
     blur: Annotated[float, Field(gt=0, le=4)] = 0.5
     tasks: Annotated[tuple[ClassesName, ...], Field(min_length=1)] = (
         "xor",

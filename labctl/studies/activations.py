@@ -11,14 +11,16 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
 from typing_extensions import override
 
 from labctl import data
 from labctl.protocol import Activations
 from labctl.recording.layout import Column
+from labctl.studies import complex_nets as fields
+from labctl.studies.complex_nets import READOUTS
 from labctl.studies.job import Claim, Job, Rows, Study, Values, Verdict, told, verdict
-from labctl.studies.nets import Nets
+from labctl.studies.nets import Nets, right, train
 from labctl.studies.zoo import (
     FUNCTIONS,
     MEASURES,
@@ -105,6 +107,7 @@ def columns(spec: Activations) -> tuple[Column, ...]:
             shape=(functions, len(MEASURES)),
             dims=("function", "measure"),
         ),
+        *fields.columns(spec),
     )
 
 
@@ -236,47 +239,25 @@ def measure(spec: Activations, job: Job) -> Values:
     )
     sizes = [found.features, *[spec.width] * (depth - 1), found.classes]
     nets = Nets(sizes, len(every), 1.5, rng)
-    _train(nets, tables, (x, label), spec, rng)
+    train(nets, lambda some: nets(some, tables), (x, label), spec, rng)
     with torch.no_grad():
-        logits = nets(test, tables)
-        lost = ~torch.isfinite(logits).all(dim=2).all(dim=1)
-        right = (logits.argmax(dim=2) == goal).double().mean(dim=1)
-    right = torch.where(lost, 1 / found.classes, right)
+        accuracy, lost = right(nets(test, tables), goal, found.classes)
     shape = (len(spec.functions), len(spec.backwards))
+    lesson = fields.Lesson((x, label), (test, goal), found.classes)
+    twins = [name for name in fields.beside(spec) for _ in READOUTS]
+    twins_tables = Tables(
+        np.array([FUNCTIONS[name](X) for name in twins]),
+        np.array([backward(name, "own", spec.blur) for name in twins]),
+    )
     return {
-        "score": float(right.max()),
+        "score": float(accuracy.max()),
         "task": task,
         "depth": depth,
-        "accuracy": right.view(shape).numpy(),
+        "accuracy": accuracy.view(shape).numpy(),
         "diverged": lost.view(shape).numpy().astype("u1"),
         **_looks(spec),
+        **fields.measure(spec, depth, lesson, (twins_tables, rng)),
     }
-
-
-def _train(
-    nets: Nets,
-    tables: Tables,
-    samples: tuple[Tensor, Tensor],
-    spec: Activations,
-    rng: Generator,
-) -> None:
-    adam = torch.optim.Adam(nets.parameters, lr=spec.learning_rate)
-    x, label = samples
-    for _ in range(spec.steps):
-        pick = torch.randint(len(x), (spec.batch,), generator=rng)
-        logits = nets(x[pick], tables)
-        goal = label[pick].expand(len(logits), -1)
-        each = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), goal.flatten(), reduction="none"
-        )
-        adam.zero_grad()
-        # The kinds share nothing, so their sum trains each apart.
-        torch.autograd.backward(each.view(goal.shape).mean(dim=1).sum())
-        for parameter in nets.parameters:
-            if parameter.grad is not None:
-                # One that diverged stays where it is, and spoils nobody's sum.
-                parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
-        adam.step()
 
 
 def _looks(spec: Activations) -> dict[str, NDArray[np.float64]]:
@@ -362,7 +343,8 @@ def claims(spec: Activations, rows: Rows) -> list[Claim]:
     """
     found = Found(spec, rows)
     made = [judge(found) for needed, judge in _JUDGES if found.has(*needed)]
-    return [*made, _monotone(found), _oscillation(found)]
+    made += [_monotone(found), _oscillation(found)]
+    return made + fields.claims(spec, rows)
 
 
 def _less(found: Found, one: tuple[str, str], other: tuple[str, str]) -> str:

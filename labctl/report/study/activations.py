@@ -12,10 +12,19 @@ from labctl.recording.reader import Record
 from labctl.report import figure
 from labctl.report.figure import Drawing
 from labctl.report.section import Section, Table
+from labctl.studies import complex_zoo
+from labctl.studies.complex_nets import READOUTS, by_seed
+from labctl.studies.complex_zoo import REAL
 from labctl.studies.zoo import MEASURES, SHOWN
 from labctl.training.interval import bootstrap
 
 Rows = dict[str, NDArray[Any]]
+_FIELD_HEADS = {
+    "largest": "largest stretch",
+    "typical": "rms stretch",
+    "zero_share": "share that passes nothing",
+    "conjugate_share": "share of the conjugate",
+}
 HEADS = {
     "largest": "largest slope",
     "typical": "rms slope",
@@ -44,6 +53,14 @@ def sections(record: Record) -> Iterator[Section]:
     yield Section(
         "zoo", "The zoo of activations", table=_table(rows, spec), drawings=drawings
     )
+    if "complex_accuracy" in rows:  # records of before have none
+        names = spec["complex_functions"]
+        yield Section(
+            "fields",
+            "Activations of fields, in nets of complex weights",
+            table=_field_table(rows, names),
+            drawings=(_field_mega(rows, names),),
+        )
 
 
 def _order(rows: Rows) -> list[int]:
@@ -173,5 +190,100 @@ def _table(rows: Rows, spec: dict[str, Any]) -> Table:
     note = (
         "Measured from -4 to 4. The last columns are mean accuracies with each "
         "backward pass. Waves a unit hold nine tenths of the function's spectral power."
+    )
+    return Table(heads, tuple(cells), note, sortable=True)
+
+
+# ---- complex-valued activations --------------------------------------------------
+
+
+def _field_order(rows: Rows) -> list[int]:
+    found = rows["complex_accuracy"].mean(axis=0)
+    return [int(number) for number in np.argsort(-found, kind="stable")]
+
+
+def _field_scores(rows: Rows) -> NDArray[np.float64]:
+    """Complex nets, then real ones by readout: ``[seed, function, kind]``."""
+    ours = by_seed(rows, "complex_accuracy")[:, :, None]
+    return np.concatenate([ours, by_seed(rows, "real_accuracy")], axis=2)
+
+
+def _field_mega(rows: Rows, names: list[str]) -> Drawing:
+    order, found = _field_order(rows), _field_scores(rows)
+    kinds = ("complex", *(f"real, {name} readout" for name in READOUTS))
+    shown = rows["complex_pictures"][0]
+
+    def draw(drawn: Figure) -> None:
+        axes = drawn.subplots(len(order), 3, squeeze=False, width_ratios=(1, 1, 4))
+        for line, number in zip(axes, order, strict=True):
+            size, turn, accuracy = line
+            # An amplitude of 3 goes in at the rim.
+            _plane(size, shown[number, 0], figure.INTENSITY, 3.0)
+            _plane(turn, shown[number, 1], figure.PHASE, 2 * np.pi)
+            size.set_ylabel(names[number], rotation=0, ha="right", va="center")
+            _dots(accuracy, found[:, number])
+            accuracy.set_xlim(0.95 * found.min(), 1)
+        for axis in axes[:-1, 2]:
+            axis.tick_params(labelbottom=False)
+        axes[0, 0].set_title("amplitude")
+        axes[0, 1].set_title("phase")
+        axes[0, 2].set_title("mean accuracy")
+        axes[-1, 2].set_xlabel("accuracy")
+        for axis, label in zip(axes[-1, :2], ("amplitude", "rad"), strict=True):
+            below = axis.inset_axes((0.0, -0.25, 1.0, 0.1))
+            scale = drawn.colorbar(
+                axis.get_images()[0], cax=below, orientation="horizontal", label=label
+            )
+            if label == "rad":
+                scale.set_ticks([0.0, np.pi, 2 * np.pi], labels=["0", "π", "2π"])
+            else:
+                scale.set_ticks([0, 3])
+        handles = [
+            axes[0, 2].plot([], [], "o", color=f"C{kind}", label=name)[0]
+            for kind, name in enumerate(kinds)
+        ]
+        drawn.legend(handles=handles, loc="outside upper center", ncols=3)
+
+    told = ", ".join(names[number] for number in order)
+    return Drawing(
+        "fields-mega",
+        "Every activation of a field, and real nets beside it",
+        "Best first: amplitude and phase of what comes out over the plane of the field "
+        "(real part to the right, imaginary part upwards, -3 to 3), and the accuracy "
+        "over all tasks and depths, of complex nets whose intensities are read out and "
+        "of real nets with as many parameters; mean over the seeds and its 95 % "
+        "interval.",
+        f"Rows of images and points, from the best: {told}.",
+        (7.2, 1.4 + 0.85 * len(order)),
+        draw,
+    )
+
+
+def _plane(axis: Axes, values: NDArray[Any], colours: str, top: float) -> None:
+    axis.imshow(values, cmap=colours, vmin=0, vmax=top, origin="lower")
+    axis.grid(visible=False)
+    axis.set(xticks=[], yticks=[])
+
+
+def _field_table(rows: Rows, names: list[str]) -> Table:
+    means = _field_scores(rows).mean(axis=0)
+    cells = []
+    for number in _field_order(rows):
+        name = names[number]
+        measured = [f"{value:.3g}" for value in rows["complex_measures"][0][number]]
+        scores = [f"{value:.3f}" for value in means[number]]
+        cells.append((name, *measured, scores[0], REAL[name], *scores[1:]))
+    heads = (
+        "function",
+        *(_FIELD_HEADS[name] for name in complex_zoo.MEASURES),
+        "complex",
+        "real function",
+        *(f"real, {name}" for name in READOUTS),
+    )
+    note = (
+        "Measured over the square from -3 to 3 of real and imaginary part. A stretch "
+        "is what becomes of a small change of the field. The other columns are mean "
+        "accuracies: of complex nets, whose intensities are read out, and of real nets "
+        "with as many parameters, read out as they are and squared."
     )
     return Table(heads, tuple(cells), note, sortable=True)
