@@ -17,6 +17,7 @@ from labctl.report.figure import Drawing, Picture
 from labctl.report.section import Page, Section, Table
 
 _SHOWN_EVENTS = 200
+_LISTED = 24  # numbers that are written out
 _SCORES: dict[str, dict[str, str]] = {
     "train": {
         "score_readout": "readout only",
@@ -237,6 +238,8 @@ def _shown(value: object) -> str:
         ]
         return ", ".join(items) or "none"
     if isinstance(value, Sequence):
+        if len(value) > _LISTED and all(isinstance(n, int | float) for n in value):
+            return f"{len(value)} numbers, {_shown(min(value))} to {_shown(max(value))}"
         return "; ".join(_shown(item) for item in value) or "none"
     return _shown_plain(value)
 

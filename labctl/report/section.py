@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from labctl.report.figure import Drawing
 
+_COLUMNS = 8
+
 
 @dataclass(frozen=True)
 class Table:
@@ -25,6 +27,11 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     sortable: bool = False
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it has more columns than a page shows in its usual letters."""
+        return len(self.heads) > _COLUMNS
 
 
 @dataclass(frozen=True)

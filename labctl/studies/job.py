@@ -26,6 +26,7 @@ from labctl.training.interval import bootstrap
 S = TypeVar("S", bound=Schema)
 Values = Mapping[str, Any]
 Rows = Mapping[str, NDArray[Any]]
+_ROUNDING = 1e-12
 
 
 class Verdict(StrEnum):
@@ -258,7 +259,10 @@ def told(values: Sequence[float] | NDArray[Any], form: str = ".3g") -> str:
     if not known:
         return "none"
     low, high = bootstrap(known)
-    mean = format(float(np.mean(known)), form)
+    middle = float(np.mean(known))
+    if abs(middle) < _ROUNDING * max(map(abs, known)):
+        middle = 0.0  # what rounding left of differences that cancel
+    mean = format(middle, form)
     if np.isnan(low):
         return mean
     return f"{mean} [{format(low, form)}, {format(high, form)}]"

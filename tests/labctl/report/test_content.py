@@ -175,3 +175,9 @@ def test_a_comparison_is_drawn_with_its_intervals(
     assert found.table.rows[1][4:9] == told
     assert "mine, 4000 shots 0.6 (0.5 to 0.7)" in found.drawings[0].alt
     assert figure.render(found.drawings[0], "dark", "svg").startswith(b"<?xml")
+
+
+def test_long_lists_of_numbers_are_summed_up() -> None:
+    assert content._shown([1.5, 2, 3]) == "1.5; 2; 3"
+    assert content._shown([float(n) for n in range(36)]) == "36 numbers, 0 to 35"
+    assert content._shown(["a"] * 36).count("a") == 36

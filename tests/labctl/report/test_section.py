@@ -20,3 +20,8 @@ def test_a_heading_alone_is_empty() -> None:
 )
 def test_anything_under_a_heading_counts(section: Section) -> None:
     assert not section.is_empty
+
+
+def test_a_table_of_many_columns_is_wide() -> None:
+    assert not Table(("head",) * 8, ()).is_wide
+    assert Table(("head",) * 9, ()).is_wide

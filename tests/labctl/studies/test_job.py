@@ -29,6 +29,7 @@ ENTRY = ReservoirEntry(
         ([float("nan")], "none"),
         ([0.25], "0.25"),
         ([1.0, 1.0, float("nan")], "1 [1, 1]"),
+        ([0.1 + 0.2 - 0.4, 0.1], "0 [-0.1, 0.1]"),  # 0 but for rounding
     ],
 )
 def test_a_mean_is_told_with_the_interval_that_it_has(
