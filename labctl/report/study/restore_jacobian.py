@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from labctl.recording.reader import Record
@@ -237,7 +238,8 @@ def _starts(rows: Rows) -> Drawing:
                 _tried(axis, x, rows, some, f"C{number}")
                 axis.plot([], [], "o", color=f"C{number}", label=method)
             axis.set_xscale("log", base=2)
-            dims = np.unique(rows["dim"][rows["part"] == part])
+            own = (rows["part"] == part) & (rows["axis"] == "dimension")
+            dims = np.unique(rows["dim"][own])
             axis.set_xticks(dims, [str(dim) for dim in dims])
             axis.set_xlim(dims[0] / 1.3, dims[-1] * 1.3)
             axis.minorticks_off()
@@ -330,6 +332,7 @@ def _reach(rows: Rows, dims: list[int], steps: int) -> Drawing:
         axis.set_xticks(dims, [str(dim) for dim in dims])
         axis.set_xlim(dims[0] / 1.2, dims[-1] * 1.2)
         axis.minorticks_off()
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.set(xlabel="dimension", ylabel="processor time (s)")
         _legend(drawn, axis)
