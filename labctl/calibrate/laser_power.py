@@ -202,7 +202,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     soak = fit_soak(times, readings.mean(axis=1), np.full(len(times), noise))
     most_mw = stand.bench.file.limits.power_mw
     setpoints = np.linspace(LOW, HIGH, POINTS) * most_mw
-    # The first setpoint, too, is come to from below: in the dark a laser keeps the last.
+    # The first setpoint, too, is come to from below: a dark laser keeps its last.
     least_mw, _ = stand.bench.laser.power_limits_mw
     stand.light(max(float(setpoints[0]) / 2, least_mw))
     up = _swept(stand, "up", setpoints)
