@@ -46,7 +46,9 @@ HEAD = """\
 phase curve, screens, sensor and noise, at the light of the bench file; besides, the
 laser bends by 2 % with .4 % of hysteresis, and the backplane is bowed by 1.8 rad rms.
 Errors are those against the simulator's own numbers. *Strehl* is that of the panel's
-beam alone, before and after. Made by
+beam alone, before and after; *refused* where the kind found too few photons at a power
+at which the medium does not change the frame, and installed nothing. Writes and
+seconds are those of all kinds together, on shared cores. Made by
 
 ```sh
 LABCTL_WRITE_TABLES=1 make bench
@@ -108,9 +110,11 @@ def errors(path: Path, found: Mapping[str, CalibrationRecord]) -> dict[str, floa
     curve = values(found, "slm-phase", PhaseCurve).curve(8, path.parent)
     u = torch.arange(256, dtype=torch.float64) / 256
     sigma_px = truth.panel.crosstalk_macropixels * truth.macropixel_px
-    before, after = strehls(
-        truth, values(found, "wavefront", Wavefront).phase_rad.load(path.parent)
-    )
+    before = after = math.nan
+    if "wavefront" in found:
+        before, after = strehls(
+            truth, values(found, "wavefront", Wavefront).phase_rad.load(path.parent)
+        )
     return {
         "gain": 100 * (camera.gain_dn_per_e / truth.sensor.gain_dn_per_e - 1),
         "read noise": 100 * (camera.read_noise_e / truth.sensor.read_noise_e - 1),
@@ -123,6 +127,13 @@ def errors(path: Path, found: Mapping[str, CalibrationRecord]) -> dict[str, floa
         "before": before,
         "after": after,
     }
+
+
+def corrected(e: Mapping[str, float]) -> str:
+    """Strehl before and after, or that there was too little light to tell."""
+    if math.isnan(e["after"]):
+        return "refused"
+    return f"{e['before']:.2f} to {e['after']:.2f}"
 
 
 def power_error(power: LaserPower) -> float:
@@ -143,8 +154,7 @@ def strehls(truth: Truth, correction: NDArray[np.float64]) -> tuple[float, float
 def test_every_calibration_finds_the_truth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = []
-    every = []
+    rows, every, refused = [], [], []
     for seed in SEEDS:
         here = tmp_path / str(seed)
         here.mkdir()
@@ -154,14 +164,16 @@ def test_every_calibration_finds_the_truth(
         outcome = execute(prepare(Options(bench="lab", seed=seed)), Silent())
         seconds = time.perf_counter() - start
         print(outcome.summary, flush=True)  # noqa: T201 - what make bench is for
-        assert {row.status for row in outcome.rows} == {"passed"}
+        # Where the light is too dim for a kind it says so, and nothing is installed.
+        refused += [row.kind for row in outcome.rows if row.status != "passed"]
+        assert set(refused) <= {"wavefront"}
         e = errors(path, benches.load(path).records())
         every.append(e)
         rows.append(
             f"| {seed} | {e['gain']:+.1f} | {e['read noise']:+.1f} "
             f"| {e['linearity']:.2f} | {e['power']:.2f} | {e['settle']:+.1f} "
             f"| {e['phase']:.4f} | {e['mapping']:.3f} | {e['crosstalk']:+.2f} "
-            f"| {e['before']:.2f} to {e['after']:.2f} "
+            f"| {corrected(e)} "
             f"| {outcome.shots['calibrate']} | {seconds:.0f} |"
         )
         print(rows[-1], flush=True)  # noqa: T201 - what make bench is for
@@ -175,7 +187,7 @@ def test_every_calibration_finds_the_truth(
         assert e["linearity"] < 0.5
         assert e["power"] < 0.5
         assert abs(e["settle"]) < 10
-        # .012 on a flat panel; a bowed one spreads the light.
-        assert e["phase"] < 0.015
+        assert e["phase"] < 0.012
         assert e["mapping"] < 0.1
-        assert e["after"] > 0.9
+        assert math.isnan(e["after"]) or e["after"] > 0.9
+    assert len(refused) <= 1
