@@ -9,6 +9,7 @@ true by a row in ``commits``, written after the data and before anyone is told.
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from labctl.recording import (
     tree,
 )
 from labctl.recording.header import Header, compose
+from labctl.recording.lastword import undisturbed
 from labctl.recording.layout import Layout, Rows
 
 _EVENT_TEXT_BYTES = 200
@@ -647,7 +649,8 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        failures = [*self._try(lambda: self._end(error)), *self._try(self.close)]
+        with undisturbed() as came:
+            failures = [*self._try(lambda: self._end(error)), *self._try(self.close)]
         # What the run died of is told first; the record's trouble goes with it.
         first = error if error is not None else next(iter(failures), None)
         for failure in failures:
@@ -655,6 +658,8 @@ class Recorder:
                 first.add_note(f"and then: {failure}")
         if error is None and first is not None:
             raise first
+        if came and error is None:
+            raise KeyboardInterrupt(signal.Signals(came[0]).name)
 
     def _end(self, error: BaseException | None) -> None:
         if not self._is_open or self._status not in layout.OPEN_STATUSES:

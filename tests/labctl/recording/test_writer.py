@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -261,6 +262,31 @@ def test_the_status_tells_how_it_ended(
         assert record.status == status
         assert record.lengths["shots"] == 2
         assert type(error).__name__ in record.events()[-1].text
+
+
+@pytest.mark.parametrize(
+    ("first", "status"), [(True, "interrupted"), (False, "complete")]
+)
+def test_ctrl_c_while_it_closes_does_not_cut_the_last_word_off(
+    create: Create,
+    record_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    first: bool,
+    status: str,
+) -> None:
+    recorder = create()
+    said = recorder.set_status
+
+    def disturbed(status: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+        said(status)
+
+    monkeypatch.setattr(recorder, "set_status", disturbed)
+    with pytest.raises(KeyboardInterrupt), recorder:
+        if first:
+            raise KeyboardInterrupt
+    with Record.open(record_path) as record:
+        assert record.status == status
 
 
 def test_a_status_that_was_set_stays(create: Create, record_path: Path) -> None:
