@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
+# Tests start many processes: none compiles the modules once more.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup peers run test quick lint bench soak clean
 .DEFAULT_GOAL := setup

@@ -11,6 +11,7 @@ import gc
 import importlib
 import multiprocessing
 import os
+import pickle
 import re
 import runpy
 import select
@@ -34,6 +35,7 @@ from labctl.optics.fused import build
 
 PAGES: Final = Path(__file__).parents[1] / "docs" / "reference"
 Section = Callable[[str, str, str], None]
+Once = Callable[[str, Callable[[Path], Any]], Any]
 # Before pypylon is imported anywhere: so many cameras that its vendor emulates.
 os.environ.setdefault("PYLON_CAMEMU", "1")
 REQUIRED: Final = os.environ.get("LABCTL_REQUIRE_PEERS") == "1"
@@ -96,11 +98,38 @@ def pytest_collection_modifyitems(
     items[:] = [item for item in items if item not in long]
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all workers."""
+    root = tmp_path_factory.getbasetemp()
+    # The workers of pytest-xdist share the folder above their own.
+    return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+
+@pytest.fixture(scope="session")
+def once(shared: Path) -> Once:
+    """Make something that takes long once, in a folder of its own, for all workers."""
+
+    def made(name: str, make: Callable[[Path], Any]) -> Any:  # noqa: ANN401
+        folder = shared / "once" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        result = folder / "made.pickle"
+        with FileLock(folder / "lock"):
+            if not result.exists():
+                result.write_bytes(pickle.dumps(make(folder)))
+        return pickle.loads(result.read_bytes())  # noqa: S301 - ours of just now
+
+    return made
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _own_state(
+    tmp_path_factory: pytest.TempPathFactory, shared: Path
+) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABCTL_STATE", str(tmp_path_factory.mktemp("state")))
-        patch.setenv("LABCTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        # Shared as by the programs of one user: a kernel is compiled once.
+        patch.setenv("LABCTL_CACHE", str(shared / "cache"))
         yield
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +96,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
+Once = Callable[[str, Callable[[Path], Any]], Any]
 Watched = Callable[[Path, int], list[Change]]
 
 
@@ -135,35 +137,38 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def trials(
-    watched: Watched, tmp_path_factory: pytest.TempPathFactory, soaked: bool
-) -> list[Trial]:
+def trials(once: Once, watched: Watched, soaked: bool) -> list[Trial]:
     """One start from nothing, and starts from files cut off in mid-commit.
 
     The log of each, replayed, is the file.
     """
-    path = tmp_path_factory.mktemp("record").resolve() / "run.h5"
 
-    def watch(name: str, start: bytes) -> Trial:
-        if start:
-            path.write_bytes(start)
-        made = watched(path, ROUNDS)
-        content = bytearray(start)
-        for change in made:
-            if change.kind != "A":
-                apply(content, change)
-        assert bytes(content) == path.read_bytes(), name
-        path.unlink()
-        return Trial(name, start, made)
+    def make(folder: Path) -> list[Trial]:
+        path = folder.resolve() / "run.h5"
 
-    found = [watch("from nothing", b"")]
-    whole = [
-        left.content
-        for left in left_behind(b"", found[0].made, torn=False)
-        if left.acknowledged and left.acknowledged["ckpts"]
-    ]
-    cuts = (len(whole) // 3, 2 * len(whole) // 3) if soaked else (len(whole) // 2,)
-    found.extend(watch(f"resumed, cut at {cut}", whole[cut]) for cut in cuts)
+        def watch(name: str, start: bytes) -> Trial:
+            if start:
+                path.write_bytes(start)
+            made = watched(path, ROUNDS)
+            content = bytearray(start)
+            for change in made:
+                if change.kind != "A":
+                    apply(content, change)
+            assert bytes(content) == path.read_bytes(), name
+            path.unlink()
+            return Trial(name, start, made)
+
+        found = [watch("from nothing", b"")]
+        whole = [
+            left.content
+            for left in left_behind(b"", found[0].made, torn=False)
+            if left.acknowledged and left.acknowledged["ckpts"]
+        ]
+        cuts = (len(whole) // 3, 2 * len(whole) // 3) if soaked else (len(whole) // 2,)
+        found.extend(watch(f"resumed, cut at {cut}", whole[cut]) for cut in cuts)
+        return found
+
+    found: list[Trial] = once("trials", make)
     return found
 
 

@@ -15,6 +15,7 @@ import pytest
 from drivers.sim.beam import Beam
 from labctl.recording.reader import Record
 
+Once = Callable[[str, Callable[[Path], Any]], Any]
 Fork = Callable[[Path], BaseProcess]
 Content = Callable[[Path], dict[str, Any]]
 SMALL = """\
@@ -126,14 +127,18 @@ def protocol(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, fork: Fork) -> Path:
+def whole(once: Once, fork: Fork) -> Path:
     """The record of a run that has room enough."""
-    folder = tmp_path_factory.mktemp("whole")
-    (folder / "small.yaml").write_text(SMALL, encoding="utf-8")
-    words = (str(folder / "small.yaml"), "--out", str(folder / "whole.h5"))
-    code, said = Command(fork, folder, *words).end()
-    assert code == 0, said
-    return folder / "whole.h5"
+
+    def make(folder: Path) -> Path:
+        (folder / "small.yaml").write_text(SMALL, encoding="utf-8")
+        words = (str(folder / "small.yaml"), "--out", str(folder / "whole.h5"))
+        code, said = Command(fork, folder, *words).end()
+        assert code == 0, said
+        return folder / "whole.h5"
+
+    record: Path = once("whole", make)
+    return record
 
 
 def wait_for_shots(path: Path, command: Command) -> None:

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,16 @@ BUILT_IN = {
     "xor": (2, 2, (4000, 1000, 2000)),
 }
 FIRST_YIN_YANG = [0.9537679656, 0.6744471307, 0.0462320344, 0.3255528693]
+Once = Callable[[str, Callable[[Path], Any]], Any]
 FIRST_SPIRALS = [0.2162522425, 0.6136236978]
 FIRST_XOR = [0.3400435075, 0.7943040944]
 QUICK = [name for name in BUILT_IN if name != "mnist-1d"]  # that one takes seconds
 
 
 @pytest.fixture(scope="module")
-def mnist_1d() -> data.Dataset:
-    return data.load(set="mnist-1d")
+def mnist_1d(once: Once) -> data.Dataset:
+    found: data.Dataset = once("mnist-1d", lambda _: data.load(set="mnist-1d"))
+    return found
 
 
 def plain(samples: int = 30, features: int = 3) -> dict[str, NDArray[Any]]:

@@ -1,6 +1,8 @@
 """A comparison of seconds."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,6 +10,7 @@ from labctl.comparison.run import choose, execute
 from labctl.run.progress import Silent
 from labctl.run.setting import Options, Outcome
 
+Once = Callable[[str, Callable[[Path], Any]], Any]
 TINY = """\
 schema_version: 1
 kind: comparison
@@ -42,9 +45,12 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compared(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    folder = tmp_path_factory.mktemp("compared")
-    path = folder / "tiny.yaml"
-    path.write_text(TINY, encoding="utf-8")
-    job = choose(str(path), None, Options(out=folder / "tiny.h5"))
-    return execute(job, Silent())
+def compared(once: Once) -> Outcome:
+    def make(folder: Path) -> Outcome:
+        path = folder / "tiny.yaml"
+        path.write_text(TINY, encoding="utf-8")
+        job = choose(str(path), None, Options(out=folder / "tiny.h5"))
+        return execute(job, Silent())
+
+    outcome: Outcome = once("compared", make)
+    return outcome

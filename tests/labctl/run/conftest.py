@@ -1,6 +1,8 @@
 """A small training, run once for all tests of this room."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
 from labctl.run.setting import Options, Outcome
 
+Once = Callable[[str, Callable[[Path], Any]], Any]
 SMALL = """\
 schema_version: 1
 kind: train
@@ -37,8 +40,11 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    folder = tmp_path_factory.mktemp("trained")
-    path = folder / "small.yaml"
-    path.write_text(SMALL, encoding="utf-8")
-    return execute(prepare(str(path), Options(out=folder / "small.h5")), Silent())
+def trained(once: Once) -> Outcome:
+    def make(folder: Path) -> Outcome:
+        path = folder / "small.yaml"
+        path.write_text(SMALL, encoding="utf-8")
+        return execute(prepare(str(path), Options(out=folder / "small.h5")), Silent())
+
+    outcome: Outcome = once("trained", make)
+    return outcome

@@ -25,6 +25,7 @@ from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
 from labctl.run.setting import Options, Outcome
 
+Once = Callable[[str, Callable[[Path], Any]], Any]
 TINY = """\
 schema_version: 1
 kind: train
@@ -95,12 +96,16 @@ def same(path: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def whole(once: Once) -> Outcome:
     """The run that nobody interrupts."""
-    folder = tmp_path_factory.mktemp("whole")
-    path = folder / "tiny.yaml"
-    path.write_text(TINY, encoding="utf-8")
-    return execute(prepare(str(path), Options(out=folder / "tiny.h5")), Silent())
+
+    def make(folder: Path) -> Outcome:
+        path = folder / "tiny.yaml"
+        path.write_text(TINY, encoding="utf-8")
+        return execute(prepare(str(path), Options(out=folder / "tiny.h5")), Silent())
+
+    outcome: Outcome = once("resumed", make)
+    return outcome
 
 
 @pytest.fixture

@@ -1,5 +1,9 @@
 """A spoilt backward pass is spoilt as it says, and the forward pass never is."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +22,7 @@ from labctl.studies.destroy_jacobian import (
 )
 from labctl.studies.job import Rows
 
+Once = Callable[[str, Callable[[Path], Any]], Any]
 SPEC = DestroyJacobian(
     name="destroy-jacobian",
     depths=(1, 2),
@@ -74,9 +79,15 @@ def test_signs_alone_keep_the_norm_of_every_row() -> None:
 
 
 @pytest.fixture(scope="module")
-def rows() -> Rows:
-    found = [{"seed": job.seed, **measure(SPEC, job)} for job in jobs(SPEC, range(2))]
-    return {key: np.array([row[key] for row in found]) for key in found[0]}
+def rows(once: Once) -> Rows:
+    def make(_: Path) -> Rows:
+        found = [
+            {"seed": job.seed, **measure(SPEC, job)} for job in jobs(SPEC, range(2))
+        ]
+        return {key: np.array([row[key] for row in found]) for key in found[0]}
+
+    rows: Rows = once("destroy-jacobian", make)
+    return rows
 
 
 def test_every_job_leaves_every_column(rows: Rows) -> None:

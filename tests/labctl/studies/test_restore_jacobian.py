@@ -1,5 +1,9 @@
 """A Jacobian comes out of scalar relations, and what is kept says how."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,6 +17,7 @@ from labctl.studies.restore_jacobian import (
     measure,
 )
 
+Once = Callable[[str, Callable[[Path], Any]], Any]
 SPEC = RestoreJacobian(
     name="restore-jacobian",
     dims=(3, 5),
@@ -33,12 +38,16 @@ SPEC = RestoreJacobian(
 
 
 @pytest.fixture(scope="module")
-def rows() -> Rows:
-    found = [
-        {"job": job.name, "seed": job.seed, **measure(SPEC, job)}
-        for job in jobs(SPEC, range(2))
-    ]
-    return {key: np.array([row[key] for row in found]) for key in found[0]}
+def rows(once: Once) -> Rows:
+    def make(_: Path) -> Rows:
+        found = [
+            {"job": job.name, "seed": job.seed, **measure(SPEC, job)}
+            for job in jobs(SPEC, range(2))
+        ]
+        return {key: np.array([row[key] for row in found]) for key in found[0]}
+
+    rows: Rows = once("restore-jacobian", make)
+    return rows
 
 
 def test_mse_restores_the_matrix_itself(rows: Rows) -> None:
