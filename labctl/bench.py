@@ -45,6 +45,7 @@ from labctl.calibration import (
     InForce,
     MeterLimits,
     PhaseCurve,
+    ReservoirEntry,
     Settle,
     Wavefront,
 )
@@ -64,6 +65,7 @@ from labctl.errors import (
     SilentRunError,
 )
 from labctl.guard import GuardedLaser, Patience, given_to_laser, laser_fault
+from labctl.placement import Bins, placed
 
 ENVIRONMENT: Final = "LABCTL_BENCH"
 DEFAULT: Final = "sim"
@@ -489,6 +491,27 @@ class Bench:
             )
             raise CalibrationError(text)
         return found
+
+    def bins(self, entry: ReservoirEntry) -> Bins:
+        """Find the pixels of the outputs, by the calibration in force.
+
+        Parameters
+        ----------
+        entry
+            Region and bins of the operating point.
+
+        Returns
+        -------
+        bins
+            The region as it stands, or moved to where its light falls.
+
+        Raises
+        ------
+        CalibrationError
+            The bench file has a drawing and no calibration of kind ``mapping`` is in
+            force, or by that the bins are not on the sensor.
+        """
+        return placed(entry, self.file.drawing, self.calibrations.get("mapping"))
 
     def light(self, power_mw: float) -> None:
         """Bring light of a power onto the panel.
@@ -1382,8 +1405,11 @@ def _declared(bench: Bench, values: calibration.Values) -> CalibrationRecord:
 
 def _nominal(bench: Bench) -> tuple[calibration.Values, ...]:
     # What stands in for what was never measured: one turn over all levels, the
-    # panel's worst case, and outputs that stay counts.
+    # panel's worst case, outputs that stay counts, and a camera that is where it was
+    # drawn.
+    drawing = bench.file.drawing
     return (
+        *(() if drawing is None else (drawing.mapping,)),
         PhaseCurve(kind="slm-phase", span_rad=2 * math.pi),
         Settle(kind="settle", settle_s=bench.slm.settle_s),
         CameraResponse(

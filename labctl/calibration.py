@@ -33,6 +33,9 @@ View = Literal["far_field", "image", "through_medium"]
 Dark = Literal["emission_off", "shutter_closed"]
 # A grating spectrometer's line of a laser moves by less.
 NEAR_NM: Final = 0.5
+# A map is inverted to so much of a pixel, in so many steps.
+NEAR_PX: Final = 1e-6
+INVERSIONS: Final = 30
 # A 16-bit panel has curves of half a megabyte.
 LARGEST_ARRAY_BYTES: Final = 64 << 20
 
@@ -351,6 +354,48 @@ class CalibrateEntry(Schema):
     valid_days: dict[str, Positive] = Field(default_factory=dict)
 
 
+Pair = tuple[float, float]
+
+
+class Drawing(Schema):
+    """Where on the camera a direction of light lies, as the bench was drawn.
+
+    With it ``reservoir.region`` means directions: the calibration ``mapping`` says
+    where those truly lie, and the bins go there. Without it the region is a part of
+    the sensor, whatever light falls on it.
+
+    Parameters
+    ----------
+    matrix_px
+        Change of row (first) and column (second) on the camera with the tilt along the
+        panel's rows and columns, in pixels for one cycle a panel pixel: behind a lens
+        wavelength times focal length over the pitches of panel and camera.
+    offset_px
+        Row and column of light that is not tilted.
+    """
+
+    matrix_px: tuple[Pair, Pair]
+    offset_px: Pair
+
+    @model_validator(mode="after")
+    def _has_a_direction(self) -> Self:
+        if abs(float(np.linalg.det(np.array(self.matrix_px)))) < 1e-9:
+            text = "got determinant 0, expected each pixel to be one direction."
+            raise wrong(("matrix_px", text))
+        return self
+
+    @property
+    def mapping(self) -> "PanelMap":
+        """The calibration of a camera that is where it was drawn."""
+        turned = float(np.linalg.det(np.array(self.matrix_px)))
+        return PanelMap(
+            kind="mapping",
+            matrix_px=self.matrix_px,
+            offset_px=self.offset_px,
+            mirrored=turned < 0,
+        )
+
+
 class BenchFile(Schema):
     """A bench: which devices, within which limits, used how.
 
@@ -374,6 +419,9 @@ class BenchFile(Schema):
         The operating point and the outputs.
     view
         Where the camera looks.
+    drawing
+        What the region is in directions of light, so that it moves with the camera;
+        in the view ``far_field`` only.
     calibrate
         What calibrations may assume and must reach.
     dark
@@ -401,6 +449,7 @@ class BenchFile(Schema):
     limits: Limits
     reservoir: ReservoirEntry
     view: View = "far_field"
+    drawing: Drawing | None = None
     calibrate: CalibrateEntry = CalibrateEntry()
     dark: Dark = "emission_off"
     discrete: bool = False
@@ -427,6 +476,12 @@ class BenchFile(Schema):
         if self.oracle is not None and self.world is None:
             text = "only simulated light has one, expected a world. Remove oracle."
             faults.append(("oracle", text))
+        if self.drawing is not None and self.view != "far_field":
+            text = (
+                f"there is no lens before the camera (view={self.view}), expected "
+                "far_field: elsewhere a pixel is no direction. Remove drawing."
+            )
+            faults.append(("drawing", text))
         faults += self._looks_elsewhere()
         faults += self._excess()
         if self.limits.exposure_s > self.heartbeat_s / 2:
@@ -733,9 +788,6 @@ class LaserPower(Schema):
         return float(np.interp(power_mw, self.power_mw, self.setpoint_mw))
 
 
-Pair = tuple[float, float]
-
-
 class PanelMap(Schema):
     """Directions of the panel on the camera: kind ``mapping``.
 
@@ -795,6 +847,43 @@ class PanelMap(Schema):
             return straight
         bent: NDArray[np.float64] = straight + bends @ np.array(self.bend_px)
         return bent
+
+    def tilts(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give the tilts whose light is at places on the camera: the inverse.
+
+        Parameters
+        ----------
+        places
+            Row and column, ``(spot, 2)``.
+
+        Returns
+        -------
+        tilts
+            Cycles a panel pixel along rows and columns, ``(spot, 2)``.
+
+        Raises
+        ------
+        CalibrationError
+            The terms of second order are too great to tell.
+        """
+        inverse = np.linalg.inv(np.array(self.matrix_px)).T
+        tilts: NDArray[np.float64] = (places - np.array(self.offset_px)) @ inverse
+        if not self.bend_px:
+            return tilts
+        before = np.inf
+        for _ in range(INVERSIONS):
+            gap = places - self.places(tilts)
+            most = float(np.abs(gap).max(initial=0.0))
+            if most < NEAR_PX:
+                return tilts
+            if most >= before:
+                break
+            before, tilts = most, tilts + gap @ inverse
+        text = (
+            "calibration mapping: bend_px is so great that the map cannot be "
+            "inverted, expected small terms. Measure again."
+        )
+        raise CalibrationError(text)
 
 
 class Crosstalk(Schema):

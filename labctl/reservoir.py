@@ -44,6 +44,7 @@ from labctl.identity import (
     Verdict,
     judge,
 )
+from labctl.placement import Bins, UprightBins
 from labctl.training.blackbox import Response
 
 T = TypeVar("T")
@@ -502,29 +503,31 @@ class Panel:
 
 
 class Decoder:
-    """Frames to outputs: dark-subtract, bin, and scale to nominal conditions.
+    """Frames to outputs: bin, dark-subtract, and scale to nominal conditions.
 
     Parameters
     ----------
     entry
-        Region, bins, exposure, gain and power that are nominal.
+        Exposure, gain and power that are nominal.
     response
         The camera's calibration.
     exposure_s
         Exposure time that the camera really took.
+    bins
+        Pixels of the outputs; None for the entry's region and bins as they stand.
     """
 
     def __init__(
-        self, entry: ReservoirEntry, response: CameraResponse, exposure_s: float
+        self,
+        entry: ReservoirEntry,
+        response: CameraResponse,
+        exposure_s: float,
+        bins: Bins | None = None,
     ) -> None:
-        _, _, height, width = entry.region
-        self._shape = (height, width)
-        self._rows = np.linspace(0, height, entry.bins[0] + 1).round().astype(int)
-        self._columns = np.linspace(0, width, entry.bins[1] + 1).round().astype(int)
+        self._bins = UprightBins(entry) if bins is None else bins
         self._power_mw = entry.power_mw
         dark_dn = response.offset_dn + response.dark_dn_per_s * exposure_s
-        area = np.outer(np.diff(self._rows), np.diff(self._columns))
-        self._dark = dark_dn * area.ravel()
+        self._dark = dark_dn * self._bins.area_px
         self._dn_per_e = response.gain_dn_per_e * 10 ** (entry.gain_db / 20)
         self._scale = entry.exposure_s / exposure_s / self._dn_per_e
 
@@ -532,18 +535,12 @@ class Decoder:
         self, frames: NDArray[np.uint16], power_mw: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Decode ``(shot, row, column)`` counts into ``(shot, output)``."""
-        sums = np.add.reduceat(frames, self._rows[:-1], axis=1, dtype=np.int64)
-        sums = np.add.reduceat(sums, self._columns[:-1], axis=2)
-        counts = sums.reshape(len(frames), self._dark.size) - self._dark
+        counts = self._bins.sums(frames) - self._dark
         return counts * self._scale * (self._power_mw / power_mw)[:, None]
 
     def spread(self, cotangent: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pull a gradient on the outputs back to counts, at nominal power."""
-        rows, columns = len(self._rows) - 1, len(self._columns) - 1
-        bins = (cotangent * self._scale).reshape(-1, rows, columns)
-        return bins.repeat(np.diff(self._rows), axis=1).repeat(
-            np.diff(self._columns), axis=2
-        )
+        return self._bins.spread(cotangent * self._scale)
 
 
 class Exposer:
@@ -972,11 +969,12 @@ class Reservoir:
         )
         self.scale, self.blocks = self._panel.scale, self._panel.blocks
         settle_s = calibration(bench, Settle).settle_s
+        bins = bench.bins(entry)
         taken = bench.configure_camera(
-            exposure_s=entry.exposure_s, gain_db=entry.gain_db, region=entry.region
+            exposure_s=entry.exposure_s, gain_db=entry.gain_db, region=bins.region
         )
         self.decoder = Decoder(
-            entry, calibration(bench, CameraResponse), taken.exposure_s
+            entry, calibration(bench, CameraResponse), taken.exposure_s, bins
         )
         self._exposer = Exposer(bench, self.ledger, taken, settle_s)
         self._is_lit = False

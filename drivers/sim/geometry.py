@@ -1,12 +1,65 @@
 """How the pixels of panel and sensor lie on the grid of the fields."""
 
+import math
+from typing import Protocol
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from drivers.sim.options import Options
+
 Shape = tuple[int, int]
+Region = tuple[int, int, int, int]
+# A grid point is so many parts along each side where the camera is turned or shifted.
+PARTS = 8
+# Grid points whose parts are looked up in one go.
+_CHUNK = 16_384
+
+
+class Sees(Protocol):
+    """How the light of the grid falls on the pixels of the sensor."""
+
+    def crop(
+        self, light: Float[Tensor, "field row column"], region: Region
+    ) -> Float[Tensor, "field out_row out_column"]:
+        """Light on each pixel of a region; differentiable.
+
+        Parameters
+        ----------
+        light
+            On the grid.
+        region
+            Row, column, height and width, in pixels.
+
+        Returns
+        -------
+        light
+            On the pixels.
+        """
+
+
+def seen_by(options: Options) -> Sees:
+    """Say how a specimen's camera stands in the light.
+
+    Parameters
+    ----------
+    options
+        What is simulated.
+
+    Returns
+    -------
+    sees
+        For cropping; upright unless the options say otherwise.
+    """
+    made = options.sensor
+    shift_px = (made.shift_row_px, made.shift_column_px)
+    if not made.mirrored and made.turn_deg == 0 and not any(shift_px):
+        return SensorGrid(options.pixels, options.grid)
+    turn = (made.mirrored, math.radians(made.turn_deg), shift_px)
+    return MovedSensor(options.pixels, options.grid, *turn)
 
 
 class PanelGrid:
@@ -75,7 +128,7 @@ class SensorGrid:
     def crop(
         self,
         light: Float[Tensor, "field row column"],
-        region: tuple[int, int, int, int],
+        region: Region,
     ) -> Float[Tensor, "field out_row out_column"]:
         """Light on each pixel of a region; differentiable.
 
@@ -119,3 +172,108 @@ def overlap(pixels: int, points: int) -> NDArray[np.float64]:
     high = np.minimum((pixel + 1) * points, (point + 1) * pixels)
     share: NDArray[np.float64] = np.maximum(high - low, 0) / pixels
     return share
+
+
+class MovedSensor:
+    """A sensor that is mirrored, turned or shifted in the light.
+
+    Without that the grid covers the whole sensor. A point is a square of light, and a
+    pixel takes what falls on it; what falls beside the sensor is lost.
+
+    Parameters
+    ----------
+    sensor
+        Rows and columns of pixels.
+    grid
+        Rows and columns of grid points.
+    mirrored
+        Whether left and right are exchanged.
+    turn_rad
+        How far the picture is turned about the middle, from rows towards columns.
+    shift_px
+        How far it is shifted after that, along rows and columns, in pixels.
+    """
+
+    def __init__(
+        self,
+        sensor: Shape,
+        grid: Shape,
+        mirrored: bool,
+        turn_rad: float,
+        shift_px: tuple[float, float],
+    ) -> None:
+        self._sensor, self._grid = sensor, grid
+        self._mirrored, self._turn_rad, self._shift_px = mirrored, turn_rad, shift_px
+        pixel, point, share = self._shares()
+        # As many points for each pixel as the one with most takes: a sum along them
+        # has the same order whatever is computed beside it.
+        first = np.searchsorted(pixel, pixel)
+        place = np.arange(len(pixel)) - first
+        most = int(place.max(initial=0)) + 1
+        points = np.zeros((sensor[0] * sensor[1], most), dtype=np.int64)
+        shares = np.zeros(points.shape)
+        points[pixel, place], shares[pixel, place] = point, share
+        self._points = torch.from_numpy(points).reshape(*sensor, most)
+        self._shares_of = torch.from_numpy(shares).reshape(*sensor, most)
+
+    def crop(
+        self, light: Float[Tensor, "field row column"], region: Region
+    ) -> Float[Tensor, "field out_row out_column"]:
+        """Light on each pixel of a region; differentiable.
+
+        Parameters
+        ----------
+        light
+            On the grid.
+        region
+            Row, column, height and width, in pixels.
+
+        Returns
+        -------
+        light
+            On the pixels.
+        """
+        row, column, height, width = region
+        inside = (slice(row, row + height), slice(column, column + width))
+        points = self._points[inside].to(light.device)
+        shares = self._shares_of[inside].to(light)
+        # One field at a time, as in SensorGrid.
+        return torch.stack(
+            [(field.reshape(-1)[points] * shares).sum(dim=-1) for field in light]
+        )
+
+    def _shares(
+        self,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Pixel, point and share of the point in the pixel; by pixel, then point."""
+        rows, columns = self._grid
+        band, found = max(1, _CHUNK // columns), []
+        for start in range(0, rows, band):
+            row = np.arange(start * PARTS, min(start + band, rows) * PARTS)
+            column = np.arange(columns * PARTS)
+            y, x = np.meshgrid(row, column, indexing="ij")
+            pixel = self._pixels(
+                (y + 0.5) / (rows * PARTS) - 0.5, (x + 0.5) / (columns * PARTS) - 0.5
+            )
+            point = y // PARTS * columns + x // PARTS
+            found.append(np.stack([pixel[pixel >= 0], point[pixel >= 0]]))
+        pairs, parts = np.unique(np.hstack(found), axis=1, return_counts=True)
+        return pairs[0], pairs[1], parts / PARTS**2
+
+    def _pixels(
+        self, y: NDArray[np.float64], x: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """Pixel that a place on the grid falls on; -1 beside the sensor."""
+        height, width = self._sensor
+        down, across = y * height, (-x if self._mirrored else x) * width
+        cosine, sine = math.cos(self._turn_rad), math.sin(self._turn_rad)
+        turned = (cosine * down - sine * across, sine * down + cosine * across)
+        row, column = (
+            np.floor(at + shift + side / 2).astype(np.int64)
+            for at, shift, side in zip(
+                turned, self._shift_px, self._sensor, strict=True
+            )
+        )
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        pixel: NDArray[np.int64] = np.where(inside, row * width + column, -1)
+        return pixel

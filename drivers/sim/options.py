@@ -199,6 +199,9 @@ class PanelOptions:
     fast_s, slow_s
         Time constants of the response to a vanishing and to a full step of
         level: a quarter of 1/130 s and of 1/32 s [S, our reading].
+    told_settle_s
+        Time to settle that the panel is sold with, right or wrong; null for the true
+        one, of a full step to half a level [D].
     refresh_hz
         How often a panel on a display output takes up what was sent: a write waits
         for the next refresh, which come at whole multiples of the period; 0 for a
@@ -217,6 +220,7 @@ class PanelOptions:
     flicker_hz: float = _number(120.0, 0.0, 1e6)
     fast_s: float = _number(1 / 520, 0.0, 10.0)
     slow_s: float = _number(1 / 128, 0.0, 10.0)
+    told_settle_s: float | None = _number(None, 0.0, 100.0)
     refresh_hz: float = _number(0.0, 0.0, 1e6)
     write_s: float = _number(0.002, 0.0, 10.0)
 
@@ -250,6 +254,14 @@ class SensorOptions:
         Fixed spread of the pixels' sensitivity, rms, relative [G].
     dsnu_e
         Fixed spread of the pixels' dark level, rms [G].
+    mirrored
+        Whether the camera sees the light as in a mirror, left and right exchanged [D].
+    turn_deg
+        How far the picture is turned about the sensor's middle, from rows towards
+        columns; after the mirror [D].
+    shift_row_px, shift_column_px
+        How far it is shifted after that, in pixels before binning. Light that leaves
+        the sensor is lost [D].
     binning
         Side of the square of pixels whose charge is added before it is read: the
         camera then has so many times fewer pixels along each axis, each with the
@@ -281,6 +293,10 @@ class SensorOptions:
     """
 
     shape: tuple[int, int] | None = None
+    mirrored: bool = False
+    turn_deg: float = _number(0.0, -360.0, 360.0)
+    shift_row_px: float = _number(0.0, -65_536.0, 65_536.0)
+    shift_column_px: float = _number(0.0, -65_536.0, 65_536.0)
     binning: int = _whole(1, 1, 64)
     photons_per_s: float = _number(2.5e6, 0.0, 1e18)
     quantum_efficiency: float = _number(0.8, 0.01, 1.0)

@@ -103,6 +103,9 @@ class SimSLM(SLM):
     @property
     @override
     def settle_s(self) -> float:
+        told_s = self.world.options.panel.told_settle_s
+        if told_s is not None:
+            return told_s
         # A full step is within half a level of its goal after so long.
         return self.world.options.panel.slow_s * math.log(2 * (LEVELS - 1))
 

@@ -26,7 +26,7 @@ from drivers.sim.clock import VirtualClock
 from drivers.sim.convergence import measure
 from drivers.sim.crystal import Crystal
 from drivers.sim.drift import Drift, Renewal
-from drivers.sim.geometry import PanelGrid, SensorGrid
+from drivers.sim.geometry import PanelGrid, seen_by
 from drivers.sim.light import (
     LEVELS,
     Illumination,
@@ -154,7 +154,7 @@ class World(devices.World):
         self.light = LightPath(self.options)
         self.sensor = Sensor(self.options, seed)
         self.panel_grid = PanelGrid(self.options.panel_shape, self.shape)
-        self.sensor_grid = SensorGrid(self.options.pixels, self.shape)
+        self.sensor_grid = seen_by(self.options)
         self._clock = VirtualClock(clock_start_s)
         self._beam_path = Path(beam)
         self._beam: Beam | None = None

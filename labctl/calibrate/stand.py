@@ -309,17 +309,16 @@ class Stand:
             Electrons, ``(frame, output)``.
         """
         entry = self.bench.file.reservoir
-        row, column, height, width = entry.region
+        bins = self.bench.bins(entry)
+        row, column, height, width = bins.region
         cut = exposed.frames[:, row : row + height, column : column + width]
-        decoder = Decoder(entry, self.response, exposed.exposure_s)
+        decoder = Decoder(entry, self.response, exposed.exposure_s, bins)
         return decoder.outputs(cut, exposed.power_mw)
 
     @property
     def pixels_an_output(self) -> float:
         """Mean number of camera pixels that an output is the sum of."""
-        entry = self.bench.file.reservoir
-        _, _, height, width = entry.region
-        return height * width / (entry.bins[0] * entry.bins[1])
+        return float(self.bench.bins(self.bench.file.reservoir).area_px.mean())
 
     def signal_e(self, exposed: Exposed) -> NDArray[np.float64]:
         """Turn counts into electrons above the dark, by the camera's calibration."""

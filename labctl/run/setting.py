@@ -31,6 +31,7 @@ from labctl.errors import (
     ProtocolError,
 )
 from labctl.identity import ENDING
+from labctl.placement import Region, placed
 from labctl.protocol import ADAPTER, AnyProtocol, StudyProtocol
 from labctl.recording import disk
 from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
@@ -622,7 +623,8 @@ def check_calibrations(source: BenchSource, bench: Bench) -> None:
         One is missing, stale or damaged, or the panel cannot show every phase.
     """
     records = source.records()
-    for kind in ("slm-phase", "settle", "camera"):
+    moves = ("mapping",) if source.file.drawing is not None else ()
+    for kind in ("slm-phase", "settle", "camera", *moves):
         if kind not in records:
             text = (
                 f"bench {source.file.name}: calibration {kind}=none, expected one in "
@@ -714,7 +716,7 @@ def shot_spec(setting: Setting[P]) -> ShotSpec:
         The run.
     """
     entry, record = setting.entry, setting.protocol.record
-    top, left, height, width = entry.region
+    top, left, height, width = read_out(setting)
     return ShotSpec(
         n_macropixels=entry.macropixels[0] * entry.macropixels[1],
         n_outputs=entry.bins[0] * entry.bins[1],
@@ -722,6 +724,29 @@ def shot_spec(setting: Setting[P]) -> ShotSpec:
         frame_origin=(top, left),
         compression=record.compression,
     )
+
+
+def read_out(setting: Setting[P]) -> Region:
+    """Say what part of the sensor the run reads out, before the bench is open.
+
+    Parameters
+    ----------
+    setting
+        The run.
+
+    Returns
+    -------
+    region
+        Row, column, height and width: where the calibration ``mapping`` puts the
+        region of a bench that has a drawing.
+    """
+    entry, drawing = setting.entry, setting.source.file.drawing
+    if drawing is None or setting.options.simulate:
+        return entry.region
+    found = setting.source.in_force().get("mapping")
+    if found is None:  # refused later on, or taken to be where it was drawn
+        return entry.region
+    return placed(entry, drawing, found.record).region
 
 
 @dataclass(eq=False)
@@ -920,6 +945,7 @@ def opened(
         # Now panel and camera know all of their limits, and the laser is dark still.
         for each in (setting, *others):
             check_fit(each.document, bench, each.entry)
+        _check_frames(setting, bench)
         recorder = _recorder(setting, layout, bench)
         # Closing a record can block on a full disk: the light goes off before.
         with recorder, bench.dark_after():
@@ -934,6 +960,24 @@ def opened(
             session.tell_convergence(setting.light, unknown if shows is None else shows)
             yield session
             recorder.set_end_time()
+
+
+def _check_frames(setting: Setting[P], bench: Bench) -> None:
+    """Refuse to record the frames of a stand-in whose camera is elsewhere.
+
+    Raises
+    ------
+    InputError
+        They have another shape than those of the bench that did not answer.
+    """
+    is_full = setting.protocol.record.frames == "full"
+    if is_full and bench.bins(setting.entry).region != read_out(setting):
+        text = (
+            f"{setting.where}: record.frames=full, expected binned on the simulated "
+            "stand-in of a bench with a drawing: its camera is where it was drawn. "
+            "Set record.frames: binned, or give --simulate."
+        )
+        raise InputError(text)
 
 
 def _recorder(setting: Setting[P], layout: Layout, bench: Bench) -> Recorder:
@@ -1007,6 +1051,8 @@ def _recalibrated(now: Header, then: Unfinished) -> Iterator[str]:
     slm = then.instrument.get("slm", {})
     if not np.array_equal(now.instrument["slm"].fields["lut"], slm.get("lut", ())):
         yield "calibration slm-phase: another curve, expected the one in force then"
+    for kind in sorted(set(then.calibrations) - set(now.calibrations)):
+        yield f"calibration {kind}=none, expected the one in force then"
     for kind, entry in now.calibrations.items():
         was = then.calibrations.get(kind, {})
         for name, value in entry.values.items():
@@ -1107,7 +1153,11 @@ _NOWHERE = "no file: nominal numbers"
 def _recorded(value: object, folder: Path) -> float | NDArray[np.float64] | None:
     if isinstance(value, ArrayFile):
         return value.load(folder)
-    return float(value) if isinstance(value, float | int) else None
+    if isinstance(value, float | int):
+        return float(value)
+    if isinstance(value, list | tuple) and value:
+        return np.array(value, dtype=np.float64)
+    return None  # left out, empty, or for people
 
 
 def instrument(bench: Bench, entry: ReservoirEntry) -> dict[str, DeviceEntry]:
@@ -1137,7 +1187,7 @@ def instrument(bench: Bench, entry: ReservoirEntry) -> dict[str, DeviceEntry]:
             "count_time": entry.exposure_s,
             "bit_depth_readout": camera.bit_depth,
             "gain": entry.gain_db,
-            "roi": list(entry.region),
+            "roi": list(bench.bins(entry).region),
         },
     }
     entries = {

@@ -1,8 +1,11 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
-from drivers.sim.geometry import PanelGrid, SensorGrid, overlap
+from drivers.sim.geometry import PanelGrid, Sees, SensorGrid, overlap, seen_by
+from drivers.sim.options import Options, parse
 
 
 def test_a_grid_of_the_panels_own_shape_sees_every_pixel() -> None:
@@ -62,3 +65,74 @@ def test_a_batch_falls_on_the_sensor_as_its_fields_do() -> None:
     together = sensor.crop(light, (4, 4, 40, 20))
     alone = [sensor.crop(field[None], (4, 4, 40, 20))[0] for field in light]
     assert torch.equal(together, torch.stack(alone))
+
+
+# ---- a camera that is not where it was drawn ------------------------------------
+
+
+def stands(**sensor: object) -> Sees:
+    return seen_by(parse(Options, {"grid": [16, 24], "sensor": sensor}))
+
+
+def light(count: int = 3) -> torch.Tensor:
+    return torch.rand(count, 16, 24, generator=torch.Generator().manual_seed(1))
+
+
+WHOLE = (0, 0, 16, 24)
+
+
+def test_a_camera_that_is_where_it_was_drawn_is_upright() -> None:
+    assert isinstance(stands(), SensorGrid)
+
+
+@pytest.mark.parametrize(
+    ("sensor", "seen"),
+    [
+        ({"mirrored": True}, lambda field: field.flip(-1)),
+        ({"turn_deg": 180}, lambda field: field.flip(-1, -2)),
+        ({"turn_deg": 180, "mirrored": True}, lambda field: field.flip(-2)),
+        (
+            {"shift_row_px": 3, "shift_column_px": -2},
+            lambda field: torch.nn.functional.pad(field, (0, 2, 3, 0))[:, :16, 2:],
+        ),
+    ],
+)
+def test_whole_pixels_are_moved_exactly(
+    sensor: dict[str, object], seen: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    field = light()
+    assert torch.equal(stands(**sensor).crop(field, WHOLE), seen(field))
+
+
+def test_a_turn_goes_from_rows_towards_columns() -> None:
+    spot = torch.zeros(1, 16, 24)
+    spot[0, 12, 12] = 1.0  # four rows below the middle
+    where = stands(turn_deg=90).crop(spot, WHOLE)[0].nonzero()
+    assert where.tolist() == [[7, 16]]
+
+
+def test_no_light_is_lost_but_beside_the_sensor() -> None:
+    inner = torch.zeros(2, 16, 24)
+    inner[:, 5:11, 9:15] = light(2)[:, 5:11, 9:15]
+    turned = stands(turn_deg=33, mirrored=True, shift_row_px=0.7)
+    seen = turned.crop(inner, WHOLE)
+    assert seen.sum(dim=(1, 2)) == pytest.approx(inner.sum(dim=(1, 2)))
+    far = stands(shift_column_px=40)
+    assert far.crop(inner, WHOLE).sum() == 0
+
+
+def test_a_turned_picture_does_not_depend_on_how_a_batch_is_split() -> None:
+    sees, field = stands(turn_deg=7.5, shift_row_px=1.3), light()
+    region = (2, 3, 9, 14)
+    whole = sees.crop(field, region)
+    each = torch.cat([sees.crop(one[None], region) for one in field])
+    assert torch.equal(whole, each)
+    assert torch.equal(whole, sees.crop(field, WHOLE)[:, 2:11, 3:17])
+
+
+def test_the_gradient_of_a_turned_picture_is_its_transpose() -> None:
+    sees, field = stands(turn_deg=20, mirrored=True), light(1).requires_grad_()
+    weight = torch.rand(1, 16, 24, generator=torch.Generator().manual_seed(2))
+    weighed = (sees.crop(field, WHOLE) * weight).sum()
+    (slope,) = torch.autograd.grad(weighed, field)
+    assert (slope * field).sum().item() == pytest.approx(weighed.item(), rel=1e-5)

@@ -1,14 +1,17 @@
 """Spots tell the map and its parity; mirrored, turned and shuffled ones are refused."""
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from labctl.bench import load
+from labctl.bench import open as open_bench
 from labctl.calibrate.execute import Outcome
 from labctl.calibrate.mapping import (
     HELD_OUT,
@@ -21,6 +24,7 @@ from labctl.calibrate.mapping import (
 )
 from labctl.calibration import PanelMap
 from labctl.errors import OutcomeError
+from labctl.reservoir import Reservoir
 
 MakeBench = Callable[..., Path]
 Calibrate = Callable[..., Outcome]
@@ -130,3 +134,56 @@ def test_directions_of_a_panel_that_is_not_square_are_found(
     assert (abs(a), abs(d)) == pytest.approx((32, 48), rel=0.03)
     assert (b, c) == pytest.approx((0, 0), abs=0.5)
     assert record.figure_of_merit["residual_px"] < 0.1
+
+
+# The far field of the quick bench: one cycle a pixel is the whole grid, on which there
+# are four pixels of this camera a point.
+DRAWN = {"matrix_px": [[64.0, 0.0], [0.0, 96.0]], "offset_px": [32.5, 48.5]}
+BRIGHT = {
+    "world.options.sensor.photons_per_s": 2e7,
+    "world.options.panel.crosstalk_macropixels": 0.1,
+    "world.options.sensor.shape": [64, 96],
+    "reservoir.region": [11, 18, 42, 60],
+    "drawing": DRAWN,
+}
+MOVED = {
+    "world.options.sensor.mirrored": True,
+    "world.options.sensor.turn_deg": 5.0,
+    "world.options.sensor.shift_row_px": 4.6,
+    "world.options.sensor.shift_column_px": -3.2,
+}
+
+
+def answered(path: Path) -> Array:
+    """Outputs of some patterns on the bench, by the calibrations in force."""
+    with open_bench(load(path), allow_uncalibrated=True) as bench:
+        reservoir = Reservoir(bench)
+        draw = torch.Generator().manual_seed(5)
+        phase = 6 * torch.rand(40, reservoir.pixels, generator=draw)
+        answer = reservoir(phase, category="evaluate")
+        return answer.y.double().numpy()
+
+
+def distance(outputs: Array, expected: Array) -> float:
+    """Difference of outputs over how patterns differ, rms."""
+    spread = expected - expected.mean(axis=0)
+    return float(np.linalg.norm(outputs - expected) / np.linalg.norm(spread))
+
+
+@pytest.mark.slow
+def test_outputs_follow_a_camera_that_was_mirrored_turned_and_shifted(
+    make_bench: MakeBench, calibrate: Calibrate, known: Known
+) -> None:
+    told = {"kind": "settle", "settle_s": 0.06}, {"kind": "slm-phase", "span_rad": 6.4}
+    path = make_bench({**BRIGHT, **MOVED})
+    known(path, *told)
+    before = answered(path)
+    (row,) = calibrate("mapping").rows
+    assert (row.status, row.why) == ("passed", "")
+    after = answered(path)
+    shutil.rmtree(path.parent)
+    straight = make_bench(BRIGHT)
+    known(straight, *told)
+    expected = answered(straight)
+    assert distance(after, expected) < 0.25
+    assert distance(before, expected) > 0.8

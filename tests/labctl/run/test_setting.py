@@ -2,18 +2,23 @@
 
 import gc
 import os
+import re
+import shutil
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 
 from labctl import bench as benches
 from labctl.bench import Bench
+from labctl.calibrate import store
 from labctl.errors import CalibrationError, InputError, ProtocolError
 from labctl.optics.kernel import loaded
 from labctl.protocol import AnyProtocol, TrainProtocol
@@ -21,7 +26,9 @@ from labctl.recording.layout import train_layout
 from labctl.recording.reader import Record
 from labctl.recording.writer import Recorder
 from labctl.reservoir import Ledger
+from labctl.run.execute import execute
 from labctl.run.progress import Silent
+from labctl.run.resume import unfinished
 from labctl.run.setting import (
     Forecast,
     Options,
@@ -125,6 +132,102 @@ def test_a_run_on_a_bench_without_calibrations_must_be_asked_for(small: Path) ->
         assert told[f"calibration {kind}"] == (
             "none is in force. The run goes on (allow_uncalibrated)."
         )
+
+
+DRAWN = {"matrix_px": [[32.0, 0.0], [0.0, 32.0]], "offset_px": [16.0, 16.0]}
+
+
+@pytest.fixture
+def drawn(small: Path) -> Path:
+    """Write a bench whose region moves with the camera, calibrated but for that."""
+    folder = small.parent / "drawn"
+    shutil.copytree(benches.load("sim-small").path.parent, folder)
+    path = folder / "bench.yaml"
+    tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    tree["drawing"] = DRAWN
+    with path.open("w", encoding="utf-8") as stream:
+        YAML().dump(tree, stream)
+    digest = benches.load(path).sha256.encode()
+    for record in folder.glob("*-*.yaml"):
+        given = rb"bench_sha256: [0-9a-f]{64}"
+        raw = re.sub(given, b"bench_sha256: " + digest, record.read_bytes())
+        record.write_bytes(raw)
+    return path
+
+
+def put(bench: Path, name: str, **values: object) -> None:
+    made = {
+        "schema_version": 1,
+        "created": datetime.now(UTC),
+        "bench_sha256": benches.load(bench).sha256,
+        "geometry": {"camera": (32, 32)},
+    }
+    store.install(bench.parent, name, made, values)
+
+
+def put_mapping(bench: Path, name: str, *offset_px: float) -> None:
+    own = {**DRAWN, "offset_px": offset_px, "mirrored": False}
+    put(bench, name, kind="mapping", **own)
+
+
+def test_a_drawing_asks_for_a_mapping_or_is_believed_aloud(
+    small: Path, drawn: Path
+) -> None:
+    (error,) = resolved(small, bench=str(drawn)).refused
+    assert isinstance(error, CalibrationError)
+    assert "calibration mapping=none, expected one in force" in str(error)
+    overrides = ("allow_uncalibrated=true",)
+    setting = resolved(small, bench=str(drawn), out=Path("s.h5"), overrides=overrides)
+    assert setting.refused == ()
+    layout = train_layout(shot_spec(setting), metrics=METRICS)
+    with opened(setting, layout, Silent()) as session:
+        reservoir = session.reservoir(setting.entry, Ledger(None))
+        reservoir(torch.zeros(1, reservoir.pixels), category="evaluate")
+    with Record.open("s.h5") as record:
+        told = {e.source: e.text for e in record.events() if e.level == "warning"}
+        assert record.calibrations["mapping"]["offset_px"].tolist() == [16, 16]
+    assert told["calibration mapping"].startswith("none is in force. The run goes on")
+
+
+def test_a_record_holds_the_mapping_and_a_resumed_run_holds_to_it(
+    small: Path, drawn: Path
+) -> None:
+    put_mapping(drawn, "mapping-first", 17.0, 15.5)
+    setting = resolved(small, bench=str(drawn), out=Path("s.h5"))
+    layout = train_layout(shot_spec(setting), metrics=METRICS)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        opened(setting, layout, Silent()) as session,
+    ):
+        reservoir = session.reservoir(setting.entry, Ledger(None))
+        reservoir(torch.zeros(2, reservoir.pixels), category="evaluate")
+        raise KeyboardInterrupt
+    with Record.open("s.h5") as record:
+        found = record.calibrations["mapping"]
+        assert found["offset_px"].tolist() == [17, 15.5]
+        assert found["matrix_px"].tolist() == DRAWN["matrix_px"]
+        # Whole blocks of pixels, with the region of 27 by 27 in them.
+        assert record.column("shots", "frames").shape == (2, 32, 32)
+        assert record.instrument["camera"]["roi"].tolist() == [0, 0, 32, 32]
+    put_mapping(drawn, "mapping-second", 17.0, 15.4)
+    with pytest.raises(InputError, match="mapping: another offset_px, expected that"):
+        execute(unfinished(Path("s.h5"), bench=str(drawn)), Silent())
+
+
+def test_a_resumed_run_misses_a_calibration_that_is_gone(
+    small: Path, drawn: Path
+) -> None:
+    put_mapping(drawn, "mapping-told", 16.0, 16.0)
+    current = drawn.parent / "current.yaml"
+    without = current.read_bytes()
+    put(drawn, "crosstalk-told", kind="crosstalk", sigma_px=0.5, most_px=0.6)
+    setting = resolved(small, bench=str(drawn), out=Path("s.h5"))
+    layout = train_layout(shot_spec(setting), metrics=METRICS)
+    with pytest.raises(KeyboardInterrupt), opened(setting, layout, Silent()):
+        raise KeyboardInterrupt
+    current.write_bytes(without)
+    with pytest.raises(InputError, match="crosstalk=none, expected the one in force"):
+        execute(unfinished(Path("s.h5"), bench=str(drawn)), Silent())
 
 
 def test_a_shot_takes_its_exposure_and_the_settling(small: Path) -> None:
