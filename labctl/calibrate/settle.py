@@ -33,6 +33,10 @@ STEPS = ((0.1, 0.9), (0.9, 0.1), (0.1, 0.5), (0.5, 0.1), (0.4, 0.6), (0.6, 0.4))
 # of a step, as a share of all levels, to be seen in proportion.
 SHIFT, PROPORTIONAL = 0.05, 0.1
 _AROUND = (-SHIFT, 0.0, SHIFT)
+_TOO_FAST = (
+    "settle: a step falls within one delay, expected some points on its tail. Lower "
+    "calibrate.settle_s in the bench file."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,10 +146,36 @@ def fit_relaxation(courses: Sequence[Course]) -> Relaxation | None:
     fit = least_squares(rest, [0.0, *log_taus], bounds=(low, high), x_scale="jac")
     freedom = max(len(fit.fun) - len(fit.x), 1)
     scatter = max(2 * float(fit.cost) / freedom, 1.0)
-    slope = np.asarray(fit.jac, dtype=np.float64)
-    spread = np.asarray(scatter * np.linalg.pinv(slope.T @ slope), dtype=np.float64)
+    spread = scatter * covariance(np.asarray(fit.jac, dtype=np.float64))
     taus_s = np.exp(fit.x[1:])
     return _over_all_levels(seen, float(fit.x[0]), taus_s, spread)
+
+
+def covariance(slope: Array) -> Array:
+    """Tell the errors of parameters from how residuals change with them.
+
+    Parameters
+    ----------
+    slope
+        Of residuals of unit noise, ``(point, parameter)``.
+
+    Returns
+    -------
+    covariance
+        ``(parameter, parameter)``.
+
+    Raises
+    ------
+    OutcomeError
+        The points do not tell one of them.
+    """
+    size = np.sqrt((slope**2).sum(axis=0))
+    told = slope / np.where(size > 0, size, 1.0)
+    normal = told.T @ told
+    if np.linalg.matrix_rank(normal, hermitian=True) < len(size):
+        raise OutcomeError(_TOO_FAST)
+    found: Array = np.linalg.inv(normal) / np.outer(size, size)
+    return found
 
 
 def _has_transition(course: Course) -> bool:
@@ -184,11 +214,7 @@ def _tail(course: Course) -> Course:
     start_s = float(course.time_s[early].max()) if early.size else -1.0
     tail = course.time_s > start_s
     if tail.sum() < 3 or not (course.left[tail] > 3 * course.error[tail]).any():
-        text = (
-            "settle: a step falls within one delay, expected some points on its tail. "
-            "Lower calibrate.settle_s in the bench file."
-        )
-        raise OutcomeError(text)
+        raise OutcomeError(_TOO_FAST)
     return Course(
         course.size, course.time_s[tail], course.left[tail], course.error[tail]
     )

@@ -99,7 +99,8 @@ def test_light_of_a_turned_and_scaled_camera_stays_in_its_bins(flip: int) -> Non
         """Of each direction: smooth, and without any symmetry."""
         y, x = tilts.T * 9
         spot: Array = np.exp(-((y - 0.4) ** 2) - (x + 0.3 * y) ** 2)
-        return spot * (1.5 + np.sin(2 * x))
+        ripple: Array = 1.5 + np.sin(2 * x)
+        return spot * ripple
 
     def frame(of: PanelMap) -> NDArray[np.uint16]:
         # A pixel of a larger picture holds less of the same light.

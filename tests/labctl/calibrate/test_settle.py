@@ -10,7 +10,14 @@ import pytest
 from labctl.bench import load
 from labctl.calibrate import settle
 from labctl.calibrate.execute import Outcome
-from labctl.calibrate.settle import LEFT, STEPS, Course, fit_relaxation, left_over
+from labctl.calibrate.settle import (
+    LEFT,
+    STEPS,
+    Course,
+    covariance,
+    fit_relaxation,
+    left_over,
+)
 from labctl.calibration import Settle
 from labctl.errors import OutcomeError
 
@@ -72,6 +79,16 @@ def test_a_step_between_two_delays_is_too_fast_to_be_followed() -> None:
     left = (TIMES < 0.001) + error * rng.standard_normal(len(TIMES))
     with pytest.raises(OutcomeError, match="a step falls within one delay"):
         fit_relaxation([Course(0.8, TIMES, left, error)])
+
+
+def test_a_time_that_no_point_tells_is_refused_and_not_guessed() -> None:
+    # Of a delay and two times; in seconds, so of sizes that are far apart.
+    slope = np.array([[9e4, 1.0, 0.0], [2e4, 3.0, 0.0], [1e4, 0.0, 2.0]])
+    expected = np.linalg.inv(slope.T @ slope)
+    assert covariance(slope) == pytest.approx(expected)
+    for blind in (0 * slope[:, 2], 1e-5 * slope[:, 0]):
+        with pytest.raises(OutcomeError, match="a step falls within one delay"):
+            covariance(np.column_stack([slope[:, :2], blind]))
 
 
 def test_what_is_left_of_the_frame_before_is_told_without_bias() -> None:
