@@ -182,10 +182,7 @@ def put_in_force(folder: Path, kind: str, name: str) -> None:
         records = [each.name for key, each in found.items() if key != kind]
     current = Current(schema_version=1, records=[*records, name])
     text = f"{head}\n{_yaml(current.model_dump(mode='json')).decode()}"
-    # Whoever reads finds the old list or the new one, never half of either.
-    new = path.with_name(f"{CURRENT}.new")
-    new.write_bytes(text.encode())
-    os.replace(new, path)  # noqa: PTH105 - says what happens
+    _write_whole(path, text.encode())
 
 
 def hash_of(path: Path) -> RecordFile:
@@ -203,15 +200,32 @@ def _write_array(path: Path, array: np.ndarray[Any, Any]) -> dict[str, JsonValue
 
 
 def _write_new(path: Path, raw: bytes) -> None:
-    try:
-        with path.open("xb") as stream:
-            stream.write(raw)
-    except FileExistsError as error:
+    """Write a file that is there whole or not at all.
+
+    Raises
+    ------
+    CalibrationError
+        It is there already, or cannot be written.
+    """
+    if path.exists():
         text = f"{path}: there already, expected none: records never change. Move it."
-        raise CalibrationError(text) from error
+        raise CalibrationError(text)
+    try:
+        _write_whole(path, raw)
     except OSError as error:
         text = f"{path}: cannot be written ({error.strerror}). Make room there."
         raise CalibrationError(text) from error
+
+
+def _write_whole(path: Path, raw: bytes) -> None:
+    # Whoever reads finds what was there before or all of this, also after a kill; what
+    # a killed one left is written over.
+    new = path.with_name(f"{path.name}.new")
+    with new.open("wb") as stream:
+        stream.write(raw)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(new, path)  # noqa: PTH105 - says what happens
 
 
 def _json(fields: Mapping[str, Any]) -> bytes:

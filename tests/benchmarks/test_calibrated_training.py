@@ -51,7 +51,7 @@ PROTOCOL = """\
 schema_version: 1
 kind: train
 bench: lab
-accept_unconverged: true # aberrations are steep on this grid, which is a device of its own
+accept_unconverged: true # for aberrations this grid is a device of its own
 data: {set: digits}
 reservoir: {exposure_s: 0.005, macropixels: [8, 8]}
 model:

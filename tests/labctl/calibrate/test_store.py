@@ -1,6 +1,10 @@
 """Records beside the bench file: never changed, and one list that is in force."""
 
 import hashlib
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +15,12 @@ import pytest
 
 from labctl import bench as benches
 from labctl.calibrate import store
-from labctl.calibration import FailedCalibration, PhaseCurve, Settle
+from labctl.calibration import (
+    CalibrationRecord,
+    FailedCalibration,
+    PhaseCurve,
+    Settle,
+)
 from labctl.document import read
 from labctl.errors import CalibrationError, InputError
 
@@ -119,3 +128,67 @@ def test_a_folder_in_the_way_of_the_copy_is_refused(
     (tmp_path / "calibrations" / "sim").mkdir(parents=True)
     with pytest.raises(InputError, match="there already, expected no such folder"):
         store.home(shipped)
+
+
+# Puts a record in force in one folder after the other, and is killed right before the
+# n-th time that it opens a file to write or puts it in its place, n as the folder says.
+KILLED = """
+import os, signal, sys
+from datetime import UTC, datetime
+from pathlib import Path
+import numpy as np
+from labctl import bench as benches
+from labctl.calibrate import store
+folders = sorted(Path(sys.argv[1]).iterdir(), key=lambda each: int(each.name))
+for folder in folders:
+    digest = benches.load(folder / "bench.yaml").sha256
+    made = {"schema_version": 1, "created": datetime.now(UTC), "bench_sha256": digest}
+    values = {"kind": "slm-phase", "phase_rad": np.linspace(0, 6.4, 256)}
+    if (child := os.fork()) == 0:
+        left = [int(folder.name)]
+        def count(event, arguments):
+            if event == "os.rename" or (event == "open" and "w" in str(arguments[1])):
+                if not left[0]:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left[0] -= 1
+        sys.addaudithook(count)
+        store.install(folder, "slm-phase-2", made, values)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks, and kills by signals")
+def test_killed_anywhere_the_one_in_force_stays_or_the_new_one_is(
+    make_bench: MakeBench, tmp_path: Path
+) -> None:
+    path = make_bench()
+    old = {"kind": "slm-phase", "span_rad": 6.3}
+    store.install(path.parent, "slm-phase-1", made(path), old)
+    for number in range(8):
+        shutil.copytree(path.parent, tmp_path / "kills" / str(number))
+    words = [sys.executable, "-c", KILLED, str(tmp_path / "kills")]
+    done = subprocess.run(  # noqa: S603 - our own code
+        words, capture_output=True, text=True, check=True, timeout=300
+    )
+    codes = [int(line) for line in done.stdout.split()]
+    # An array, a record and the list, each opened and then put in its place.
+    assert codes == [-signal.SIGKILL] * 6 + [0] * 2
+    for number, code in enumerate(codes):
+        folder = tmp_path / "kills" / str(number)
+        source = benches.load(folder / "bench.yaml")
+        record = source.records()["slm-phase"]
+        assert isinstance(record.values, PhaseCurve)
+        assert (record.values.span_rad == 6.3) == (code != 0)
+        # What is there by its name is whole.
+        for each in folder.glob("slm-phase-2.yaml"):
+            read(each, CalibrationRecord)
+        # Running again works, also where half of a file was left.
+        for each in folder.glob("*.new"):
+            each.write_bytes(b"half")
+        again = {"kind": "slm-phase", "phase_rad": np.linspace(0, 6.5, 256)}
+        store.install(folder, "slm-phase-3", made(path), again)
+        values = source.records()["slm-phase"].values
+        assert isinstance(values, PhaseCurve)
+        assert values.curve(8, folder)[-1] == 6.5
