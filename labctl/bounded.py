@@ -163,6 +163,19 @@ class BoundedCamera(_Bounded[Camera], Camera):
             "time_error_s", lambda: getattr(self.driver, "time_error_s", 0.0)
         )
 
+    @property
+    @override
+    def tells_exposure_end(self) -> bool:
+        return self._ask(
+            "tells_exposure_end",
+            lambda: getattr(self.driver, "tells_exposure_end", False),
+        )
+
+    @override
+    def wait_exposed(self, timeout_s: float) -> None:
+        call = functools.partial(self.driver.wait_exposed, timeout_s)
+        self._ask("wait_exposed", call, timeout_s)
+
     @override
     def configure(
         self,

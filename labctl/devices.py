@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.errors import OutOfRangeError
+from labctl.errors import DeviceError, OutOfRangeError
 
 Levels = NDArray[np.uint8 | np.uint16]
 Counts = NDArray[np.uint16]
@@ -591,6 +591,37 @@ class Camera(Device, Protocol):
         says it when it was armed is not asked again.
         """
         return 0.0
+
+    @property
+    def tells_exposure_end(self) -> bool:
+        """Whether :meth:`wait_exposed` works: the next pattern need not await a frame.
+
+        A driver need not say: without it patterns are stepped one frame at a time.
+        """
+        return False
+
+    def wait_exposed(self, timeout_s: float) -> None:
+        """Wait until the exposure of the newest trigger is over, its frame still away.
+
+        For cameras that :attr:`tells_exposure_end`. It returns by what the camera says,
+        never by a guess of when the exposure should be over, and the frame's
+        :attr:`Frame.exposure_end_s` is then not after the return, its time error apart.
+
+        Parameters
+        ----------
+        timeout_s
+            Longest time to wait.
+
+        Raises
+        ------
+        FrameError
+            ``timeout``: it does not say. ``removed``: it is gone.
+        DeviceError
+            It cannot say.
+        """
+        del timeout_s
+        text = "it does not tell when an exposure ends. Wait for its frame."
+        raise DeviceError(self.name, "wait for the end of an exposure", text)
 
     @abstractmethod
     def configure(

@@ -573,7 +573,7 @@ class Exposer:
         self.bench, self.ledger, self._settle_s = bench, ledger, settle_s
         self.frame_shape = (taken.region[2], taken.region[3])
         self.longest = self._longest(taken.exposure_s)
-        self._timeout_s = taken.exposure_s + FRAME_SHARE * bench.file.heartbeat_s
+        self._exposure_s = taken.exposure_s
         # Exposures that were booked and are still to be made.
         self._owed = 0
 
@@ -727,24 +727,41 @@ class Exposer:
     ) -> T:
         rows: list[_Row] = []
         stepper = _Stepper(
-            self.bench, self._settle_s, self.frame_shape, self._timeout_s
+            self.bench, self._settle_s, self.frame_shape, self._exposure_s
         )
+        following: _Row | None = _Row(0, attempt)
         try:
             stepper.arm(len(panel))
-            for index, pattern in enumerate(panel):
-                for number in range(attempt, ATTEMPTS):
-                    rows.append(stepper.expose(pattern, _Row(index, number)))
-                    if rows[-1].quality == "ok":
-                        break
-                    self._repeat(rows[-1], category)
-                    stepper.arm(len(panel) - index)
+            while following is not None or stepper.is_waiting:
+                levels = None if following is None else panel[following.pattern]
+                made = stepper.collect(levels)
+                if made is not None:
+                    rows.append(made)
+                if made is not None and made.quality != "ok":
+                    self._repeat(made, category)
+                    stepper.arm(len(panel) - made.pattern)
+                    following = _Row(made.pattern, made.attempt + 1)
+                elif following is not None and levels is not None:
+                    stepper.expose(levels, following)
+                    after = following.pattern + 1
+                    following = _Row(after, attempt) if after < len(panel) else None
         except DeviceError:
+            rows += self._left(stepper)
             hand_over(self._batch(rows))
             raise
         finally:
             self._owed -= stepper.exposed
             self.bench.camera.disarm()
         return hand_over(self._batch(rows))
+
+    def _left(self, stepper: "_Stepper") -> list[_Row]:
+        """Take the frame that was on its way when something else failed."""
+        made = stepper.abandon()
+        if made is None:
+            return []
+        if made.quality != "ok":
+            self.ledger.refund(1)
+        return [made]
 
     def _repeat(self, row: _Row, category: str) -> None:
         """Give a rejected exposure back, and book another.
@@ -809,8 +826,39 @@ def _kind(error: DeviceError) -> Quality:
     return "timeout" if isinstance(error, DeviceTimeoutError) else "removed"
 
 
+@dataclass(frozen=True, eq=False)
+class _Exposed:
+    """An exposure whose frame is on its way.
+
+    Parameters
+    ----------
+    pattern
+        What is known of its pattern.
+    row
+        Which pattern it is, which attempt, and its write.
+    is_over
+        Whether the camera has said that the exposure is over.
+    """
+
+    pattern: Pattern
+    row: _Row
+    is_over: bool = False
+
+
 class _Stepper:
     """Exposes patterns one by one, with one trigger in flight.
+
+    ::
+
+        write 1 | settle | expose 1 | frame 1 | write 2 | settle | expose 2 | frame 2
+
+    and where the camera tells when an exposure is over ::
+
+        write 1 | settle | expose 1 | write 2 | settle | expose 2 | write 3 | settle
+                                    |    frame 1                  |    frame 2
+
+    Either way a frame is judged before the next exposure begins: one that is not the
+    answer to its pattern is exposed again, and nothing was exposed behind it.
 
     Parameters
     ----------
@@ -820,8 +868,8 @@ class _Stepper:
         Time between a complete write and the start of its exposure.
     shape
         Rows and columns of a frame.
-    timeout_s
-        How long a frame is waited for.
+    exposure_s
+        Exposure time.
     """
 
     def __init__(
@@ -829,24 +877,36 @@ class _Stepper:
         bench: Bench,
         settle_s: float,
         shape: tuple[int, int],
-        timeout_s: float,
+        exposure_s: float,
     ) -> None:
         self._bench, self._settle_s, self._shape = bench, settle_s, shape
-        self._timeout_s = timeout_s
+        # How long a frame is waited for once its exposure is over.
+        self._patience_s = FRAME_SHARE * bench.file.heartbeat_s
+        self._timeout_s = exposure_s + self._patience_s
         self.exposed = self._triggers = 0
         self._counter = Counter()
-        self._is_by_own_clock = False
+        self._is_by_own_clock = self._tells_end = False
+        self._waiting: _Exposed | None = None
+        self._ahead: Written | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a frame is on its way."""
+        return self._waiting is not None
 
     def arm(self, frames: int) -> None:
         """Empty the camera's buffers and take its counters as the new zero."""
-        self._bench.camera.disarm()
-        self._bench.camera.arm(frames)
+        camera = self._bench.camera
+        camera.disarm()
+        camera.arm(frames)
         self._triggers = 0
-        self._counter = Counter(modulus=self._bench.camera.frame_id_modulus)
-        self._is_by_own_clock = self._bench.camera.time_error_s != 0
+        self._counter = Counter(modulus=camera.frame_id_modulus)
+        self._is_by_own_clock = camera.time_error_s != 0
+        self._tells_end = camera.tells_exposure_end
+        self._waiting = self._ahead = None
 
-    def expose(self, levels: Levels, row: _Row) -> _Row:
-        """Show a pattern and take its frame.
+    def expose(self, levels: Levels, row: _Row) -> None:
+        """Show a pattern, unless :meth:`collect` has, and expose it.
 
         Parameters
         ----------
@@ -854,36 +914,94 @@ class _Stepper:
             ``(row, column)`` of the panel.
         row
             Which pattern it is, and which attempt.
-
-        Returns
-        -------
-        row
-            With what came, and its quality.
         """
-        bench = self._bench
-        bench.beat()
-        written = bench.slm.write(levels)
-        bench.clock.sleep(self._settle_s)
-        self._leave_room(written.written_s + self._settle_s)
-        bench.camera.trigger()
+        clock, camera = self._bench.clock, self._bench.camera
+        written, self._ahead = self._ahead, None
+        if written is None:
+            written = self._write(levels)
+            clock.sleep(self._settle_s)
+        ready_s = written.written_s + self._settle_s
+        # What has not passed while the frame before came.
+        clock.sleep(max(0.0, ready_s - clock.now()))
+        self._leave_room(ready_s)
+        camera.trigger()
         self.exposed += 1
         self._triggers += 1
         pattern = Pattern(
             checksum=zlib.crc32(levels.tobytes()),
             trigger=self._triggers,
-            ready_s=written.written_s + self._settle_s,
+            ready_s=ready_s,
             gone_s=math.inf,
             shape=self._shape,
         )
-        made = self._fetch(pattern, replace(row, written=written))
+        self._waiting = _Exposed(pattern, replace(row, written=written))
+        if self._tells_end:
+            self._wait_exposed(self._waiting)
+
+    def _wait_exposed(self, exposed: _Exposed) -> None:
+        try:
+            self._bench.camera.wait_exposed(self._timeout_s)
+        except FrameError:
+            return  # its frame tells what became of it, and is waited for
+        self._leave_room(self._bench.clock.now())
+        self._waiting = replace(exposed, is_over=True)
+
+    def _write(self, levels: Levels) -> Written:
+        self._bench.beat()
+        return self._bench.slm.write(levels)
+
+    def collect(self, levels: Levels | None) -> _Row | None:
+        """Take the frame that is on its way, and judge it.
+
+        Parameters
+        ----------
+        levels
+            ``(row, column)`` of the panel: what is exposed next, None for nothing. It
+            is shown before, where the exposure is known to be over.
+
+        Returns
+        -------
+        row
+            With what came, and its quality; None where no frame is on its way.
+        """
+        bench, exposed = self._bench, self._waiting
+        if exposed is None:
+            return None
+        # A beam that has to rest does so between two shots, and not within one.
+        if exposed.is_over and levels is not None and not bench.rest_s():
+            pattern = replace(exposed.pattern, gone_s=bench.clock.now())
+            exposed = self._waiting = replace(exposed, pattern=pattern)
+            self._ahead = self._write(levels)
+        self._waiting = None
+        # Whoever tells of the end of an exposure was waited for already.
+        timeout_s = self._patience_s if self._tells_end else self._timeout_s
+        made = self._fetch(exposed, timeout_s)
         if made.quality != "ok" or bench.meter is None:
             return made
         return replace(made, power_mw=bench.meter.reading().value)
 
+    def abandon(self) -> _Row | None:
+        """Take the frame that is on its way after another call has failed.
+
+        Returns
+        -------
+        row
+            With its quality, also where the camera fails as well; None where no frame
+            is on its way.
+        """
+        exposed = self._waiting
+        if exposed is None:
+            return None
+        try:
+            return self.collect(None)
+        except DeviceError as error:
+            return replace(exposed.row, quality=_kind(error), detail=str(error))
+
     def _leave_room(self, ready_s: float) -> None:
         """Wait for as long as the camera's times may be wrong, either way.
 
-        A fresh frame may be told so much too early, and has as much to spare.
+        A fresh frame may be told so much too early, an ended exposure so much too late,
+        and the rule wants as much to spare.
         """
         if not self._is_by_own_clock:
             return
@@ -894,11 +1012,12 @@ class _Stepper:
                 return
             self._bench.clock.sleep(left_s)
 
-    def _fetch(self, pattern: Pattern, row: _Row) -> _Row:
+    def _fetch(self, exposed: _Exposed, timeout_s: float) -> _Row:
+        pattern, row = exposed.pattern, exposed.row
         verdict = Verdict("duplicate")
         for _ in range(MOST_COPIES):
             try:
-                frame = self._bench.camera.frame(self._timeout_s)
+                frame = self._bench.camera.frame(timeout_s)
             except FrameError as error:
                 return replace(row, quality=error.kind, detail=error.detail)
             answer = Answer(

@@ -20,6 +20,7 @@ from labctl.errors import DeviceError, DeviceTimeoutError, FrameError
 pylon: Final[Any] = importlib.import_module("pypylon.pylon")
 genicam: Final[Any] = importlib.import_module("pypylon.genicam")
 
+_EVENT: Final = "EventExposureEndData"
 READY_S: Final = 0.5  # until the next trigger is accepted
 
 
@@ -50,6 +51,19 @@ def vendor_errors(where: str, action: str) -> Iterator[None]:
 
 
 @final
+class _Ends(pylon.CameraEventHandler):  # type: ignore[misc]  # pylon has no types
+    """Hears that exposures are over, while results are retrieved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[int] = []
+
+    def OnCameraEvent(self, camera: Any, number: int, node: Any) -> None:  # noqa: ANN401, N802 - pylon's name, without types
+        del number, node
+        self.heard.append(int(camera.EventExposureEndFrameID.Value))
+
+
+@final
 class BaslerSensor(Sensor):
     """A camera that pylon knows.
 
@@ -61,13 +75,21 @@ class BaslerSensor(Sensor):
         As :data:`drivers.camera.triggered.BITS` names it.
     wanted
         Serial number of the one to open; empty for the only one there is.
+    tells_exposure_end
+        Whether it is to report that an exposure is over.
     """
 
     modulus = None  # gaps are judged by its counter, which does not start again
 
-    def __init__(self, name: str, pixel_format: str, wanted: str) -> None:
+    def __init__(
+        self, name: str, pixel_format: str, wanted: str, *, tells_exposure_end: bool
+    ) -> None:
         self._name, self._format, self._wanted = name, pixel_format, wanted
+        self.tells_exposure_end = tells_exposure_end
         self._camera: Any = None
+        self._ends: _Ends | None = None
+        # A frame that came together with what was asked for.
+        self._early: Any = None
 
     @override
     def open(self) -> tuple[int, int]:
@@ -75,8 +97,12 @@ class BaslerSensor(Sensor):
             device = self._found()
             factory = pylon.TlFactory.GetInstance()
             self._camera = pylon.InstantCamera(factory.CreateDevice(device))
+            # Before it is open: it then makes room for them.
+            self._camera.GrabCameraEvents.Value = self.tells_exposure_end
             self._camera.Open()
             self._prepare(self._camera)
+            if self.tells_exposure_end:
+                self._listen(self._camera)
             return int(self._camera.Height.Max), int(self._camera.Width.Max)
 
     def _found(self) -> Any:  # noqa: ANN401 - pylon has no types
@@ -113,6 +139,37 @@ class BaslerSensor(Sensor):
         camera.TriggerMode.Value = "On"
         camera.MaxNumBuffer.Value = 4
 
+    def _listen(self, camera: Any) -> None:  # noqa: ANN401 - pylon has no types
+        """Have the end of each exposure reported.
+
+        Raises
+        ------
+        DeviceError
+            It does not report that, or its rows are exposed one after the other: then
+            the first to end says nothing of the last.
+        """
+        shutter = "Global"
+        if genicam.IsReadable(camera.SensorShutterMode):
+            shutter = str(camera.SensorShutterMode.Value)
+        if not shutter.startswith("Global") or not genicam.IsWritable(
+            camera.EventSelector
+        ):
+            text = (
+                f"SensorShutterMode={shutter}: it does not report the end of an "
+                "exposure of all rows. Remove tells_exposure_end from its options."
+            )
+            raise DeviceError(self._name, "open", text)
+        self._ends = _Ends()
+        camera.RegisterCameraEventHandler(
+            self._ends,
+            _EVENT,
+            0,
+            pylon.RegistrationMode_ReplaceAll,
+            pylon.Cleanup_None,
+        )
+        camera.EventSelector.Value = "ExposureEnd"
+        self._switch(camera, "EventNotification", "On")
+
     def _switch(self, camera: Any, node: str, wanted: str | bool) -> None:  # noqa: ANN401
         """Set something where the camera has it, and read it back.
 
@@ -135,6 +192,9 @@ class BaslerSensor(Sensor):
         if camera is not None:
             with vendor_errors(self._name, "close"):
                 camera.StopGrabbing()
+                ends, self._ends, self._early = self._ends, None, None
+                if ends is not None:  # before it is forgotten, or the process crashes
+                    camera.DeregisterCameraEventHandler(ends, _EVENT)
                 camera.Close()
                 camera.DestroyDevice()
 
@@ -195,10 +255,13 @@ class BaslerSensor(Sensor):
     @override
     def start(self, frames: int) -> None:
         with vendor_errors(self._name, "arm"):
+            self._early = None
             self._camera.StartGrabbing(pylon.GrabStrategy_OneByOne)
+            self.forget_exposures()
 
     @override
     def stop(self) -> None:
+        self._early = None
         with vendor_errors(self._name, "disarm"):
             self._camera.StopGrabbing()
 
@@ -217,9 +280,11 @@ class BaslerSensor(Sensor):
     @override
     def fetch(self, timeout_s: float) -> Buffer | None:
         with vendor_errors(self._name, "frame"):
-            result = self._camera.RetrieveResult(
-                max(1, math.ceil(1000 * timeout_s)), pylon.TimeoutHandling_Return
-            )
+            result, self._early = self._early, None
+            if result is None:
+                result = self._camera.RetrieveResult(
+                    max(1, math.ceil(1000 * timeout_s)), pylon.TimeoutHandling_Return
+                )
             if result is None or not result.IsValid():
                 return None
             with result:
@@ -232,12 +297,34 @@ class BaslerSensor(Sensor):
                 )
 
     @override
+    def forget_exposures(self) -> None:
+        if self._ends is not None:
+            with vendor_errors(self._name, "trigger"):
+                self._hear(0.0)
+            self._ends.heard.clear()
+
+    @override
+    def exposed(self, timeout_s: float) -> int | None:
+        with vendor_errors(self._name, "wait for the end of an exposure"):
+            self._hear(timeout_s)
+        heard = [] if self._ends is None else self._ends.heard
+        return heard.pop(0) if heard else None
+
+    def _hear(self, timeout_s: float) -> None:
+        """Wait for a report, and have it told: that is part of retrieving results."""
+        waiting = self._camera.GetCameraEventWaitObject()
+        if waiting.Wait(math.ceil(1000 * timeout_s)) and self._early is None:
+            result = self._camera.RetrieveResult(0, pylon.TimeoutHandling_Return)
+            if result is not None and result.IsValid():
+                self._early = result
+
+    @override
     def is_removed(self) -> bool:
         # It still says that it is open, and even delivers.
         return bool(self._camera.IsCameraDeviceRemoved())
 
 
-def basler(
+def basler(  # noqa: PLR0913 - one parameter an option
     *,
     shape: Sequence[int],
     pixel_um: float,
@@ -245,6 +332,7 @@ def basler(
     name: str = "camera",
     pixel_format: str = "Mono12",
     camera: str = "",
+    tells_exposure_end: bool = False,
 ) -> TriggeredCamera:
     """Make a camera that pylon knows, over USB or Ethernet.
 
@@ -262,6 +350,9 @@ def basler(
         As :data:`drivers.camera.triggered.BITS` names it.
     camera
         Serial number of the one to open; empty for the only one there is.
+    tells_exposure_end
+        Whether it is to report that an exposure is over, so that the next pattern is
+        written while its frame is read out. Only for global shutters.
 
     Returns
     -------
@@ -275,7 +366,7 @@ def basler(
     """
     return TriggeredCamera(
         name,
-        BaslerSensor(name, pixel_format, camera),
+        BaslerSensor(name, pixel_format, camera, tells_exposure_end=tells_exposure_end),
         clock=clock,
         shape=shape,
         pixel_um=pixel_um,

@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, final
 
 import numpy as np
@@ -73,6 +73,8 @@ class Sensor(Protocol):
 
     #: Where its counter starts again; None if it never does.
     modulus: int | None
+    #: Whether it reports that an exposure is over before its frame is here.
+    tells_exposure_end: bool = False
 
     @abstractmethod
     def open(self) -> tuple[int, int]:
@@ -129,9 +131,52 @@ class Sensor(Protocol):
     def fetch(self, timeout_s: float) -> Buffer | None:
         """Return the oldest buffer; None where none comes."""
 
+    def forget_exposures(self) -> None:
+        """Forget which exposures were reported to be over."""
+        return
+
+    def exposed(self, timeout_s: float) -> int | None:
+        """Return the counter of the next exposure that is reported to be over.
+
+        None where none is. For sensors that say so in :attr:`tells_exposure_end`.
+        """
+        del timeout_s
+        return None
+
     @abstractmethod
     def is_removed(self) -> bool:
         """Whether it was unplugged."""
+
+
+@dataclass
+class _Ends:
+    """Which exposures were told to be over since the camera was armed.
+
+    Parameters
+    ----------
+    told_s
+        When, by the number of their trigger, on the bench clock.
+    newest
+        Number of the newest of those triggers; 0 before the first.
+    counter
+        What the camera called it.
+    is_believed
+        Whether each was told as expected so far.
+    """
+
+    told_s: dict[int, float] = field(default_factory=dict)
+    newest: int = 0
+    counter: int = 0
+    is_believed: bool = True
+
+    def is_of(self, trigger: int, counter: int) -> bool:
+        """Whether a counter is that of a trigger, by those before."""
+        return not self.newest or counter - self.counter == trigger - self.newest
+
+    def take(self, trigger: int, counter: int, now_s: float) -> None:
+        """Take note that the exposure of a trigger is over."""
+        self.newest, self.counter = trigger, counter
+        self.told_s[trigger] = now_s
 
 
 @final
@@ -183,6 +228,7 @@ class TriggeredCamera(Camera):
         self._left = self._frames = 0
         self._last: int | None = None
         self._started_s: list[float] = []
+        self._ends = _Ends()
 
     @property
     @override
@@ -355,7 +401,7 @@ class TriggeredCamera(Camera):
         self.disarm()
         sensor.start(frames)
         self._armed, self._left, self._frames = True, frames, 0
-        self._last, self._started_s = None, []
+        self._last, self._started_s, self._ends = None, [], _Ends()
 
     @override
     def trigger(self) -> None:
@@ -364,8 +410,41 @@ class TriggeredCamera(Camera):
             text = "no trigger left since arm. Arm it for more frames."
             raise FrameError(self._name, "trigger_refused", text)
         self._left -= 1
+        # What is told from here on is told of this exposure, or of one before that was
+        # slow to be told; the latter has another counter.
+        sensor.forget_exposures()
         self._started_s.append(self._clock.now())
         sensor.fire()
+
+    @property
+    @override
+    def tells_exposure_end(self) -> bool:
+        return self._sensor.tells_exposure_end
+
+    @override
+    def wait_exposed(self, timeout_s: float) -> None:
+        sensor = self._opened("wait for the end of an exposure")
+        if not sensor.tells_exposure_end:
+            super().wait_exposed(timeout_s)
+        newest, ends = len(self._started_s), self._ends
+        if newest == ends.newest and newest:
+            return
+        text = f"no exposure ended within {timeout_s} s"
+        if self._armed and newest and ends.is_believed:
+            counter, now_s = sensor.exposed(timeout_s), self._clock.now()
+            self._opened("wait for the end of an exposure")
+            took_s = now_s - self._started_s[-1]
+            if counter is not None:
+                text = (
+                    f"exposure {counter} over {took_s:.6f} s after trigger {newest}, "
+                    f"expected that of the trigger, of {self._taken.exposure_s:g} s"
+                )
+                if took_s >= self._taken.exposure_s and ends.is_of(newest, counter):
+                    ends.take(newest, counter, now_s)
+                    return
+        # Once one was not told, or not as expected, the next may be that one, late.
+        ends.is_believed = False
+        raise FrameError(self._name, "timeout", text)
 
     @override
     def frame(self, timeout_s: float) -> Frame:
@@ -384,8 +463,9 @@ class TriggeredCamera(Camera):
             raise FrameError(self._name, "incomplete", buffer.problem)
         self._check_order(before, buffer.number)
         start_s = self._begun(host_s)
-        # Both read here, before and after: its own clock is recorded, and proves
-        # nothing, as makers differ in which moment they stamp.
+        # Both read here, before and after, or when it said that the exposure was over:
+        # its own clock is recorded, and proves nothing, as makers differ in which
+        # moment they stamp.
         return Frame(
             data=self._counts(buffer.data),
             frame_id=buffer.number,
@@ -393,7 +473,7 @@ class TriggeredCamera(Camera):
             device_time_s=buffer.device_time_s,
             host_time_s=host_s,
             exposure_start_s=start_s,
-            exposure_end_s=host_s,
+            exposure_end_s=self._ends.told_s.get(self._frames, host_s),
         )
 
     def _check_order(self, before: int | None, number: int) -> None:

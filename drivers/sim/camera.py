@@ -1,5 +1,6 @@
 """The simulated camera: triggers exposures of the light path, hands out frames."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, final
@@ -78,6 +79,10 @@ class CameraOptions:
     buffers
         Frames that a free-running camera keeps until they are fetched; what
         comes while they are full is lost [G].
+    tells_exposure_end
+        Whether it says that an exposure is over, before it has read the frame out: the
+        next pattern is written meanwhile, so the virtual time of a shot depends on
+        where a batch ends.
     """
 
     pixel_um: float = _number(6.5, 1e-3, 1e6)
@@ -86,6 +91,7 @@ class CameraOptions:
     clock_ppm: float = _number(0.0, -1e4, 1e4)
     free_running_s: float = _number(0.0, 0.0, 1e3)
     buffers: int = field(default=8, metadata={"low": 1, "high": 1000})
+    tells_exposure_end: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +188,7 @@ class SimCamera(Camera):
         self._lost = 0
         self._hung = self._removed = False
         self._next_s = 0.0
+        self._newest: Shot | None = None
         # None where its clock is that of the bench.
         self._offset: ClockOffset | None = None
 
@@ -230,6 +237,25 @@ class SimCamera(Camera):
     def time_error_s(self) -> float:
         begins_s = max(self.world.clock.now(), self.world.ready_s)
         return self._error_s(begins_s + self._taken.exposure_s)
+
+    @property
+    @override
+    def tells_exposure_end(self) -> bool:
+        return self._made.tells_exposure_end
+
+    @override
+    def wait_exposed(self, timeout_s: float) -> None:
+        self.check_open("wait_exposed")
+        if not self._made.tells_exposure_end:
+            super().wait_exposed(timeout_s)
+        self._check_there()
+        clock, shot = self.world.clock, self._newest
+        wait_s = math.inf if shot is None else shot.end_s - clock.now()
+        if wait_s > timeout_s:
+            clock.sleep(timeout_s)
+            text = f"no exposure ended within {timeout_s} s"
+            raise FrameError(self._name, "timeout", text)
+        clock.sleep(max(0.0, wait_s))
 
     @property
     def taken(self) -> CameraSettings:
@@ -373,6 +399,7 @@ class SimCamera(Camera):
         ]
         self._pending = late
         self._armed, self._left, self._triggers, self._lost = False, 0, 0, 0
+        self._newest = None
         if self._made.free_running_s > 0:
             self.world.before_write = None
         self._hung = False
@@ -408,7 +435,7 @@ class SimCamera(Camera):
         early = self.world.ready_s - self.world.clock.now()
         if early > 0:
             self.world.clock.sleep(early)
-        shot = self.world.expose(self._taken)
+        shot = self._newest = self.world.expose(self._taken)
         self._left -= 1
         self._triggers += 1
         return Delivery(

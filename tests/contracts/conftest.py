@@ -144,7 +144,11 @@ def slmsuite_slm(place: Place) -> SLM:
 def basler_camera(place: Place) -> Camera:
     place.need_module("pypylon.pylon")
     camera: Camera = place.driver(
-        "basler.camera", shape=[4096, 4096], pixel_um=3.45, clock=RealClock()
+        "basler.camera",
+        shape=[4096, 4096],
+        pixel_um=3.45,
+        tells_exposure_end=True,
+        clock=RealClock(),
     )
     return camera
 

@@ -85,6 +85,24 @@ def test_an_exposure_lies_where_its_frame_says(camera: Camera) -> None:
     assert told_s >= exposure_s - 2 * frame.time_error_s - 1e-9
 
 
+def test_the_end_of_an_exposure_is_told_before_its_frame_or_not_at_all(
+    camera: Camera,
+) -> None:
+    with camera:
+        camera.configure(exposure_s=0.002)
+        camera.arm(2)
+        if not camera.tells_exposure_end:
+            camera.trigger()
+            with pytest.raises(DeviceError, match="does not tell"):
+                camera.wait_exposed(1.0)
+            return
+        for _ in range(2):
+            camera.trigger()
+            camera.wait_exposed(5.0)
+            frame = camera.frame(5.0)
+            assert frame.exposure_start_s < frame.exposure_end_s < frame.host_time_s
+
+
 def test_arming_starts_the_count_of_triggers_again(camera: Camera) -> None:
     with camera:
         camera.configure(exposure_s=0.001)

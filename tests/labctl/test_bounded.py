@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, tuple[tuple[object, ...], dict[str, object]]] = {
     "configure": ((), {"exposure_s": 0.01, "gain_db": 1.0, "region": (0, 0, 1, 2)}),
     "arm": ((4,), {}),
     "frame": ((0.5,), {}),
+    "wait_exposed": ((0.5,), {}),
     "set_open": ((True,), {}),
     "set_transmission": ((0.5,), {}),
 }
@@ -72,7 +73,10 @@ def members(role: str) -> list[str]:
 
 
 CALLS = [(role, name) for role in ROLES for name in members(role)]
-CALLS.append(("camera", "time_error_s"))  # which a driver may leave to its role
+# What a driver may leave to its role.
+CALLS += [
+    ("camera", name) for name in ("time_error_s", "tells_exposure_end", "wait_exposed")
+]
 
 
 def ask(device: object, role: str, name: str) -> object:
@@ -153,6 +157,7 @@ def test_times_of_a_driver_that_does_not_say_hold_as_they_are(make: Make) -> Non
     device = bounded.BoundedCamera(Plain(), 0.5)  # type: ignore[arg-type]  # no camera
     device.open()
     assert device.time_error_s == 0
+    assert device.tells_exposure_end is False
     device.close()
 
 

@@ -374,6 +374,31 @@ def test_gradient_source_agrees_with_finite_differences() -> None:
 
 # -- faults: what is judged, exposed again, refunded -----------------------------
 
+# In one go; one by one; and with the next one written while a frame is read out.
+WAYS = ("played", "stepped", "overlapped")
+
+
+def with_options(
+    source: benches.BenchSource, role: str, **options: object
+) -> benches.BenchSource:
+    devices = source.file.devices
+    entry = getattr(devices, role)
+    entry = entry.model_copy(update={"options": {**entry.options, **options}})
+    devices = devices.model_copy(update={role: entry})
+    return replace(source, file=source.file.model_copy(update={"devices": devices}))
+
+
+def with_times(
+    source: benches.BenchSource, *, write_s: float, readout_s: float
+) -> benches.BenchSource:
+    world = source.file.world
+    assert world is not None
+    parts: dict[str, Any] = dict(world.options)
+    parts["panel"] = {**parts["panel"], "write_s": write_s}
+    parts["sensor"] = {**parts["sensor"], "readout_s": readout_s}
+    world = world.model_copy(update={"options": parts})
+    return replace(source, file=source.file.model_copy(update={"world": world}))
+
 
 def broken(
     camera: list[dict[str, object]] | None = None,
@@ -381,15 +406,9 @@ def broken(
     meter: list[dict[str, object]] | None = None,
 ) -> benches.BenchSource:
     source = benches.load("sim-small")
-    entries = {"camera": camera, "slm": slm, "meter": meter}
-    devices = source.file.devices
-    changed = {}
-    for role, faults in entries.items():
-        entry = getattr(devices, role)
-        options = {**entry.options, "faults": faults or []}
-        changed[role] = entry.model_copy(update={"options": options})
-    devices = devices.model_copy(update=changed)
-    return replace(source, file=source.file.model_copy(update={"devices": devices}))
+    for role, faults in (("camera", camera), ("slm", slm), ("meter", meter)):
+        source = with_options(source, role, faults=faults or [])
+    return source
 
 
 @dataclass
@@ -444,10 +463,12 @@ def near(source: benches.BenchSource) -> Iterator[Bench]:
 
 
 @contextmanager
-def watched(source: benches.BenchSource, *, sequence: bool) -> Iterator[Watched]:
+def watched(source: benches.BenchSource, *, way: str) -> Iterator[Watched]:
     rows: list[Shots] = []
+    if way == "overlapped":
+        source = with_options(source, "camera", tells_exposure_end=True)
     with near(source) as bench:
-        if not sequence:
+        if way != "played":
             bench.sequence = None
         assert isinstance(bench.world, World)
         exposures, expose = {}, bench.world.expose
@@ -471,19 +492,19 @@ MENDED = [
 ]
 
 
-@pytest.mark.parametrize("sequence", [True, False])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("kind", "quality"), MENDED)
 def test_a_lost_frame_is_exposed_again_and_refunded(
-    kind: str, quality: str, sequence: bool
+    kind: str, quality: str, way: str
 ) -> None:
     fault = {"kind": kind, "at_shot": 4, "delay_s": 60.0}
-    with watched(broken(camera=[fault]), sequence=sequence) as seen:
+    with watched(broken(camera=[fault]), way=way) as seen:
         response = seen.reservoir(some_phases(seen.reservoir, 7), category="probe")
         seen.check()
     assert torch.isfinite(response.y).all()
     said = seen.column("quality")
     assert np.sum(said == "ok") == 7
-    assert said[4] in {quality, "gap"} if sequence else said[4] == quality
+    assert said[4] in {quality, "gap"} if way == "played" else said[4] == quality
     assert np.array_equal(response.shot.numpy(), np.flatnonzero(said == "ok")[-7:])
     assert seen.column("attempt").max() == 1
     assert np.isnan(seen.column("outputs")[4]).all()
@@ -492,7 +513,7 @@ def test_a_lost_frame_is_exposed_again_and_refunded(
 
 def test_an_overtaken_frame_is_never_taken_for_the_next() -> None:
     fault = {"kind": "reordered", "at_shot": 2}
-    with watched(broken(camera=[fault]), sequence=False) as seen:
+    with watched(broken(camera=[fault]), way="stepped") as seen:
         seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
         seen.check()
     # First it does not come; then it comes behind the next, and is stale.
@@ -501,28 +522,26 @@ def test_an_overtaken_frame_is_never_taken_for_the_next() -> None:
     ]
 
 
-@pytest.mark.parametrize("sequence", [True, False])
-def test_a_copy_costs_nothing(sequence: bool) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_copy_costs_nothing(way: str) -> None:
     fault = {"kind": "duplicated", "at_shot": 1, "count": 3}
-    with watched(broken(camera=[fault]), sequence=sequence) as seen:
+    with watched(broken(camera=[fault]), way=way) as seen:
         seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
         seen.check()
     assert seen.reservoir.ledger.refunded == 0
 
 
-@pytest.mark.parametrize("sequence", [True, False])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["lost", "behind"])
-def test_a_panel_that_shows_another_pattern_is_noticed(
-    kind: str, sequence: bool
-) -> None:
+def test_a_panel_that_shows_another_pattern_is_noticed(kind: str, way: str) -> None:
     fault = {"kind": kind, "at_shot": 3, "count": 2}
-    with watched(broken(slm=[fault]), sequence=sequence) as seen:
+    with watched(broken(slm=[fault]), way=way) as seen:
         seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
         seen.check()
     assert "stale" in seen.column("quality")
 
 
-@pytest.mark.parametrize("sequence", [True, False])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("kind", "quality"),
     [
@@ -533,10 +552,10 @@ def test_a_panel_that_shows_another_pattern_is_noticed(
     ],
 )
 def test_what_is_not_safe_to_repeat_ends_the_run(
-    kind: str, quality: str, sequence: bool
+    kind: str, quality: str, way: str
 ) -> None:
     fault = {"kind": kind, "at_shot": 3}
-    with watched(broken(camera=[fault]), sequence=sequence) as seen:
+    with watched(broken(camera=[fault]), way=way) as seen:
         with pytest.raises(FrameError) as caught:
             seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
         seen.check()
@@ -544,18 +563,14 @@ def test_what_is_not_safe_to_repeat_ends_the_run(
     assert seen.column("attempt").max() == 0
 
 
-@pytest.mark.parametrize("sequence", [True, False])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("clock", [(0.0, 0.0), (-1e8, 0.0), (50.0, 9e3), (0.0, -9e3)])
 def test_frames_are_judged_by_the_cameras_own_clock(
-    clock: tuple[float, float], sequence: bool
+    clock: tuple[float, float], way: str
 ) -> None:
-    source = broken()
-    camera = source.file.devices.camera
     own = {"clock_offset_s": clock[0], "clock_ppm": clock[1]}
-    camera = camera.model_copy(update={"options": {**camera.options, **own}})
-    devices = source.file.devices.model_copy(update={"camera": camera})
-    source = replace(source, file=source.file.model_copy(update={"devices": devices}))
-    with watched(source, sequence=sequence) as seen:
+    source = with_options(broken(), "camera", **own)
+    with watched(source, way=way) as seen:
         phase = some_phases(seen.reservoir, 40)
         response = seen.reservoir(phase, category="probe")
         assert seen.column("quality").tolist() == ["ok"] * 40
@@ -572,12 +587,12 @@ def test_frames_are_judged_by_the_cameras_own_clock(
         room_s = np.min(true_s - shots.played.written_s - settle_s)
         assert room_s >= -1e-9
     assert torch.isfinite(response.y).all()
-    if sequence or clock == (0.0, 0.0):
+    if way == "played" or clock == (0.0, 0.0):
         assert (shots.played.time_error_s, room_s) == pytest.approx((0, 0), abs=1e-9)
         return
     assert shots.played.time_error_s > 0
     # Whoever leaves no room has no frame that is known to be fresh.
-    with watched(source, sequence=False) as seen:
+    with watched(source, way="stepped") as seen:
         with (
             pytest.MonkeyPatch.context() as patch,
             pytest.raises(FrameError, match="attempt 3 of 3") as caught,
@@ -587,9 +602,124 @@ def test_frames_are_judged_by_the_cameras_own_clock(
         assert caught.value.kind == "stale"
 
 
+# Write, settle, expose, read out: what a shot of each way takes, as the bench has it.
+TIMES = [
+    # An LCoS panel and a quick camera: the readout is hidden.
+    (0.002, 0.05, 0.004, 0.015),
+    # A slow readout, which the next exposure awaits.
+    (0.002, 0.01, 0.004, 0.03),
+]
+
+
+@pytest.mark.parametrize(("write_s", "settle_s", "exposure_s", "readout_s"), TIMES)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_pattern_is_written_while_the_frame_before_is_read_out(
+    way: str, write_s: float, settle_s: float, exposure_s: float, readout_s: float
+) -> None:
+    count, source = 9, with_times(broken(), write_s=write_s, readout_s=readout_s)
+    with watched(source, way=way) as seen:
+        bench = seen.reservoir.bench
+        bench.light(5.0)
+        taken = bench.configure_camera(exposure_s=exposure_s)
+        exposer = Exposer(bench, Ledger(None), taken, settle_s)
+        panel = np.random.default_rng(1).integers(0, 256, (count, *bench.slm.shape))
+        start_s = bench.clock.now()
+        with exposer.booked("probe", count):
+            batch = exposer.expose(panel.astype(np.uint8), "probe", lambda batch: batch)
+        took_s = bench.clock.now() - start_s
+    assert batch.quality.tolist() == ["ok"] * count
+    if way == "overlapped":
+        cycle_s = max(write_s + settle_s, readout_s) + exposure_s
+        last_s = write_s + settle_s + exposure_s + readout_s
+        expected_s = (count - 1) * cycle_s + last_s
+    else:
+        expected_s = count * (write_s + settle_s + exposure_s + readout_s)
+    assert took_s == pytest.approx(expected_s, rel=1e-9)
+    # Nothing was written before the exposure before was over, and nothing exposed
+    # before it had settled.
+    played = batch.played
+    issued_s = played.written_s[1:] - write_s
+    assert np.all(issued_s >= played.exposure_end_s[:-1] - 1e-9)
+    assert np.all(played.exposure_start_s >= played.written_s + settle_s - 1e-9)
+    is_ahead = played.written_s[1:] < played.host_time_s[:-1]
+    assert is_ahead.all() == is_ahead.any() == (way == "overlapped")
+
+
+def test_a_write_during_an_exposure_would_be_noticed() -> None:
+    """A camera that says too early that an exposure is over is not believed."""
+    source = with_options(broken(), "camera", tells_exposure_end=True)
+    with watched(source, way="overlapped") as seen:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            pytest.raises(FrameError, match="the next write") as caught,
+        ):
+            patch.setattr(SimCamera, "wait_exposed", lambda *_: None)
+            seen.reservoir(some_phases(seen.reservoir, 4), category="probe")
+        seen.check()
+    assert caught.value.kind == "late"
+
+
+def test_a_camera_that_does_not_say_is_waited_for() -> None:
+    def silent(_: object, timeout_s: float) -> None:
+        text = f"no exposure ended within {timeout_s} s"
+        raise FrameError("camera", "timeout", text)
+
+    with watched(broken(), way="overlapped") as seen:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SimCamera, "wait_exposed", silent)
+            seen.reservoir(some_phases(seen.reservoir, 4), category="probe")
+        seen.check()
+        (shots,) = seen.rows
+    assert shots.quality.tolist() == ["ok"] * 4
+    played = shots.played
+    assert np.all(played.written_s[1:] > played.host_time_s[:-1])
+
+
+@pytest.mark.parametrize(
+    ("camera", "quality"),
+    [
+        ([], ["ok"]),
+        ([{"kind": "dropped", "at_shot": 2}], ["gap"]),
+        ([{"kind": "truncated", "at_shot": 2}], ["incomplete"]),
+        ([{"kind": "hung", "at_shot": 2}], ["timeout"]),
+        ([{"kind": "removed", "at_shot": 3}], ["removed"]),
+    ],
+)
+def test_a_frame_on_its_way_outlives_a_panel_that_fails(
+    camera: list[dict[str, object]], quality: list[str]
+) -> None:
+    """Three exposed, the third on its way when the panel is gone."""
+    gone: list[dict[str, object]] = [{"kind": "removed", "at_shot": 3}]
+    with watched(broken(camera=camera, slm=gone), way="overlapped") as seen:
+        with pytest.raises(DeviceError):
+            seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
+        seen.check()
+    assert seen.column("quality").tolist() == ["ok", "ok", *quality]
+
+
+def test_an_interrupt_between_two_shots_leaves_an_exact_ledger() -> None:
+    with watched(broken(), way="overlapped") as seen:
+        bench, beats = seen.reservoir.bench, list[int]()
+
+        def beat() -> None:
+            beats.append(1)
+            if len(beats) == 5:  # of the batch, and of four shots
+                raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(bench, "beat", beat)
+            seen.reservoir(some_phases(seen.reservoir, 9), category="probe")
+        ledger = seen.reservoir.ledger
+        assert seen.world.shots == ledger.total == 3
+        # The camera is idle, and the next batch finds nothing of this one.
+        seen.reservoir(some_phases(seen.reservoir, 4), category="probe")
+    assert seen.column("quality").tolist() == ["ok"] * 4
+    assert seen.world.shots == ledger.total == 7
+
+
 def test_three_attempts_are_all() -> None:
     fault = {"kind": "dropped", "at_shot": 3, "count": 9}
-    with watched(broken(camera=[fault]), sequence=False) as seen:
+    with watched(broken(camera=[fault]), way="stepped") as seen:
         with pytest.raises(FrameError, match="attempt 3 of 3") as caught:
             seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
         seen.check()
@@ -601,7 +731,7 @@ def test_three_attempts_are_all() -> None:
 
 def test_a_silent_meter_ends_the_run_and_the_ledger_still_adds_up() -> None:
     fault = {"kind": "silent", "at_shot": 3}
-    with watched(broken(meter=[fault]), sequence=False) as seen:
+    with watched(broken(meter=[fault]), way="stepped") as seen:
         with pytest.raises(DeviceTimeoutError, match="meter"):
             seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
         assert seen.world.shots == seen.reservoir.ledger.total == 3
@@ -636,9 +766,9 @@ ENDING = {
 }
 
 
-@pytest.mark.parametrize("sequence", [True, False])
+@pytest.mark.parametrize("way", WAYS)
 def test_every_fault_at_random_mends_or_ends_and_never_pairs_wrongly(
-    soaked: bool, sequence: bool
+    soaked: bool, way: str
 ) -> None:
     """One bench, one ledger; where a run would end, the next begins on the spot."""
 
@@ -653,7 +783,7 @@ def test_every_fault_at_random_mends_or_ends_and_never_pairs_wrongly(
         slm=often("slm", "lost", "behind"),
     )
     wanted, batch = (10_000 if soaked else 600), 12
-    with watched(source, sequence=sequence) as seen:
+    with watched(source, way=way) as seen:
         ends = list[str]()
         while seen.world.shots < wanted:
             phase = some_phases(seen.reservoir, batch)

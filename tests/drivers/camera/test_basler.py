@@ -93,6 +93,66 @@ def test_a_hundred_triggers_give_a_hundred_frames_in_order(camera: Any) -> None:
     assert ids == list(range(ids[0], ids[0] + 30))
 
 
+def test_the_end_of_each_exposure_is_heard_before_its_frame(basler: ModuleType) -> None:
+    made = basler.basler(
+        shape=[4096, 4096],
+        pixel_um=3.45,
+        clock=RealClock(),
+        tells_exposure_end=True,
+    )
+    with made as camera:
+        for _ in range(2):  # its counters start again
+            armed(camera, 12)
+            for number in range(1, 13):
+                camera.trigger()
+                camera.wait_exposed(2.0)
+                over_s = RealClock().now()
+                frame = camera.frame(2.0)
+                assert frame.trigger == number
+                assert frame.exposure_start_s < frame.exposure_end_s <= over_s
+                assert over_s < frame.host_time_s
+            camera.disarm()
+
+
+def test_a_frame_whose_exposure_was_not_waited_for_is_as_good(
+    basler: ModuleType,
+) -> None:
+    made = basler.basler(
+        shape=[4096, 4096],
+        pixel_um=3.45,
+        clock=RealClock(),
+        tells_exposure_end=True,
+    )
+    with made as camera:
+        armed(camera, 6)
+        for number in range(1, 7):
+            camera.trigger()
+            if number % 2:
+                camera.wait_exposed(2.0)
+            frame = camera.frame(2.0)
+            assert frame.trigger == number
+            assert (frame.exposure_end_s < frame.host_time_s) == (number % 2 == 1)
+        vendor = camera._sensor._camera
+        vendor.FirePnPCallback.Execute()
+        while not vendor.IsCameraDeviceRemoved():
+            pass  # the vendor's own thread says so
+        with pytest.raises(FrameError) as caught:
+            camera.wait_exposed(1.0)
+        assert caught.value.kind == "removed"
+
+
+def test_a_camera_that_cannot_tell_the_end_of_an_exposure_is_refused(
+    basler: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = basler.basler(
+        shape=[4096, 4096], pixel_um=3.45, clock=RealClock(), tells_exposure_end=True
+    )
+    monkeypatch.setattr(basler.genicam, "IsWritable", lambda _: False)
+    with pytest.raises(DeviceError, match="Remove tells_exposure_end"):
+        made.open()
+    made.close()
+
+
 def test_another_sensor_or_another_camera_is_refused(basler: ModuleType) -> None:
     def opened(**options: Any) -> None:  # noqa: ANN401 - any option
         made = {"shape": [4096, 4096], "pixel_um": 3.45, "clock": RealClock()}

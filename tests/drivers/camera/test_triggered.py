@@ -40,6 +40,17 @@ class Chip(Sensor):
         self.off = 0.0
         self.size = (6, 10)
         self.closed = 0
+        self.ends: list[int] = []
+        self.forgotten = 0
+
+    @override
+    def forget_exposures(self) -> None:
+        self.forgotten += 1
+
+    @override
+    def exposed(self, timeout_s: float) -> int | None:
+        self.clock.sleep(0.006 if self.ends else timeout_s)
+        return self.ends.pop(0) if self.ends else None
 
     @override
     def open(self) -> tuple[int, int]:
@@ -133,6 +144,78 @@ def test_a_frame_is_owned_and_timed_from_its_trigger(
     assert (frame.exposure_start_s, frame.exposure_end_s) == (3.0, 3.01)
     assert frame.host_time_s == pytest.approx(3.01)
     assert frame.data.dtype == np.uint16
+
+
+def test_an_exposure_ends_when_the_camera_says_so(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    chip.tells_exposure_end = True
+    assert camera.tells_exposure_end
+    chip.buffers, chip.ends = [whole(1), whole(2), whole(3)], [40, 41]
+    for number in (1, 2):
+        camera.trigger()
+        assert chip.forgotten == number
+        start_s = chip.clock.now()
+        camera.wait_exposed(1.0)
+        camera.wait_exposed(1.0)  # it stays over
+        frame = camera.frame(1.0)
+        assert frame.exposure_start_s == start_s
+        assert frame.exposure_end_s == pytest.approx(start_s + 0.006)
+        assert frame.host_time_s == pytest.approx(start_s + 0.016)
+    # Who does not ask knows no more than the frame tells.
+    camera.trigger()
+    frame = camera.frame(1.0)
+    assert frame.exposure_end_s == frame.host_time_s
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ([40], "no exposure ended within 1"),
+        ([40, 40], "exposure 40 over"),
+        ([40, 42], "exposure 42 over"),
+    ],
+)
+def test_an_end_that_is_not_told_as_expected_ends_belief_until_it_is_armed_anew(
+    camera: TriggeredCamera, chip: Chip, ends: list[int], text: str
+) -> None:
+    chip.tells_exposure_end = True
+    chip.buffers, chip.ends = [whole(1), whole(2), whole(3), whole(9)], ends
+    camera.trigger()
+    camera.wait_exposed(1.0)
+    camera.frame(1.0)
+    for said in (text, "no exposure ended"):
+        camera.trigger()
+        with pytest.raises(FrameError, match=said) as caught:
+            camera.wait_exposed(1.0)
+        assert caught.value.kind == "timeout"
+        frame = camera.frame(1.0)  # which tells all that is needed
+        assert frame.exposure_end_s == frame.host_time_s
+        chip.ends = [41]
+    camera.arm(1)
+    camera.trigger()
+    camera.wait_exposed(1.0)
+    assert camera.frame(1.0).exposure_end_s < chip.clock.now()
+
+
+def test_an_exposure_cannot_be_over_before_its_time(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    chip.tells_exposure_end = True
+    camera.disarm()
+    camera.configure(exposure_s=0.1)
+    camera.arm(2)
+    with pytest.raises(FrameError, match="no exposure ended"):
+        camera.wait_exposed(1.0)
+    camera.arm(2)
+    chip.ends = [1]
+    camera.trigger()
+    with pytest.raises(FrameError, match="expected that of the trigger"):
+        camera.wait_exposed(1.0)
+    chip.gone = True
+    with pytest.raises(FrameError) as caught:
+        camera.wait_exposed(1.0)
+    assert caught.value.kind == "removed"
 
 
 def test_a_counter_that_wraps_is_no_gap_and_one_that_jumps_is(

@@ -25,6 +25,34 @@ def test_a_frame_arrives_after_exposure_and_readout(build: Callable[..., Any]) -
     assert frame.host_time_s == lit.world.clock.now() == pytest.approx(start + 0.011)
 
 
+def test_an_exposure_is_over_before_its_frame_is_read_out(
+    build: Callable[..., Any],
+) -> None:
+    world = build().world
+    camera = SimCamera(world=world, clock=world.clock, tells_exposure_end=True)
+    camera.open()
+    camera.configure(exposure_s=0.01)
+    camera.arm(2)
+    with pytest.raises(FrameError, match=r"no exposure ended within 1\.0"):
+        camera.wait_exposed(1.0)
+    for _ in range(2):
+        start = world.clock.now()
+        camera.trigger()
+        with pytest.raises(FrameError, match=r"no exposure ended within 0\.004"):
+            camera.wait_exposed(0.004)
+        camera.wait_exposed(1.0)
+        over = world.clock.now()
+        assert over == pytest.approx(start + 0.01)
+        camera.wait_exposed(1.0)  # it stays over
+        assert world.clock.now() == over
+        frame = camera.frame(1.0)
+        assert frame.exposure_end_s == pytest.approx(over)
+        assert frame.host_time_s == pytest.approx(over + 0.001)
+    camera.disarm()
+    with pytest.raises(FrameError, match="no exposure ended"):
+        camera.wait_exposed(0.1)
+
+
 def test_a_frame_that_is_still_exposed_times_out_and_can_be_had_later(
     build: Callable[..., Any],
 ) -> None:
