@@ -422,8 +422,11 @@ class Blocks:
     def expand(self, levels: Levels) -> Levels:
         """Turn ``(pattern, macropixel)`` into ``(pattern, row, column)``."""
         rows, columns = self.macropixels
-        blocks = levels.reshape(-1, rows, columns)
-        tiled = blocks.repeat(self.block[0], axis=1).repeat(self.block[1], axis=2)
+        height, width = self.block
+        blocks = levels.reshape(-1, rows, 1, columns, 1)
+        spread = np.empty((len(blocks), rows, height, columns, width), levels.dtype)
+        spread[:] = blocks
+        tiled: Levels = spread.reshape(-1, rows * height, columns * width)
         if tiled.shape[1:] == self.panel:
             return tiled
         panel = np.zeros((len(levels), *self.panel), dtype=levels.dtype)
@@ -696,7 +699,7 @@ class Exposer:
             return FrameError(self.bench.camera.name, "gap", text)
         for row, levels in enumerate(panel):
             pattern = Pattern(
-                checksum=zlib.crc32(levels.tobytes()),
+                checksum=zlib.crc32(np.ascontiguousarray(levels).data),
                 trigger=row + 1,
                 ready_s=float(ready_s[row]),
                 gone_s=float(gone_s[row]),
@@ -928,7 +931,7 @@ class _Stepper:
         self.exposed += 1
         self._triggers += 1
         pattern = Pattern(
-            checksum=zlib.crc32(levels.tobytes()),
+            checksum=zlib.crc32(np.ascontiguousarray(levels).data),
             trigger=self._triggers,
             ready_s=ready_s,
             gone_s=math.inf,
@@ -1209,13 +1212,17 @@ class Reservoir:
         accepted = self.decoder.outputs(frames, power_mw[good])
         outputs = np.full((len(batch.quality), self.outputs), math.nan)
         outputs[good] = accepted
-        saturated = (played.frames >= self.bench.camera.saturation_dn).sum(axis=(1, 2))
+        least = self.bench.camera.saturation_dn
+        saturated = np.array(
+            [np.count_nonzero(frame >= least) for frame in played.frames],
+            dtype=np.int64,
+        )
         shots = Shots(
             first=self.shots,
             levels=levels[batch.pattern],
             outputs=outputs,
             power_mw=power_mw,
-            saturated_px=saturated.astype(np.int64),
+            saturated_px=saturated,
             played=played,
             attempt=batch.attempt,
             quality=batch.quality,
