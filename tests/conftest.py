@@ -7,6 +7,7 @@ the peer is absent the test skips and says how to get it; with
 ``LABCTL_REQUIRE_PEERS=1``, as in ``.ci/run``, absence is a failure.
 """
 
+import ctypes
 import gc
 import importlib
 import multiprocessing
@@ -22,12 +23,14 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final, NoReturn
+from types import ModuleType, SimpleNamespace
+from typing import Any, Final, NoReturn, Self
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -375,3 +378,162 @@ def gige(need_module: Callable[..., ModuleType]) -> Iterator[Callable[..., objec
         yield start
         made.clear()
         gc.collect()  # its thread ends with its last reference
+
+
+def _description(device: Any) -> str:  # noqa: ANN401 - aravis has no types
+    """Read the description of a camera's nodes; its bindings read on after its end."""
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype = ctypes.c_void_p
+    pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    read = ctypes.CDLL("libaravis-0.8.so.0").arv_device_get_genicam_xml
+    read.restype = ctypes.c_void_p
+    read.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t)]
+    size = ctypes.c_size_t()
+    text = read(pointer(device.__gpointer__, None), ctypes.byref(size))
+    return ctypes.string_at(text, size.value).decode()
+
+
+class Passed:
+    """A buffer of aravis', as harvesters hands them out."""
+
+    def __init__(self, buffer: Any, stream: Any) -> None:  # noqa: ANN401 - no types
+        self._buffer, self._stream = buffer, stream
+        self.module = SimpleNamespace(
+            frame_id=buffer.get_frame_id(), timestamp_ns=buffer.get_timestamp()
+        )
+        data = buffer.get_data()
+        shape = (buffer.get_image_height(), buffer.get_image_width())
+        counts = np.frombuffer(data, f"u{len(data) // (shape[0] * shape[1])}")
+        # Nothing of it refers to itself: the stream must end with its last buffer.
+        part = SimpleNamespace(
+            data_format={0x01080001: "Mono8", 0x01100007: "Mono16"}[
+                buffer.get_image_pixel_format()
+            ],
+            represent_pixel_location=partial(counts.reshape, shape),
+        )
+        self.payload = SimpleNamespace(components=[part])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.push_buffer(self._buffer)
+
+
+class Lent:
+    """What harvesters gives of a camera, of one that aravis simulates.
+
+    GenICam's own node map reads its registers over the network. Only the buffers are
+    passed on here: those of harvesters are tried on a producer by others.
+
+    Parameters
+    ----------
+    aravis, genapi
+        The libraries.
+    """
+
+    Events = SimpleNamespace(INCOMPLETE_BUFFER=4)
+    min_num_buffers = num_buffers = 1
+
+    def __init__(self, aravis: Any, genapi: Any) -> None:  # noqa: ANN401 - no types
+        self._aravis = aravis
+        self._camera = aravis.Camera.new("127.0.0.1")
+        # Whatever still had the camera would keep it from the next one.
+        held = self._held = [self._camera.get_device()]
+
+        class Registers(genapi.AbstractPort):  # type: ignore[misc]  # no types
+            def get_access_mode(self) -> Any:  # noqa: ANN401 - genapi's
+                return genapi.EAccessMode.RW
+
+            def read(self, address: int, length: int) -> bytes:
+                ends = range(address, address + length, 4)
+                words = [int(held[0].read_register(at)) for at in ends]
+                return b"".join(word.to_bytes(4, "big") for word in words)[:length]
+
+            def write(self, address: int, data: bytes) -> None:
+                held[0].write_register(address, int.from_bytes(data, "big"))
+
+        self._registers = Registers()
+        nodes = genapi.NodeMap()
+        nodes.load_xml_from_string(_description(held[0]))
+        nodes.connect(self._registers, "Device")
+        self.remote_device = SimpleNamespace(node_map=nodes)
+        self.device = SimpleNamespace(tl_type="GEV", serial_number="", id_="lent")
+        self.data_streams = [self]
+        self._stream: Any = None
+
+    def add_callback(self, event: int, heard: Any) -> None:  # noqa: ANN401 - no types
+        assert event == self.Events.INCOMPLETE_BUFFER
+        self._heard = heard
+
+    def start(self) -> None:
+        self._stream = self._camera.create_stream(None, None)
+        size = self._camera.get_payload()
+        for _ in range(self.num_buffers):
+            self._stream.push_buffer(self._aravis.Buffer.new_allocate(size))
+        self.remote_device.node_map.AcquisitionStart.execute()
+
+    def stop(self) -> None:
+        if self._stream is not None:
+            self.remote_device.node_map.AcquisitionStop.execute()
+        self._stream = None
+
+    def destroy(self) -> None:
+        self.stop()
+        self.remote_device.node_map.disconnect()
+        self._held.clear()
+        self._camera = None
+
+    def try_fetch(self, *, timeout: float) -> Passed | None:
+        buffer = self._stream.timeout_pop_buffer(int(1e6 * timeout))
+        if buffer is None:
+            return None
+        if buffer.get_status() != self._aravis.BufferStatus.SUCCESS:
+            self._stream.push_buffer(buffer)
+            self._heard.emit()
+            return None
+        return Passed(buffer, self._stream)
+
+
+class Library:
+    """What stands in for a library of harvesters with one producer.
+
+    Parameters
+    ----------
+    aravis, genapi
+        The libraries.
+    """
+
+    def __init__(self, aravis: Any, genapi: Any) -> None:  # noqa: ANN401 - no types
+        self._made = partial(Lent, aravis, genapi)
+        self.device_info_list = [SimpleNamespace(serial_number="S1", id_="lent")]
+
+    def add_file(self, path: str, **checks: bool) -> None:
+        assert checks == {"check_existence": True, "check_validity": True}
+        assert path
+
+    def update(self) -> None:
+        pass
+
+    def create(self, device: object) -> Lent:
+        assert device is self.device_info_list[0]
+        return self._made()
+
+    def reset(self) -> None:
+        pass
+
+
+@pytest.fixture
+def gentl(
+    gige: Callable[..., object],
+    need_module: Callable[..., ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., object]:
+    """Start a GigE Vision camera as :func:`gige` does, behind GenICam's node map."""
+    for peer in ("harvesters.core", "genicam.genapi"):
+        need_module(peer)
+    driver = need_module("drivers.camera.genicam")
+    aravis = need_module("drivers.camera.aravis").Aravis
+    library = partial(Library, aravis, driver.genapi)
+    monkeypatch.setattr(driver.harvesters, "Harvester", library)
+    return gige

@@ -53,7 +53,7 @@ class Buffer:
     Parameters
     ----------
     number
-        Its own counter.
+        Its own counter; None of a failed one whose counter is not to be had.
     data
         Counts, ``(row, column)``; None where the buffer failed.
     problem
@@ -62,7 +62,7 @@ class Buffer:
         On the camera's own clock.
     """
 
-    number: int
+    number: int | None
     data: NDArray[Any] | None
     problem: str = ""
     device_time_s: float = 0.0
@@ -196,7 +196,10 @@ class TriggeredCamera(Camera):
     pixel_um
         Distance between pixels.
     bits
-        Bits a pixel, right-justified.
+        Bits a pixel, without the padding.
+    padding
+        Low bits of what the sensor delivers that are always 0: counts of 12 bits that
+        are left-justified in 16 have 4.
 
     Raises
     ------
@@ -204,7 +207,7 @@ class TriggeredCamera(Camera):
         An option is impossible.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one parameter an option
         self,
         name: str,
         sensor: Sensor,
@@ -213,6 +216,7 @@ class TriggeredCamera(Camera):
         shape: Sequence[int],
         pixel_um: float,
         bits: int,
+        padding: int = 0,
     ) -> None:
         if len(shape) != 2 or min(shape) < 1 or not pixel_um > 0 or not 1 <= bits <= 16:
             text = (
@@ -220,9 +224,12 @@ class TriggeredCamera(Camera):
                 "expected rows and columns, more than 0, 1 to 16"
             )
             raise ValueError(text)
+        if not 0 <= padding <= 16 - bits:
+            text = f"{name}: padding={padding}, expected 0 to {16 - bits}"
+            raise ValueError(text)
         self._name, self._sensor, self._clock = name, sensor, clock
         self._shape, self._pixel_um = (int(shape[0]), int(shape[1])), float(pixel_um)
-        self._bits = bits
+        self._bits, self._padding = bits, padding
         self._taken = CameraSettings(0.0, 0.0, (0, 0, *self._shape))
         self._open = self._armed = False
         self._left = self._frames = 0
@@ -264,6 +271,10 @@ class TriggeredCamera(Camera):
     @override
     def saturation_dn(self) -> int:
         return (1 << self._bits) - 1
+
+    @property
+    def _padded(self) -> int:
+        return (1 << self._padding) - 1
 
     @property
     @override
@@ -459,7 +470,9 @@ class TriggeredCamera(Camera):
         host_s = self._clock.now()
         before, self._last = self._last, buffer.number
         self._frames += 1
-        if buffer.data is None:
+        if buffer.number is None or buffer.data is None:
+            if buffer.number is None and before is not None:
+                self._last = before + 1  # if it is not, the next one is a gap
             raise FrameError(self._name, "incomplete", buffer.problem)
         self._check_order(before, buffer.number)
         start_s = self._begun(host_s)
@@ -519,16 +532,26 @@ class TriggeredCamera(Camera):
         FrameError
             ``wrong_shape``.
         DeviceError
-            They are not right-justified.
+            They are not justified as the options say.
         """
         if data.shape != self._taken.region[2:]:
             text = f"{data.shape}, expected {self._taken.region[2:]}"
             raise FrameError(self._name, "wrong_shape", text)
         counts = np.array(data, dtype=np.uint16, order="C")
+        if self._padding:
+            padding = int(np.bitwise_or.reduce(counts, axis=None)) & self._padded
+            if padding:
+                text = (
+                    f"low bits {padding:#b} are set, expected {self._padding} that are "
+                    "0: it is not left-justified. Correct padding in its options."
+                )
+                raise DeviceError(self._name, "frame", text)
+            counts >>= self._padding
         if counts.max() > self.saturation_dn:
             text = (
                 f"a count of {counts.max()}, expected at most {self.saturation_dn}: "
-                "it is left-justified. Choose another pixel_format."
+                "it is left-justified. Choose another pixel_format, or name its "
+                "padding."
             )
             raise DeviceError(self._name, "frame", text)
         return counts

@@ -616,7 +616,8 @@ def _require_bits(stack: Stack) -> None:
     if zeros:
         text = (
             f"camera: the low {zeros} bits of every count are 0, expected counts that "
-            "are right-justified. Choose another pixel format in the driver's options."
+            "are right-justified. Choose another pixel format in the driver's options, "
+            f"or name padding: {zeros} there."
         )
         raise OutcomeError(text)
 

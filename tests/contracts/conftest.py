@@ -46,6 +46,8 @@ class Place:
         Starts a display with two monitors.
     gige
         Gives what starts a GigE Vision camera.
+    gentl
+        The same, behind GenICam's own node map.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class Place:
     need_module: Callable[[str], Any]
     display: Callable[[], object]
     gige: Callable[[], Callable[[], object]]
+    gentl: Callable[[], Callable[[], object]]
     made: dict[str, Any] = field(default_factory=dict)
 
     def driver(self, key: str, **options: object) -> Any:  # noqa: ANN401 - any role
@@ -166,6 +169,19 @@ def aravis_camera(place: Place) -> Camera:
     return camera
 
 
+def genicam_camera(place: Place) -> Camera:
+    place.gentl()()
+    camera: Camera = place.driver(
+        "genicam.camera",
+        shape=[2048, 2048],
+        pixel_um=5.5,
+        clock=RealClock(),
+        pixel_format="Mono8",
+        producer="lent.cti",
+    )
+    return camera
+
+
 def micromanager_camera(place: Place) -> Camera:
     place.need_module("pymmcore")
     adapters = place.need_module("mm_test_adapters")
@@ -222,6 +238,7 @@ ROWS: dict[str, Callable[[Place], Any]] = {
     ),
     "basler.camera": basler_camera,
     "aravis.camera": aravis_camera,
+    "genicam.camera": genicam_camera,
     "micromanager.camera": micromanager_camera,
     "screen.slm": screen_slm,
     "slmsuite.slm": slmsuite_slm,
@@ -279,8 +296,12 @@ def place(
         start: Callable[[], object] = request.getfixturevalue("gige")
         return start
 
+    def gentl() -> Callable[[], object]:
+        start: Callable[[], object] = request.getfixturevalue("gentl")
+        return start
+
     with ExitStack() as stack:
-        yield Place(tmp_path, stack, bridge, need_module, display, gige)
+        yield Place(tmp_path, stack, bridge, need_module, display, gige, gentl)
 
 
 @pytest.fixture

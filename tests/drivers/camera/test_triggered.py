@@ -299,6 +299,50 @@ def test_counts_that_are_left_justified_are_noticed(
         camera.frame(1.0)
 
 
+def test_padding_is_taken_away_and_checked(chip: Chip) -> None:
+    made = TriggeredCamera(
+        "camera",
+        chip,
+        clock=chip.clock,
+        shape=(6, 10),
+        pixel_um=3.5,
+        bits=12,
+        padding=4,
+    )
+    with made:
+        assert made.saturation_dn == 4095
+        made.arm(2)
+        chip.buffers = [whole(1, value=0xFFF0), whole(2, value=0x0108)]
+        made.trigger()
+        assert (made.frame(1.0).data == 4095).all()
+        made.trigger()
+        with pytest.raises(DeviceError, match="low bits 0b1000 are set, expected 4"):
+            made.frame(1.0)
+    with pytest.raises(ValueError, match="padding=5, expected 0 to 4"):
+        TriggeredCamera(
+            "camera",
+            chip,
+            clock=chip.clock,
+            shape=(6, 10),
+            pixel_um=3.5,
+            bits=12,
+            padding=5,
+        )
+
+
+def test_a_failed_buffer_without_a_counter_counts_as_the_next(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    failed = Buffer(None, None, "incomplete")
+    chip.buffers = [failed, whole(65_535), failed, whole(2), failed, whole(5)]
+    for expected in ("incomplete", "", "incomplete", "", "incomplete", "gap"):
+        camera.trigger()
+        if expected:
+            assert refused(camera) == expected
+        else:
+            camera.frame(1.0)
+
+
 def test_what_it_did_not_take_is_an_error(camera: TriggeredCamera, chip: Chip) -> None:
     camera.disarm()
     chip.off = 0.02
