@@ -2,8 +2,7 @@
 
 slmsuite crops larger arrays, turns the sign of phases, and adds corrections by default.
 Here it is handed whole numbers of the panel's own type and shape, which it passes on
-as they are; what it says that it sent is compared. Its cameras are not used: their
-``get_image`` repeats a trigger after any error.
+as they are; what it says that it sent is compared.
 """
 
 import importlib

@@ -91,6 +91,22 @@ def producers() -> list[Path]:
     ]
 
 
+def _add(library: Any, where: str, file: Path) -> None:  # noqa: ANN401 - no types
+    """Add a producer.
+
+    Raises
+    ------
+    DeviceError
+        It is not there, or does not load.
+    """
+    try:
+        # Without the checks a broken one is as good as none.
+        library.add_file(str(file), check_existence=True, check_validity=True)
+    except OSError as err:
+        text = f"producer={file}: {str(err) or 'no such file'}. Install it again."
+        raise DeviceError(where, "find", text) from err
+
+
 def _library(where: str, files: Sequence[Path]) -> Any:  # noqa: ANN401 - no types
     """Load producers, and look for their cameras.
 
@@ -102,14 +118,9 @@ def _library(where: str, files: Sequence[Path]) -> Any:  # noqa: ANN401 - no typ
     library = harvesters.Harvester()
     try:
         for file in files:
-            # Without the checks a broken one is as good as none.
-            library.add_file(str(file), check_existence=True, check_validity=True)
+            _add(library, where, file)
         with vendor_errors(where, "find"):
             library.update()
-    except OSError as err:
-        library.reset()
-        text = f"producer={file}: {str(err) or 'no such file'}. Install it again."
-        raise DeviceError(where, "find", text) from err
     except BaseException:
         library.reset()
         raise

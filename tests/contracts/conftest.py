@@ -144,6 +144,22 @@ def slmsuite_slm(place: Place) -> SLM:
     return slm
 
 
+def slmsuite_camera(place: Place) -> Camera:
+    panels = place.need_module("slmsuite.hardware.slms.simulated")
+    # As large as this, an image takes longer than the exposures here.
+    panel = panels.SimulatedSLM(resolution=(640, 480))
+    camera: Camera = place.driver(
+        "slmsuite.camera",
+        camera="simulated.SimulatedCamera",
+        arguments={"slm": panel, "bitdepth": 12},
+        shape=[480, 640],
+        pixel_um=5,
+        bits=12,
+        clock=RealClock(),
+    )
+    return camera
+
+
 def basler_camera(place: Place) -> Camera:
     place.need_module("pypylon.pylon")
     camera: Camera = place.driver(
@@ -242,10 +258,12 @@ ROWS: dict[str, Callable[[Place], Any]] = {
     "micromanager.camera": micromanager_camera,
     "screen.slm": screen_slm,
     "slmsuite.slm": slmsuite_slm,
+    "slmsuite.camera": slmsuite_camera,
 }
 # No counterpart of these is to be had: byte scripts from the manual's syntax, in the
 # test of each driver, are all that they were proved against.
 UNPROVED = {
+    "pylablib.camera",
     "obis.laser",
     "chameleon.laser",
     "ibeam.laser",
