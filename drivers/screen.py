@@ -34,6 +34,8 @@ glfw: Final[Any] = importlib.import_module("glfw")
 moderngl: Final[Any] = importlib.import_module("moderngl")
 
 LEVELS: Final = 256
+#: What a colour may carry: nothing, the low and the high byte of a level.
+BYTES: Final = "-lh"
 # Drivers count ramps to 1 in several ways; a visible gamma differs by far more.
 RAMP: Final = 1 / 128
 _VERTEX: Final = """
@@ -48,11 +50,13 @@ _FRAGMENT: Final = """
 #version 330
 uniform sampler2D levels;
 uniform int rows;
+uniform ivec3 bytes;
 out vec4 shown;
 void main() {
     ivec2 at = ivec2(gl_FragCoord.xy);
-    float level = texelFetch(levels, ivec2(at.x, rows - 1 - at.y), 0).r;
-    shown = vec4(level, level, level, 1);
+    vec2 level = texelFetch(levels, ivec2(at.x, rows - 1 - at.y), 0).rg;
+    float parts[3] = float[3](0, level.r, level.g);
+    shown = vec4(parts[bytes.r], parts[bytes.g], parts[bytes.b], 1);
 }
 """
 
@@ -101,7 +105,7 @@ def _session(where: str, action: str) -> Iterator[None]:
 
 @final
 class ScreenSLM(SLM):
-    """A phase panel on a monitor output, 8 bits.
+    """A phase panel on a monitor output.
 
     Everything is done in the thread that opens it.
 
@@ -121,6 +125,12 @@ class ScreenSLM(SLM):
         Name of the monitor; empty takes the only one that has the shape.
     position
         Column and row of its corner on the desktop, where two have one name.
+    bit_depth
+        Bits a level: more than 8 where ``channels`` say where the high byte goes.
+    channels
+        What red, green and blue carry: ``l`` the low byte of a level, ``h`` the high
+        one, ``-`` nothing. ``lll`` is a panel that looks at any of them, ``hl-`` one
+        of up to 16 bits that puts a level together of red and green.
 
     Raises
     ------
@@ -138,6 +148,8 @@ class ScreenSLM(SLM):
         name: str = "slm",
         monitor: str = "",
         position: Sequence[int] | None = None,
+        bit_depth: int = 8,
+        channels: str = "lll",
     ) -> None:
         sizes = len(shape) == 2 and min(shape) >= 1
         if not sizes or not pitch_um > 0 or not settle_s >= 0:
@@ -146,6 +158,15 @@ class ScreenSLM(SLM):
                 f"{settle_s}, expected rows and columns, more than 0, 0 or more"
             )
             raise ValueError(text)
+        fits = 1 <= bit_depth <= 8 if "h" not in channels else 8 < bit_depth <= 16
+        is_known = len(channels) == 3 and set(channels) <= set(BYTES)
+        if not is_known or not fits or "l" not in channels:
+            text = (
+                f"{name}: channels={channels!r}, bit_depth={bit_depth}, expected three "
+                f"of {', '.join(BYTES)}: l with 1 to 8 bits, l and h with 9 to 16"
+            )
+            raise ValueError(text)
+        self._bits, self._channels = bit_depth, channels
         self._name, self._clock = name, clock
         self._shape = (int(shape[0]), int(shape[1]))
         self._pitch_um, self._settle_s = float(pitch_um), float(settle_s)
@@ -173,7 +194,7 @@ class ScreenSLM(SLM):
     @property
     @override
     def bit_depth(self) -> int:
-        return 8
+        return self._bits
 
     @property
     @override
@@ -193,10 +214,14 @@ class ScreenSLM(SLM):
             with _session(self._name, "open"):
                 self._take(self._chosen())
             self._patterns = 0
-            self._show(np.zeros(self._shape, dtype=np.uint8))
+            self._show(self._flat())
         except BaseException:
             self._let_go()
             raise
+
+    def _flat(self) -> Levels:
+        kind = np.uint8 if self._bits <= 8 else np.uint16
+        return np.zeros(self._shape, dtype=kind)
 
     def _chosen(self) -> Any:  # noqa: ANN401 - glfw has no types
         """Choose the monitor.
@@ -245,7 +270,10 @@ class ScreenSLM(SLM):
             vertex_shader=_VERTEX, fragment_shader=_FRAGMENT
         )
         program["rows"].value = rows
-        self._texture = self._context.texture((columns, rows), 1, alignment=1)
+        program["bytes"].value = tuple(map(BYTES.index, self._channels))
+        size = (columns, rows)
+        bytes_each = self._flat().itemsize
+        self._texture = self._context.texture(size, bytes_each, alignment=1)
         self._vertices = self._context.vertex_array(program, [])
         self._check_size()
 
@@ -316,7 +344,7 @@ class ScreenSLM(SLM):
         if self._window is None:
             return
         try:
-            self._show(np.zeros(self._shape, dtype=np.uint8))
+            self._show(self._flat())
         finally:
             self._let_go()
 
@@ -353,6 +381,7 @@ class ScreenSLM(SLM):
             "settle_s": self._settle_s,
             "monitor": self._place[0],
             "position": list(self._place[1]),
+            "channels": self._channels,
             "refresh_hz": 1 / self._period_s,
         }
 
@@ -375,7 +404,9 @@ class ScreenSLM(SLM):
 
     def _show(self, levels: Levels) -> None:
         with vendor_errors(self._name, "write"):
-            self._texture.write(np.ascontiguousarray(levels).tobytes())
+            # Low byte first, whatever this computer does.
+            kind = levels.dtype.newbyteorder("<")
+            self._texture.write(np.ascontiguousarray(levels, dtype=kind).tobytes())
             self._texture.use(0)
             self._context.screen.use()
             self._vertices.render(moderngl.TRIANGLES, vertices=3)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from labctl.bench import RealClock
 from labctl.devices import SLM
-from labctl.errors import DeviceError
+from labctl.errors import DeviceError, OutOfRangeError
 
 pytestmark = pytest.mark.peer
 SHAPE = (600, 800)
@@ -73,6 +73,33 @@ def test_every_pixel_of_every_colour_is_the_level(
     slm.write(levels)
     wrong = int((seen() != levels[..., np.newaxis]).sum())
     assert wrong == 0
+
+
+@pytest.mark.parametrize(
+    ("channels", "bit_depth"),
+    [("hl-", 16), ("-lh", 10), ("lhh", 12), ("l--", 8), ("-l-", 8)],
+)
+def test_each_colour_carries_its_byte_of_the_level(
+    screen: ModuleType,
+    seen: Callable[[], NDArray[np.uint8]],
+    channels: str,
+    bit_depth: int,
+) -> None:
+    kind: type[Any] = np.uint16 if bit_depth > 8 else np.uint8
+    levels: NDArray[Any] = (
+        np.random.default_rng(1).integers(0, 2**bit_depth, SHAPE).astype(kind)
+    )
+    bytes_of = {"-": 0 * levels, "l": levels & kind(255), "h": levels >> 8}
+    options = OPTIONS | {"channels": channels, "bit_depth": bit_depth}
+    with screen.ScreenSLM(**options, clock=RealClock()) as slm:
+        assert not seen().any()
+        slm.write(levels)
+        blue_green_red = seen()
+        with pytest.raises(OutOfRangeError):
+            slm.write(levels.astype(np.uint16 if kind is np.uint8 else np.uint8))
+    for channel, colour in zip(channels, (2, 1, 0), strict=True):
+        wrong = int((blue_green_red[..., colour] != bytes_of[channel]).sum())
+        assert (channel, wrong) == (channel, 0)
 
 
 def test_is_flat_after_open(slm: SLM, seen: Callable[[], NDArray[np.uint8]]) -> None:
@@ -157,3 +184,24 @@ def test_options_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="expected rows and columns"):
         screen.ScreenSLM(**OPTIONS | wrong, clock=RealClock())
+
+
+@pytest.mark.parametrize(
+    ("channels", "bit_depth"),
+    [
+        ("lll", 9),
+        ("hl-", 8),
+        ("hhh", 16),
+        ("---", 8),
+        ("hl", 16),
+        ("rgb", 8),
+        ("hl-", 17),
+        ("lll", 0),
+    ],
+)
+def test_bits_that_no_colour_carries_are_refused(
+    screen: ModuleType, channels: str, bit_depth: int
+) -> None:
+    options = OPTIONS | {"channels": channels, "bit_depth": bit_depth}
+    with pytest.raises(ValueError, match="expected three of -, l, h"):
+        screen.ScreenSLM(**options, clock=RealClock())
