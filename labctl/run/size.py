@@ -91,7 +91,7 @@ def _judges(sound: Sound, network: Network) -> Iterator[Tensor]:
     yield _like(device.outputs)
     if protocol.drift.every:
         yield _like(protocol.drift.patterns, device.outputs)
-        yield from (_like(device.outputs), _like(device.outputs))
+        yield from (_like(device.outputs) for _ in range(3))
 
 
 def _memory_bytes(sound: Sound, network: Network, steps: int) -> int:

@@ -7,6 +7,7 @@ anything. The rest (phases, disorder) is a device that has become another one: t
 surrogate has to learn it anew, from fresh exposures.
 """
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, final
@@ -179,6 +180,7 @@ class Watch:
         turn = torch.rand(count, device.pixels, generator=generator)
         self._phase = 2 * torch.pi * turn
         self._first = torch.zeros(0, device.outputs, dtype=torch.float64)
+        self._first_gain = device.gain.clone()
         self.shots = 0
         self.finding = Finding(0.0, 0.0, Remedy.NONE)
 
@@ -186,6 +188,7 @@ class Watch:
         """Show the patterns for the first time, or take what they are now for that."""
         looks = [self._look(-1) for _ in range(LOOKS)]
         self._first = torch.stack(looks).mean(dim=0)
+        self._first_gain = self.device.gain.clone()
 
     def is_due(self, done: int) -> bool:
         """Whether the patterns are to be shown again.
@@ -211,23 +214,40 @@ class Watch:
         Returns
         -------
         finding
-            How far the device has drifted, and what is to be done.
+            How far the device has drifted, and what is to be done; shares are NaN
+            where the patterns differ by nothing but noise.
+
+        Notes
+        -----
+        A share is the sum over the outputs of what changed, by the sum of their
+        variances, each without the part that noise has in it. Both sums are right on
+        average, so the error of their ratio falls with the number of patterns times
+        outputs. A mean of the ratios of single outputs has the bias of each, however
+        many there are, and one output that hardly varies over few patterns decides
+        it: the separate against the combined ratio estimate of [1]_.
+
+        References
+        ----------
+        .. [1] W. G. Cochran, "Sampling Techniques", 3rd ed., 1977, 6.10 to 6.12.
         """
         now, first = self._look(step), self._first
         known = torch.zeros(first.shape[1]) if noise is None else noise
-        known = known.to(first)
-        spread = first.var(dim=0) - known / LOOKS
-        varied = spread > 0
-        error = (now - first).square().mean(dim=0) - known * (1 + 1 / LOOKS)
-        share = float((error / spread)[varied].mean())
-        # The slope of a line through noisy points is too flat by their reliability.
+        # What the correction divides the outputs by, it divides their noise by too.
+        noise_now = known.to(first) / self.device.gain.square()
+        noise_first = known.to(first) / self._first_gain.square() / LOOKS
+        spread = first.var(dim=0) - noise_first
+        error = (now - first).square().mean(dim=0) - noise_now - noise_first
+        share = _ratio(error.sum(), spread.sum())
+        # The slope of a line through noisy points is too flat by their reliability;
+        # where that is below a half, the points do not say what the slope is.
+        told = spread > noise_first
         centred = first - first.mean(dim=0)
         slope = (centred * now).sum(dim=0) / ((len(first) - 1) * spread)
-        slope = torch.where(varied, slope, 1.0)
+        slope = torch.where(told, slope, 1.0)
         offset = now.mean(dim=0) - slope * first.mean(dim=0)
         rest = (now - offset - slope * first).square().sum(dim=0) / (len(first) - 2)
-        rest = (rest - known * (1 + slope.square() / LOOKS)) / slope.square()
-        left = float((rest / spread)[varied].mean())
+        rest = rest - noise_now - slope.square() * noise_first
+        left = _ratio((rest / slope.square()).sum(), spread.sum())
         self.finding = self._judge(share, left)
         if self.finding.remedy is Remedy.RECENTRE:
             # `now` was corrected already: the new line comes on top of the old one.
@@ -258,6 +278,7 @@ class Watch:
         """All that a checkpoint must hold."""
         return {
             "first": self._first.clone(),
+            "first_gain": self._first_gain.clone(),
             "gain": self.device.gain.clone(),
             "offset": self.device.offset.clone(),
             "shots": self.shots,
@@ -277,6 +298,7 @@ class Watch:
             What :meth:`state_dict` returned.
         """
         self._first = state["first"].clone()
+        self._first_gain = state["first_gain"].clone()
         self.device.gain, self.device.offset = (
             state["gain"].clone(),
             state["offset"].clone(),
@@ -284,3 +306,7 @@ class Watch:
         self.shots = int(state["shots"])
         share, left, remedy = state["finding"]
         self.finding = Finding(float(share), float(left), Remedy[remedy])
+
+
+def _ratio(part: Tensor, whole: Tensor) -> float:
+    return float(part / whole) if float(whole) > 0 else math.nan

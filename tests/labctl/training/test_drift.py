@@ -1,5 +1,6 @@
 """Drift of a known size is found, told apart, and answered."""
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,6 +77,90 @@ def test_noise_that_is_not_known_counts_as_drift(
 ) -> None:
     watch, _ = watched(make_device)
     assert watch.check(3, None).share > watch.check(3, NOISE).share
+
+
+class Faint(Device):
+    """Outputs of unequal strength, some of them all noise; the drift is known.
+
+    ``y_k = a_k w_k . (cos phase) + noise``; after a turn w_k is
+    ``cos(turn) w_k + sin(turn) v_k`` with v_k orthogonal to w_k and as long, so that
+    the mean square change is ``2 - 2 cos(turn)`` of the variance.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.draw = torch.Generator().manual_seed(seed)
+        self.turn = 0.0
+        basis = torch.linalg.qr(torch.randn(24, 24, generator=self.draw).double())[0]
+        self.w, self.v = basis[:, :9], basis[:, 9:18]
+        strength = [3, 3, 3, 2, 2, 2, 1, 0.1, 0.01]
+        self.strength = torch.tensor(strength, dtype=torch.float64)
+
+    @property
+    @override
+    def layout(self) -> tuple[int, int]:
+        return (4, 6)
+
+    @property
+    @override
+    def pixels(self) -> int:
+        return 24
+
+    @property
+    @override
+    def outputs(self) -> int:
+        return 9
+
+    @override
+    def __call__(
+        self, phase: Tensor, *, category: str, layer: int, step: int
+    ) -> Response:
+        turn = torch.tensor(self.turn, dtype=torch.float64)
+        weight = turn.cos() * self.w + turn.sin() * self.v
+        y = self.strength * (phase.double().cos() @ weight)
+        noise = torch.randn(y.shape, generator=self.draw, dtype=y.dtype)
+        return Response(y + 0.3 * noise, phase, torch.arange(len(phase)))
+
+
+def test_few_patterns_and_faint_outputs_tell_a_known_drift() -> None:
+    noise = torch.full((9,), 0.3**2)
+    truth = 2 - 2 * math.cos(0.5)
+    still: list[float] = []
+    moved: list[float] = []
+    for seed in range(100):
+        device = Faint(seed)
+        watch = Watch(Watching(1, 6), Steady(device), device.draw)
+        watch.begin()
+        still.append(watch.check(0, noise).share)
+        device.turn = 0.5
+        moved.append(watch.check(1, noise).share)
+    shares = torch.tensor([still, moved])
+    mean, spread = shares.mean(dim=1), shares.std(dim=1)
+    assert abs(float(mean[0])) < 0.005
+    assert float(mean[1]) == pytest.approx(truth, rel=0.15)
+    assert float(spread[0]) < 0.02
+    assert float(spread[1]) < 0.6 * truth
+
+
+def test_patterns_that_differ_by_noise_alone_tell_nothing() -> None:
+    device = Faint(0)
+    device.strength = torch.zeros(9, dtype=torch.float64)
+    watch = Watch(Watching(1, 6), Steady(device), device.draw)
+    watch.begin()
+    found = watch.check(0, torch.full((9,), 9.0))
+    assert math.isnan(found.share)
+    assert found.remedy is Remedy.NONE
+
+
+def test_noise_that_a_correction_enlarges_is_no_drift(
+    make_device: "type[FakeDevice]",
+) -> None:
+    how = Watching(every=4, patterns=600)
+    watch, drifting = watched(make_device, how)
+    drifting.gain = 0.2
+    watch.check(3, torch.zeros(5))  # The fake scales its noise with its light.
+    found = watch.check(7, torch.full((5,), 200.0) * 0.2**2)
+    assert found.remedy is Remedy.NONE
+    assert abs(found.share) < 0.01
 
 
 def test_common_drift_is_taken_out_and_nothing_is_forgotten(
