@@ -777,6 +777,7 @@ def _is_budget(part: JsonValue) -> bool:
 
 LossName = Literal[
     "sign",
+    "sign-mirror",
     "relu",
     "mse",
     "log-mse",

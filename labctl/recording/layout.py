@@ -8,7 +8,7 @@ them; both carry an attribute ``units``.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -893,6 +893,10 @@ def comparison_layout() -> Layout:
     return Layout("comparison", (jobs, summary), default="jobs")
 
 
+LONGEST_CLAIM_BYTES: Final = 4096
+"""Room for what was measured of a claim: about a hundred numbers with intervals."""
+
+
 def study_layout(columns: Sequence[Column], shots: ShotSpec | None = None) -> Layout:
     """Return the layout of a study: one row a job, and what is said of each claim.
 
@@ -928,7 +932,7 @@ def study_layout(columns: Sequence[Column], shots: ShotSpec | None = None) -> La
         "claims",
         (
             Column("claim", "S320", "What is claimed"),
-            Column("measured", "S480", "What was measured here"),
+            Column("measured", f"S{LONGEST_CLAIM_BYTES}", "What was measured here"),
             Column("verdict", "S32", "held, did not hold, or under conditions"),
         ),
         "Claims judged",

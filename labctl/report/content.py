@@ -3,7 +3,7 @@
 import json
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labctl.errors import RecordError
 from labctl.recording.reader import Record
-from labctl.report import figure
+from labctl.report import figure, scale
 from labctl.report.figure import Drawing, Picture
 from labctl.report.section import Page, Section, Table
 
@@ -110,6 +110,8 @@ def headline(kind: str, result: Mapping[str, Any]) -> str:
         Such as ``accuracy: 0.52 readout only, 0.84 trained device``.
     """
     found = scores(kind, result)
+    if kind in _SAYERS:
+        return _SAYERS[kind](result)
     if not found:
         return "No score was measured."
     metric = str(result.get("metric", "score"))
@@ -117,6 +119,32 @@ def headline(kind: str, result: Mapping[str, Any]) -> str:
     better = {"up": " Higher is better.", "down": " Lower is better."}
     hint = better.get(str(result.get("direction")), "")
     return f"{metric} on the test split: {told}.{hint}"
+
+
+def _of_study(result: Mapping[str, Any]) -> str:
+    claims: Mapping[str, int] = result.get("claims", {})
+    total = sum(claims.values())
+    held = claims.get("held", 0)
+    rest = ", ".join(f"{n} {kind}" for kind, n in claims.items() if kind != "held")
+    tail = f"; {rest}" if rest else ""
+    return (
+        f"{held} of {total} claims held{tail} (size {result.get('size', 'unknown')})."
+    )
+
+
+def _of_comparison(result: Mapping[str, Any]) -> str:
+    failed = result.get("failed", 0)
+    return (
+        f"{result.get('jobs', 0)} trainings, {failed} of them failed, on "
+        f"{result.get('shots', 0)} shots; methods are compared by "
+        f"{result.get('metric', 'score')} below."
+    )
+
+
+_SAYERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "study": _of_study,
+    "comparison": _of_comparison,
+}
 
 
 def _gain(result: Mapping[str, Any]) -> str:
@@ -166,7 +194,7 @@ def _result(record: Record) -> Section:
     sentences = tuple(
         text
         for text in (headline(record.kind, result), _gain(result))
-        if text and (found or record.kind in {"train", "evaluate"})
+        if text and (found or record.kind in {"train", "evaluate", *_SAYERS})
     )
     return Section("result", "Result", sentences, table, tuple(drawings))
 
@@ -603,12 +631,22 @@ def _shot(record: Record, macropixels: tuple[int, int]) -> Iterator[Drawing]:
     category = str(record.column("shots_meta", "category", only)[0])
     outputs = record.column("shots", "outputs", only)[0]
     bins = tuple(int(number) for number in record.reservoir["bins"])
-    shown = [Picture("levels shown", levels.reshape(macropixels), "gray level", "gray")]
+    shown = [
+        Picture(
+            "levels shown",
+            levels.reshape(macropixels),
+            "gray level",
+            "gray",
+            cell_um=scale.macropixel_um(record),
+        )
+    ]
     if "frames" in record.tables["shots"]:
         frame = record.column("shots", "frames", only)[0]
-        shown.append(Picture("frame", frame, "counts"))
+        shown.append(Picture("frame", frame, "counts", cell_um=scale.pixel_um(record)))
     else:
-        shown.append(Picture("outputs", outputs.reshape(bins), "electrons a bin"))
+        values = outputs.reshape(bins)
+        size = scale.bin_um(record)
+        shown.append(Picture("outputs", values, "electrons a bin", cell_um=size))
     yield figure.pictures(
         "shot",
         "One exposure",

@@ -326,16 +326,21 @@ def bars(
         drawn = axis.barh(
             range(len(values)), list(values.values()), color="C0", height=0.7
         )
-        axis.bar_label(drawn, [f"{value:.4g}" for value in values.values()], padding=3)
+        axis.bar_label(drawn, list(map(_number, values.values())), padding=3)
         axis.set_yticks(range(len(values)), list(values))
         axis.invert_yaxis()
         axis.grid(visible=False, axis="y")
         axis.margins(x=0.12)
         axis.set_xlabel(axis_label)
 
-    told = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+    told = ", ".join(f"{key} {_number(value)}" for key, value in values.items())
     height = 0.9 + 0.32 * len(values)
     return Drawing(name, title, caption, f"Bars: {told}.", (7.2, height), draw)
+
+
+def _number(value: float) -> str:
+    """Write counts to the last one, other numbers with four digits."""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def whiskers(
@@ -473,6 +478,8 @@ class Picture:
         Name of the colour map.
     limits
         Ends of the colours; None takes the array's own.
+    cell_um
+        Height and width of an element on the device, in um; None draws no scale bar.
     """
 
     title: str
@@ -480,6 +487,7 @@ class Picture:
     unit: str
     colours: str = INTENSITY
     limits: tuple[float, float] | None = None
+    cell_um: tuple[float, float] | None = None
 
 
 def pictures(name: str, title: str, caption: str, shown: Sequence[Picture]) -> Drawing:
@@ -506,7 +514,7 @@ def pictures(name: str, title: str, caption: str, shown: Sequence[Picture]) -> D
     told = "; ".join(
         f"{picture.title}, {' x '.join(map(str, picture.values.shape))}, "
         f"{np.nanmin(picture.values):.3g} to {np.nanmax(picture.values):.3g} "
-        f"({picture.unit})"
+        f"({picture.unit}){_told_size(picture)}"
         for picture in shown
     )
     size = (min(7.2, 3.6 * len(shown)), max(map(_height, shown)))
@@ -522,14 +530,17 @@ def _height(picture: Picture) -> float:
 
 
 def _picture(figure: Figure, axis: Axes, picture: Picture) -> None:
-    axis.set_title(picture.title)
+    # At the left, where no scale bar is.
+    axis.set_title(picture.title, loc="left" if picture.cell_um else "center")
     if picture.values.ndim == 1:
         axis.bar(range(len(picture.values)), picture.values)
         axis.set(xlabel="number", ylabel=picture.unit)
         return
     low, high = picture.limits or (None, None)
+    tall, wide = picture.cell_um or (1.0, 1.0)
     image = axis.imshow(
         picture.values,
+        aspect=tall / wide,
         cmap=picture.colours,
         vmin=low,
         vmax=high,
@@ -545,6 +556,65 @@ def _picture(figure: Figure, axis: Axes, picture: Picture) -> None:
     )
     if picture.colours == PHASE:
         scale.set_ticks([0.0, np.pi, 2 * np.pi], labels=["0", "π", "2π"])
+    if picture.cell_um is not None:
+        scale_bar(axis, picture.values.shape[1], wide)
+
+
+def bar_um(width_um: float) -> float:
+    """Choose how long a scale bar is: 1, 2 or 5 times a power of ten.
+
+    Parameters
+    ----------
+    width_um
+        Width of the picture, in um; above 0.
+
+    Returns
+    -------
+    length
+        In um, the longest that takes at most a third of the width.
+    """
+    most = width_um / 3
+    power = 10.0 ** np.floor(np.log10(most))
+    # 1e-9: a third of 15 is 5, rounding apart.
+    return float(max(n * power for n in (1, 2, 5) if n * power <= most * (1 + 1e-9)))
+
+
+def scale_bar(axis: Axes, columns: int, wide_um: float) -> None:
+    """Draw a length above the right end of an image.
+
+    Parameters
+    ----------
+    axis
+        Where the image is.
+    columns
+        Elements in a row.
+    wide_um
+        Width of one on the device, in um.
+    """
+    length = bar_um(columns * wide_um)
+    across = axis.get_xaxis_transform()
+    right = columns - 0.5
+    left = right - length / wide_um
+    axis.plot(
+        [left, right],
+        [1.03, 1.03],
+        transform=across,
+        lw=3,
+        clip_on=False,
+        color=axis.xaxis.label.get_color(),
+        solid_capstyle="butt",
+    )
+    text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} μm"
+    axis.text(right, 1.05, text, transform=across, ha="right", va="bottom", fontsize=8)
+
+
+def _told_size(picture: Picture) -> str:
+    if picture.cell_um is None:
+        return ""
+    tall, wide = (
+        n * um for n, um in zip(picture.values.shape, picture.cell_um, strict=True)
+    )
+    return f", {tall:.4g} x {wide:.4g} μm"
 
 
 def scan(

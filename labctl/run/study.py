@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from labctl.protocol import StudyProtocol
 from labctl.recording import disk
 from labctl.recording.header import Header
-from labctl.recording.layout import Layout, study_layout
+from labctl.recording.layout import LONGEST_CLAIM_BYTES, Layout, study_layout
 from labctl.recording.writer import Recorder
 from labctl.run.progress import Progress, Update
 from labctl.run.setting import RECORDS, Desk, Forecast, Outcome
@@ -205,7 +205,7 @@ def conclude(
         recorder.append(
             "claims",
             claim=[claim.text],
-            measured=[claim.measured],
+            measured=[shortened(recorder, claim.measured)],
             verdict=[str(claim.verdict)],
         )
     counts = {
@@ -221,6 +221,33 @@ def conclude(
     }
     recorder.set_result(result)
     return result
+
+
+def shortened(recorder: Recorder, text: str) -> str:
+    """Cut what the column cannot hold, say so there, and keep all in an event.
+
+    A study ends with its claims: too many words must not cost the whole run.
+
+    Parameters
+    ----------
+    recorder
+        The open record.
+    text
+        What was measured.
+
+    Returns
+    -------
+    text
+        As it was where it fits.
+    """
+    room = LONGEST_CLAIM_BYTES
+    size = len(text.encode())
+    if size <= room:
+        return text
+    tail = f" … ({size} bytes, cut)"
+    kept = text.encode()[: room - len(tail.encode())].decode(errors="ignore")
+    recorder.event("warning", "study", f"claims.measured, all {size} bytes: {text}")
+    return kept + tail
 
 
 def told(found: Sequence[Claim]) -> Iterator[str]:

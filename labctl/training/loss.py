@@ -56,6 +56,26 @@ def sign(x: Float[Tensor, "N n"], y: Float[Tensor, "N n"]) -> Float[Tensor, ""]:
     return -(flat + 0 * x.sum(dim=1)).mean()
 
 
+def sign_mirror(x: Float[Tensor, "N n"], y: Float[Tensor, "N n"]) -> Float[Tensor, ""]:
+    """``sum_d max(0, 1 - sgn(y_d x_d))``: lowest where all signs agree.
+
+    The mirror image of :func:`sign`; its gradient is as useless.
+
+    Parameters
+    ----------
+    x
+        Vectors to judge.
+    y
+        Their targets.
+
+    Returns
+    -------
+    loss
+        Mean over the vectors.
+    """
+    return -sign(x, y)
+
+
 def relu(x: Float[Tensor, "N n"], y: Float[Tensor, "N n"]) -> Float[Tensor, ""]:
     """``sum_d relu(-y_d x_d)``: only components of the wrong sign count.
 
@@ -250,6 +270,7 @@ def weighted(terms: Sequence[tuple[float, Loss]]) -> Loss:
 LOSSES: Final[Mapping[str, Loss]] = MappingProxyType(
     {
         "sign": sign,
+        "sign-mirror": sign_mirror,
         "relu": relu,
         "mse": mse,
         "log-mse": log_mse,

@@ -313,7 +313,7 @@ def _reach(rows: Rows, dims: list[int], steps: int) -> Drawing:
     spent = {m: _climb(rows, m) for m in METHODS}
     found = np.concatenate([values.ravel() for values in spent.values()])
     known = found[np.isfinite(found)]
-    top = 3 * float(known.max()) if known.size else 1.0
+    known = known if known.size else np.ones(1)
 
     def draw(drawn: Figure) -> None:
         axis = drawn.subplots()
@@ -325,12 +325,22 @@ def _reach(rows: Rows, dims: list[int], steps: int) -> Drawing:
                 axis.plot(x, line[arrived], "o-", color=colour, markersize=4, lw=1)
                 if not arrived.all():
                     first = int(np.argmin(arrived))
-                    axis.plot(dims[first] * move, top, "x", color=colour, markersize=7)
+                    # On the upper edge: it has no time at which it arrived.
+                    axis.plot(
+                        dims[first] * move,
+                        1.0,
+                        "x",
+                        color=colour,
+                        markersize=7,
+                        transform=axis.get_xaxis_transform(),
+                        clip_on=False,
+                    )
             axis.plot([], [], "o-", color=colour, label=method)
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
         axis.set_xticks(dims, [str(dim) for dim in dims])
         axis.set_xlim(dims[0] / 1.2, dims[-1] * 1.2)
+        axis.set_ylim(known.min() / 1.5, known.max() * 1.5)
         axis.minorticks_off()
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
@@ -345,8 +355,8 @@ def _reach(rows: Rows, dims: list[int], steps: int) -> Drawing:
         "reach",
         "How large a theta x may be",
         "Processor time until the gradient of theta x has a cosine of .99, all starts "
-        "included; one line a seed. A cross on top is the dimension that did not "
-        f"arrive within {steps} fit steps, where the climb ended.",
+        "included; one line a seed. A cross on the upper edge has no time: "
+        f"the dimension did not arrive within {steps} fit steps, and the climb ended.",
         f"Lines over the dimension. Largest that arrived, by seed: {told}.",
         (7.2, 3.4),
         draw,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from labctl.protocol import Superposition
 from labctl.recording.reader import Record
-from labctl.report import figure
+from labctl.report import figure, scale
 from labctl.report.figure import Drawing
 from labctl.report.section import Section
 from labctl.studies.superposition import changes, over_power
@@ -34,7 +34,8 @@ def sections(record: Record) -> Iterator[Section]:
     spec = Superposition.model_validate(record.resolved["study"])
     rows = record.table("fits")
     bins = tuple(int(number) for number in record.reservoir["bins"])
-    drawings = (_defect(rows, spec), _harmonics(rows, spec), _frames(rows, spec, bins))
+    frames = _frames(rows, spec, bins, scale.bin_um(record))
+    drawings = (_defect(rows, spec), _harmonics(rows, spec), frames)
     yield Section("light", "Does light add up?", drawings=drawings)
 
 
@@ -129,7 +130,9 @@ def _harmonics(rows: Rows, spec: Superposition) -> Drawing:
     )
 
 
-def _frames(rows: Rows, spec: Superposition, bins: tuple[int, ...]) -> Drawing:
+def _frames(
+    rows: Rows, spec: Superposition, bins: tuple[int, ...], cell_um: scale.Size
+) -> Drawing:
     seed = rows["seed"].min()
     powers = [
         power
@@ -158,6 +161,10 @@ def _frames(rows: Rows, spec: Superposition, bins: tuple[int, ...]) -> Drawing:
                 axis.set_xticks([])
                 axis.set_yticks([])
                 axis.grid(visible=False)
+        if cell_um is not None:
+            axes[0, 0].set_title(f"{powers[0]:g} mW", loc="left")
+            axes[0, 0].set_title("")
+            figure.scale_bar(axes[0, 0], bins[1], cell_um[1])
         axes[0, 0].set_ylabel("frame")
         axes[1, 0].set_ylabel("less the weakest")
         for row, picture in ((0, image), (1, apart)):

@@ -70,8 +70,13 @@
     for (const d of [0, 1]) value -= Math.max(0, 1 - Math.sign(y[d] * x[d]));
     return grown(value, [0, 0], [0, 0]);
   };
+  const signMirror = (x, y) => {
+    let value = 0;
+    for (const d of [0, 1]) value += Math.max(0, 1 - Math.sign(y[d] * x[d]));
+    return grown(value, [0, 0], [0, 0]);
+  };
   const LOSSES = {
-    "sign": sign, "relu": relu, "mse": mse, "log-mse": logged(mse), "cos": cos,
+    "sign": sign, "sign-mirror": signMirror, "relu": relu, "mse": mse, "log-mse": logged(mse), "cos": cos,
     "log-cos": logged(cos), "dot": dot, "dot-norm": dotNorm, "gen": gen,
     "cos+mse": added(cos, mse), "cos+dot": added(cos, dot),
   };

@@ -43,6 +43,21 @@ def test_headline_names_every_score_that_was_measured(
     assert content.headline("train", result) == line
 
 
+def test_a_study_says_in_a_line_how_many_claims_held() -> None:
+    result = {"claims": {"held": 3, "did not hold": 1}, "size": "full"}
+    assert content.headline("study", result) == (
+        "3 of 4 claims held; 1 did not hold (size full)."
+    )
+
+
+def test_a_comparison_says_in_a_line_what_it_cost_and_what_failed() -> None:
+    result = {"jobs": 4, "failed": 1, "shots": 90, "metric": "accuracy"}
+    assert content.headline("comparison", result) == (
+        "4 trainings, 1 of them failed, on 90 shots; methods are compared by accuracy "
+        "below."
+    )
+
+
 def test_score_of_an_evaluation_is_the_one_measured_again() -> None:
     result = {"metric": "accuracy", "score_then": 0.7, "score_test": 0.6}
     assert content.headline("evaluate", result) == (

@@ -5,6 +5,7 @@ import sys
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from labctl.report import figure
@@ -101,3 +102,36 @@ def colours(svg: bytes) -> list[bytes]:
 
 def test_names_from_a_record_are_fit_for_files() -> None:
     assert figure.slug("../../Yin-Yang, 2 <b>") == "yin-yang-2-b"
+
+
+@pytest.mark.parametrize(
+    ("width_um", "length_um"), [(15, 5), (64, 20), (1, 0.2), (9000, 2000), (7, 2)]
+)
+def test_a_scale_bar_is_round_and_a_third_of_the_width_at_most(
+    width_um: float, length_um: float
+) -> None:
+    assert figure.bar_um(width_um) == pytest.approx(length_um)
+
+
+@pytest.mark.parametrize("cell_um", [(2.0, 4.0), None])
+def test_a_scale_bar_is_as_long_as_it_says(cell_um: tuple[float, float] | None) -> None:
+    picture = Picture("frame", np.ones((3, 5)), "counts", cell_um=cell_um)
+    drawing = figure.pictures("p", "t", "c", [picture])
+    drawn = Figure()
+    drawing.draw(drawn)
+    bars, texts = drawn.axes[0].lines, [t.get_text() for t in drawn.axes[0].texts]
+    if cell_um is None:
+        assert not bars
+        assert "μm" not in drawing.alt
+        return
+    (bar,) = bars
+    (text,) = texts
+    assert text == "5 μm"
+    assert np.ptp(bar.get_xdata()) * 4.0 == pytest.approx(5.0)
+    assert "6 x 20 μm" in drawing.alt
+    assert drawn.axes[0].get_aspect() == 0.5
+
+
+def test_counts_are_written_to_the_last_one() -> None:
+    drawing = figure.bars("b", "t", "c", "shots", {"train": 28800.0, "share": 0.25})
+    assert drawing.alt == "Bars: train 28800, share 0.25."

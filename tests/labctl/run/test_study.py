@@ -1,6 +1,7 @@
 """A study leaves a row a job, goes on where it stood, and judges its claims."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from typing_extensions import override
 
 from labctl.errors import InputError, ProtocolError
+from labctl.recording.layout import LONGEST_CLAIM_BYTES
 from labctl.recording.reader import Record
 from labctl.run import study
 from labctl.run.execute import execute
@@ -17,7 +19,7 @@ from labctl.run.progress import Silent, Update
 from labctl.run.resume import choose, unfinished
 from labctl.run.setting import Options, Outcome
 from labctl.run.study import StudyJob
-from labctl.studies.job import Values
+from labctl.studies.job import Claim, Values, Verdict
 
 TINY = """\
 schema_version: 1
@@ -177,3 +179,17 @@ def test_a_study_names_its_record_after_the_protocol(tiny: Path) -> None:
 
 def test_claims_are_told_as_a_table() -> None:
     assert list(study.told([])) == ["| claim | measured | verdict |", "|---|---|---|"]
+
+
+def test_a_claim_that_is_too_long_is_cut_in_sight_and_ends_no_run(tiny: Path) -> None:
+    made = prepare(str(tiny), Options(out=tiny.with_name("long.h5")))
+    assert isinstance(made, StudyJob)
+    long = Claim("too much", "é" * LONGEST_CLAIM_BYTES, Verdict.OPEN)
+    wordy = replace(made.study, claims=lambda _spec, _rows: [long])
+    execute(replace(made, study=wordy), Silent())
+    with Record.open(tiny.with_name("long.h5")) as record:
+        (text,) = record.table("claims")["measured"].tolist()
+        assert text.startswith("éé")
+        assert text.endswith("… (8192 bytes, cut)")
+        assert long.measured in record.events()[-1].text
+        assert record.status == "complete"

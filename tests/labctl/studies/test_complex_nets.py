@@ -57,6 +57,5 @@ def test_as_well_means_hardly_behind_the_better_readout(
 ) -> None:
     first, second = claims(SPEC, _rows(ahead))
     assert first.verdict is kind
-    assert len(first.measured) <= 480
     assert second.verdict is not Verdict.CONDITIONS
     assert "linear optics" in second.measured

@@ -10,6 +10,7 @@ import torch
 
 from labctl import document
 from labctl.protocol import ADAPTER, RestoreJacobian, StudyProtocol
+from labctl.recording.layout import LONGEST_CLAIM_BYTES
 from labctl.studies.job import Job, Rows, Verdict
 from labctl.studies.restore_free import MARKS, METHODS, Task, claims, jobs, measure
 from labctl.training.surrogate.build import build
@@ -128,7 +129,7 @@ def test_claims_are_judged_by_seeds_and_fit_the_record(
     found = claims(_full(), _rows(ahead))
     assert [claim.verdict for claim in found[:5]] == [kind] * 5
     for claim in found:
-        assert len(claim.measured.encode()) <= 480, claim.measured
+        assert len(claim.measured.encode()) <= LONGEST_CLAIM_BYTES, claim.measured
         assert len(claim.text.encode()) <= 320
     assert "failures (below 0.5): 0 and" in found[0].measured
 

@@ -7,7 +7,7 @@ from torch import Generator
 from labctl.training import loss as losses
 
 NAMES = [*losses.LOSSES, "gen"]
-KINKED = {"sign", "relu"}
+KINKED = {"sign", "sign-mirror", "relu"}
 
 
 @pytest.fixture
@@ -23,6 +23,7 @@ def by_hand(name: str, x: list[float], y: list[float]) -> float:
     products = [a * b for a, b in zip(x, y, strict=True)]
     values: dict[str, float] = {
         "sign": -sum(max(0.0, 1 - math.copysign(1, p)) for p in products),
+        "sign-mirror": sum(max(0.0, 1 - math.copysign(1, p)) for p in products),
         "relu": sum(max(0.0, -p) for p in products),
         "mse": sum((a - b) ** 2 for a, b in zip(x, y, strict=True)),
         "cos": 1 - inner / (length * goal),
@@ -34,7 +35,7 @@ def by_hand(name: str, x: list[float], y: list[float]) -> float:
 
 
 @pytest.mark.parametrize(
-    "name", ["sign", "relu", "mse", "cos", "dot", "dot-norm", "gen"]
+    "name", ["sign", "sign-mirror", "relu", "mse", "cos", "dot", "dot-norm", "gen"]
 )
 def test_is_the_mean_of_its_formula_over_the_vectors(
     name: str, pair: tuple[torch.Tensor, torch.Tensor]

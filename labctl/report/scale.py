@@ -1,0 +1,77 @@
+"""How large on the device what a picture shows is: for scale bars."""
+
+from labctl.recording.reader import Record
+
+Size = tuple[float, float] | None
+"""Height and width of an element of a picture, in um; None where not known."""
+
+
+def macropixel_um(record: Record) -> Size:
+    """Say how large a macropixel is on the panel, in um.
+
+    Parameters
+    ----------
+    record
+        Of a run on a bench.
+
+    Returns
+    -------
+    size
+        Height and width; None where the record does not say it.
+    """
+    panel = record.instrument.get("slm", {})
+    pitch, shape = panel.get("pitch_um"), panel.get("shape")
+    if pitch is None or shape is None:
+        return None
+    # As many whole pixels as fit: what Blocks shows.
+    tall, wide = (
+        float(pitch) * (int(total) // int(count))
+        for total, count in zip(shape, record.reservoir["macropixels"], strict=True)
+    )
+    return tall, wide
+
+
+def pixel_um(record: Record) -> Size:
+    """Say how large a pixel of the camera is, in um.
+
+    Parameters
+    ----------
+    record
+        Of a run on a bench.
+
+    Returns
+    -------
+    size
+        Height and width; None where the record does not say it.
+    """
+    camera = record.instrument.get("camera", {})
+    if "y_pixel_size" not in camera or "x_pixel_size" not in camera:
+        return None
+    return float(camera["y_pixel_size"]), float(camera["x_pixel_size"])
+
+
+def bin_um(record: Record) -> Size:
+    """Say how large a bin is on the camera, in um.
+
+    Parameters
+    ----------
+    record
+        Of a run on a bench.
+
+    Returns
+    -------
+    size
+        Height and width; None where the record does not say it, or where the pixels
+        do not divide into equal bins.
+    """
+    pixel = pixel_um(record)
+    region, bins = record.reservoir.get("region"), record.reservoir["bins"]
+    if pixel is None or region is None:
+        return None
+    if any(n % count for n, count in zip(region[2:], bins, strict=True)):
+        return None
+    tall, wide = (
+        um * (int(pixels) // int(count))
+        for um, pixels, count in zip(pixel, region[2:], bins, strict=True)
+    )
+    return tall, wide
