@@ -861,8 +861,10 @@ class RestoreJacobian(Schema):
     probes
         Perturbations that a surrogate learns from.
     starts, rates
-        Starts of each fit, and Adam's steps that they take in turn; the best goes on
-        after an eighth of the fit steps.
+        Starts of each fit, and Adam's steps that they take in turn.
+    judged
+        Share of the fit steps after which the best start goes on alone; 1 takes every
+        start to the end.
     axes_dim, shares, probe_counts
         Where theta x is fitted with other numbers of monomials, as shares of the usual
         one, and of probes.
@@ -890,6 +892,7 @@ class RestoreJacobian(Schema):
     probes: Probes = 8192
     starts: Annotated[int, Field(ge=1, le=32)] = 3
     rates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.01, 0.003, 0.001)
+    judged: Annotated[float, Field(gt=0, le=1)] = 0.125
     axes_dim: Dimension = 4
     shares: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.25, 0.5, 2.0)
     probe_counts: Annotated[tuple[Probes, ...], Field(min_length=1)] = (512, 2048)

@@ -32,7 +32,6 @@ GOAL: Final = 0.99
 """Cosine at which a gradient counts as found."""
 FAILED: Final = 0.5
 """Cosine below which a fit counts as failed."""
-_JUDGED: Final = 3  # marks after which one start goes on: an eighth of the steps
 _HELD: Final = 256  # operating points that no fit has seen
 _GOOD: Final = 0.9  # cosine that is near enough to count parameters by
 _SIZE: Final = 0.1  # of perturbations; f is linear in each of its inputs
@@ -305,7 +304,7 @@ class _Held:
 def _fit(
     spec: RestoreJacobian, task: Task, seed: int, goal: float = 2.0
 ) -> dict[str, Any]:
-    """Fit from every start for a while, and from the best of them to the end."""
+    """Fit from every start up to where they are judged, and the best to the end."""
     rng = torch.Generator().manual_seed(seed)
     device = _linear(task.dim, rng) if task.part == "linear" else _product(task.dim)
     held = _Held(device, task, rng)
@@ -314,6 +313,7 @@ def _fit(
     d_alpha = _SIZE * torch.randn(groups, _GROUP, task.pixels, generator=rng)
     probes = alpha, d_alpha, _responses(device, alpha, d_alpha)
     each = max(1, task.steps // (MARKS - 1))
+    judged = max(1, round(spec.judged * (MARKS - 1)))
     starts, parameters = [], 0
     for number in range(spec.starts):
         rate = spec.rates[number % len(spec.rates)]
@@ -324,7 +324,7 @@ def _fit(
         fitter = Fitter(model, settings, rng)
         fitter.observe_probes(*probes)
         starts.append(_Start(fitter, held))
-        for _ in range(_JUDGED):
+        for _ in range(judged):
             starts[-1].go(each)
     # By what can be known without the truth.
     best = min(starts, key=lambda start: start.rows[-1][1])

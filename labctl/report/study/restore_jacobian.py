@@ -250,7 +250,7 @@ def _starts(rows: Rows) -> Drawing:
     return Drawing(
         "starts",
         "Several starts",
-        "Every start after an eighth of the fit steps, the starts with their own step "
+        "Every start when the best was chosen, the starts with their own step "
         "size. Filled is the one that went on, chosen by its loss on held-out "
         "relations, which needs no truth; crosses are failures.",
         "Points over the dimension, one a start, for two surrogates.",

@@ -63,6 +63,15 @@ def test_the_start_with_the_least_held_out_loss_goes_on(fitted: dict[str, Any]) 
     assert fitted["loss"][-1] < fitted["loss"][0]
 
 
+def test_every_start_gets_all_steps_where_they_are_judged_at_the_end() -> None:
+    # The first stands still; the second is chosen, by what it is at the end.
+    late = SPEC.model_copy(update={"judged": 1.0, "rates": (1e-9, 0.01)})
+    found = measure(late, _job("log-lin-exp"))
+    assert found["start_cosine"][1] == found["cosine"][-1]
+    assert found["start_cosine"][0] < found["start_cosine"][1]
+    assert len(found["cosine"]) == MARKS
+
+
 def test_time_of_the_starts_that_were_left_counts(fitted: dict[str, Any]) -> None:
     assert fitted["seconds"][0] > 0
     assert (np.diff(fitted["seconds"]) > 0).all()
