@@ -2,13 +2,15 @@
 
 import hashlib
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from typer.testing import CliRunner
 
-from labctl import bench, registry
+from labctl import bench, cli, registry
 from labctl.errors import MissingLibraryError
 from labctl.run.prepare import prepare
 from labctl.run.setting import Options
@@ -89,6 +91,22 @@ def test_without_a_vendors_library_it_is_rehearsed_and_falls_back(
         assert list(twin.camera.shape) == given.camera.options["shape"]
         assert twin.camera.pixel_um == given.camera.options["pixel_um"]
         assert twin.file.limits == job.setting.source.file.limits
+
+
+TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorials" / "first-real-bench.md"
+
+
+def test_every_command_of_the_tutorial_of_a_first_bench_is_one() -> None:
+    text = TUTORIAL.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    lines = re.findall(r"^labctl (.*)$", "".join(blocks), re.M)
+    assert len(lines) > 8
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        done = CliRunner().invoke(cli.app, [*words, "--help"])
+        assert done.exit_code == 0, f"{line}: {done.output}"
+    wrong = CliRunner().invoke(cli.app, ["run", "--no-such-option", "--help"])
+    assert wrong.exit_code != 0
 
 
 SHIPPED = Path(__file__).parents[1] / "calibrations"
