@@ -133,7 +133,7 @@ def load(
     ----------
     set
         Name of a built-in set: digits, yin-yang, spirals, mnist-1d, moons, xor, and
-        the regressions knot and saddle.
+        the regressions knot, saddle and mackey-glass.
     file
         Path of an ``.npz``, ``.h5`` or ``.csv`` file.
     task
@@ -506,7 +506,76 @@ def _cloud(name: str, parameters: int, seed: int) -> Callable[[int], Split]:
     return build
 
 
-_REGRESSIONS = frozenset({"knot", "saddle"})
+LAG = 17
+"""Delay of the Mackey-Glass equation, in its own time."""
+SPACING, SEEN, AHEAD = 6, 4, 12
+"""Time between the values of a series that are seen, how many, and to the target."""
+_PER_TIME = 4  # steps of the solver in a unit of time
+_SETTLED = 250  # time until a series has forgotten how it began
+
+
+def series(
+    first: NDArray[np.float64], last: NDArray[np.float64], start: NDArray[np.int64]
+) -> Split:
+    """Follow the Mackey-Glass equation, and cut one window out of every series.
+
+    ``dv/dt = .2 v(t - 17) / (1 + v(t - 17)^10) - .1 v``, by the Runge-Kutta rule of
+    fourth order; between two steps the delayed value is their mean.
+
+    Parameters
+    ----------
+    first, last
+        Each series begins on a straight line between these, ``(series,)``.
+    start
+        Time of the oldest value that is seen, after 250, ``(series,)``: series that
+        begin alike would else all be cut at the same place of their first turns.
+
+    Returns
+    -------
+    windows
+        Four values at distances of 6, the oldest first; the target is the value 12
+        after the last of them. All scaled alike, so that .2 is 0 and 1.4 is 1.
+
+    References
+    ----------
+    .. [1] M. C. Mackey, L. Glass, "Oscillation and Chaos in Physiological Control
+       Systems", 1977, doi 10.1126/science.267326, equation 4b.
+    """
+    step, lag = 1 / _PER_TIME, LAG * _PER_TIME
+    past = list(np.linspace(first, last, lag + 1))
+    seen = SPACING * np.arange(SEEN)
+    times = np.append(seen, seen[-1] + AHEAD)
+    until = _SETTLED + int(start.max() + times[-1])
+
+    def slope(v: NDArray[np.float64], fed: NDArray[np.float64]) -> NDArray[np.float64]:
+        # By products alone: these are the same bits on every machine.
+        square = fed * fed
+        fourth = square * square
+        return 0.2 * fed / (1 + fourth * fourth * square) - 0.1 * v
+
+    path = []
+    for number in range(1, until * _PER_TIME + 1):
+        v, old, new = past[-1], past[-1 - lag], past[-lag]
+        half = (old + new) / 2
+        k1 = slope(v, old)
+        k2 = slope(v + step / 2 * k1, half)
+        k3 = slope(v + step / 2 * k2, half)
+        k4 = slope(v + step * k3, new)
+        past.append(v + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4))
+        del past[0]
+        if number % _PER_TIME == 0 and number >= _SETTLED * _PER_TIME:
+            path.append((past[-1] - 0.2) / 1.2)
+    row = np.arange(len(start))[:, None]
+    cut_out = np.stack(path)[start[:, None] + times, row]
+    return Split(cut_out[:, :-1], cut_out[:, -1:])
+
+
+def _mackey_glass(count: int) -> Split:
+    first, last, start = _Stream(7).uniform(3, count)
+    return series(0.4 + 0.9 * first, 0.4 + 0.9 * last, (300 * start).astype(np.int64))
+
+
+_REGRESSIONS = frozenset({"knot", "saddle", "mackey-glass"})
 _BUILT_IN: dict[str, tuple[Callable[[int], Split], tuple[int, int, int]]] = {
     "digits": (_digits, (1200, 200, 397)),
     "yin-yang": (_yin_yang, (5000, 1000, 2000)),
@@ -516,6 +585,7 @@ _BUILT_IN: dict[str, tuple[Callable[[int], Split], tuple[int, int, int]]] = {
     "xor": (_xor, (4000, 1000, 2000)),
     "knot": (_cloud("knot", 1, 5), (4000, 1000, 2000)),
     "saddle": (_cloud("saddle", 2, 6), (4000, 1000, 2000)),
+    "mackey-glass": (_mackey_glass, (2000, 500, 1000)),
 }
 
 

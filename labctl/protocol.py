@@ -25,7 +25,7 @@ Place = Annotated[int, Field(ge=0, le=65_535)]
 # What a data set of one's own may be stored as.
 FILES: Final = (".csv", ".npz", ".h5")
 ClassesName = Literal["digits", "yin-yang", "spirals", "mnist-1d", "moons", "xor"]
-DataSetName = Literal[ClassesName, "knot", "saddle"]
+DataSetName = Literal[ClassesName, "knot", "saddle", "mackey-glass"]
 
 
 class DataEntry(Schema):
@@ -100,6 +100,25 @@ class ReservoirOverride(Schema):
     power_mw: Positive | None = None
 
 
+class Recurrence(Schema):
+    """A series through a device layer: each step is shown with the last outputs.
+
+    A sample is the series, one step after the other. What follows the layer is given
+    the outputs of the last step. Every step costs an exposure.
+
+    Parameters
+    ----------
+    steps
+        Time steps of a sample; must divide the inputs of the layer.
+    feedback_rad
+        Phase of an output that is one spread off its mean, as seen at the first step
+        of the warm-up pass.
+    """
+
+    steps: Annotated[int, Field(ge=2, le=1000)]
+    feedback_rad: NotNegative = 0.5
+
+
 class DeviceLayer(Schema):
     """The device as a layer.
 
@@ -121,6 +140,9 @@ class DeviceLayer(Schema):
         Share of the columns given to the inputs, with ``split``.
     basis, modes
         Which functions and how many, with ``modes``.
+    recurrent
+        For series: inputs and last outputs side by side, step by step; none for a
+        layer that is passed once.
     """
 
     layer: Literal["device"]
@@ -131,6 +153,7 @@ class DeviceLayer(Schema):
     split: Annotated[float, Field(gt=0, lt=1)] = 0.5
     basis: Literal["zernike", "fourier", "hadamard"] = "fourier"
     modes: Width = 32
+    recurrent: Recurrence | None = None
 
 
 class LinearLayer(Schema):
@@ -606,6 +629,14 @@ class TrainProtocol(_Document):
             text = "has no device layer, expected one. Add an item with layer: device."
             raise wrong(("model", text))
         return self
+
+    @property
+    def exposures(self) -> int:
+        """Exposures of a sample: one a device layer, and one a step of a series."""
+        devices = [layer for layer in self.model if isinstance(layer, DeviceLayer)]
+        return sum(
+            1 if layer.recurrent is None else layer.recurrent.steps for layer in devices
+        )
 
 
 class EvaluateProtocol(_Document):

@@ -102,8 +102,7 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
     with refusals.gathered():
         setting = _as_trained(setting, trained)
     refusals.add(_misfits(setting, trained))
-    layers = sum(layer.layer == "device" for layer in trained.model)
-    shots = len(dataset.test) * layers * protocol.repeats
+    shots = len(dataset.test) * trained.exposures * protocol.repeats
     if protocol.budget is not None and shots > protocol.budget.shots:
         text = f"shots={protocol.budget.shots}, expected at least {shots} for this"
         refusals.add([setting.document.fault("budget.shots", text)])

@@ -169,12 +169,12 @@ def course(protocol: TrainProtocol, common: Course) -> Course:
         given = method.pretrain_samples
         empty = replace(common, refits=1, pretrain=0)
         left = protocol.budget.shots - sum(empty.counts(0).values())
-        samples = max(0, left) // common.device_layers if given is None else given
+        samples = max(0, left) // common.exposures if given is None else given
         return replace(empty, pretrain=samples)
     return replace(
         common,
         candidates=method.candidates if method.is_search else 1,
-        pretrain=_pretrain(method, protocol.budget.shots, common.device_layers),
+        pretrain=_pretrain(method, protocol.budget.shots, common.exposures),
         probes_per_sample=method.probes
         if method.name == "forward-gradient"
         else common.probes_per_sample,

@@ -23,7 +23,7 @@ from labctl.training.blackbox import Device, Response
 from labctl.training.blackbox import DeviceLayer as ShowingLayer
 from labctl.training.drift import Watching
 from labctl.training.evidence import Probing
-from labctl.training.network import Network, Standardise
+from labctl.training.network import Network, Recurrence, Recurrent, Standardise
 from labctl.training.plan import Course
 from labctl.training.readout import Task
 from labctl.training.surrogate.settings import (
@@ -129,7 +129,11 @@ def layer_spec(layer: Layer) -> network.LayerSpec:
         As the protocol has it.
     """
     if isinstance(layer, DeviceLayer):
-        return network.DeviceSpec(**layer.model_dump(exclude={"layer"}))
+        how = layer.recurrent
+        return network.DeviceSpec(
+            **layer.model_dump(exclude={"layer", "recurrent"}),
+            recurrent=None if how is None else Recurrence(how.steps, how.feedback_rad),
+        )
     if isinstance(layer, LinearLayer):
         return network.LinearSpec(layer.outputs)
     if isinstance(layer, ActivationLayer):
@@ -195,6 +199,9 @@ def first_phases(network: Network, x: Tensor, count: int) -> Tensor | None:
     """
     hidden = x
     for layer in network.layers:
+        if isinstance(layer, Recurrent):
+            hidden = layer.features(hidden[:count], None, 0)
+            layer = layer.layer
         if isinstance(layer, ShowingLayer):
             phase: Tensor = layer.encoding(hidden[:count], layer.theta)
             return phase
@@ -336,7 +343,7 @@ def course(protocol: TrainProtocol, dataset: Dataset) -> Course:
         train=len(dataset.train),
         validation=len(dataset.validation),
         batch=protocol.training.batch,
-        device_layers=sum(layer.layer == "device" for layer in protocol.model),
+        exposures=protocol.exposures,
         noise_repeats=probes.noise_repeats,
         paired_per_step=probes.paired_per_step,
         held_out_per_step=probes.held_out_per_step,

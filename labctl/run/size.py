@@ -98,7 +98,7 @@ def _memory_bytes(sound: Sound, network: Network, steps: int) -> int:
     """Size of what was measured and is learned from again, after so many steps."""
     protocol, dataset = sound.setting.protocol, sound.dataset
     course = model.course(protocol, dataset)
-    batch, layers = course.batch, course.device_layers
+    batch, layers = course.batch, course.exposures
     kept = min(steps, course.steps_per_epoch)
     head = network.head
     hidden = dataset.outputs if head is None else head.in_features

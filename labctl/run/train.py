@@ -147,7 +147,7 @@ def _forecast_shots(
     protocol: TrainProtocol, dataset: Dataset, planned: Plan
 ) -> dict[str, int]:
     shots = dict(planned.counts)
-    layers = model.course(protocol, dataset).device_layers
+    layers = model.course(protocol, dataset).exposures
     test, train = len(dataset.test) * layers, len(dataset.train) * layers
     # Two final tests, and the training split for the readout-only line.
     shots["evaluate"] += 2 * test + train

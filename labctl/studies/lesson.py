@@ -78,7 +78,7 @@ def shots(job: TrainJob) -> dict[str, int]:
     job
         From :func:`lesson`.
     """
-    layers = sum(layer.layer == "device" for layer in job.setting.protocol.model)
+    layers = job.setting.protocol.exposures
     counts = dict(job.planned.counts)
     counts["evaluate"] = counts.get("evaluate", 0) + layers * len(job.dataset.test)
     return counts

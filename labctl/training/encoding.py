@@ -99,12 +99,17 @@ class Encoding(nn.Module, ABC):
         Number of inputs.
     layout
         Rows and columns of macropixels.
+    input_scale_rad
+        Phase of an input of 1.
     """
 
-    def __init__(self, features: int, layout: Layout) -> None:
+    def __init__(
+        self, features: int, layout: Layout, *, input_scale_rad: float
+    ) -> None:
         super().__init__()
         self.features = features
         self.layout = layout
+        self.input_scale_rad = input_scale_rad
 
     @property
     def pixels(self) -> int:
@@ -169,7 +174,7 @@ class Additive(Encoding):
     def __init__(
         self, features: int, layout: Layout, *, input_scale_rad: float
     ) -> None:
-        super().__init__(features, layout)
+        super().__init__(features, layout, input_scale_rad=input_scale_rad)
         self.blocks = _Blocks(features, layout, input_scale_rad)
 
     @property
@@ -209,7 +214,7 @@ class Split(Encoding):
     def __init__(
         self, features: int, layout: Layout, *, input_scale_rad: float, share: float
     ) -> None:
-        super().__init__(features, layout)
+        super().__init__(features, layout, input_scale_rad=input_scale_rad)
         rows, columns = layout
         self.left = round(share * columns)
         if not 0 < self.left < columns:
@@ -267,7 +272,7 @@ class Modes(Encoding):
         basis: Basis,
         modes: int,
     ) -> None:
-        super().__init__(features, layout)
+        super().__init__(features, layout, input_scale_rad=input_scale_rad)
         self.blocks = _Blocks(features, layout, input_scale_rad)
         rows = functions(basis, modes, layout) * math.sqrt(self.pixels / modes)
         self.register_buffer(

@@ -15,6 +15,22 @@ from labctl.training.encoding import Additive, Basis, Encoding, Modes, Split
 
 
 @dataclass(frozen=True)
+class Recurrence:
+    """How a device layer goes through a series.
+
+    Parameters
+    ----------
+    steps
+        Time steps that a sample has.
+    feedback_rad
+        Phase of a state that is one spread off its mean.
+    """
+
+    steps: int
+    feedback_rad: float = 0.5
+
+
+@dataclass(frozen=True)
 class DeviceSpec:
     """The device as a layer.
 
@@ -30,6 +46,8 @@ class DeviceSpec:
         Share of the columns given to the inputs, with ``split``.
     basis, modes
         Which functions and how many, with ``modes``.
+    recurrent
+        How it goes through a series; None for a layer that is passed once.
     """
 
     encoding: Literal["additive", "split", "modes"] = "additive"
@@ -39,6 +57,7 @@ class DeviceSpec:
     split: float = 0.5
     basis: Basis = "fourier"
     modes: int = 32
+    recurrent: Recurrence | None = None
 
     def encode(self, features: int, layout: tuple[int, int]) -> Encoding:
         """Make the encoding for a number of inputs on a layout.
@@ -171,6 +190,129 @@ class Standardise(nn.Module):
 
 
 @final
+class Recurrent(nn.Module):
+    """A device layer that is shown a series, step by step, with its own last outputs.
+
+    ::
+
+        u_t ── repeated ──┐
+                          ├── encoding, theta ── device ── y_t ── standardise ── h_t
+        h_(t-1) ──────────┘                                                       │
+            └─────────────────────────────────────────────────────────────────────┘
+
+    The first state is zero. Inputs are repeated until they take about as many
+    macropixels as the state. Mean and spread of the state are those of the outputs of
+    the first step, when they were first seen: at any later step they would depend on
+    themselves.
+
+    Parameters
+    ----------
+    layer
+        The device layer; its theta serves every step.
+    width
+        Inputs of a step.
+    how
+        Steps and feedback.
+
+    References
+    ----------
+    .. [1] H. Jaeger, H. Haas, "Harnessing Nonlinearity: Predicting Chaotic Systems
+       and Saving Energy in Wireless Communication", 2004,
+       doi 10.1126/science.1091277.
+    .. [2] P. J. Werbos, "Backpropagation through time: what it does and how to do
+       it", 1990, doi 10.1109/5.58337.
+    """
+
+    def __init__(self, layer: DeviceLayer, width: int, how: Recurrence) -> None:
+        super().__init__()
+        self.layer, self.width, self.how = layer, width, how
+        self.state = Standardise(layer.device.outputs)
+
+    def features(
+        self, x: Float[Tensor, "batch feature"], state: Tensor | None, step: int
+    ) -> Float[Tensor, "batch input"]:
+        """Return what the device layer is given at a step.
+
+        Parameters
+        ----------
+        x
+            The series, one step after the other.
+        state
+            Standardised outputs of the step before, ``[batch, output]``; None at
+            the first step.
+        step
+            Counted from 0.
+        """
+        outputs = self.layer.device.outputs
+        u = x[:, step * self.width : (step + 1) * self.width]
+        u = u.repeat(1, copies(self.width, outputs))
+        if state is None:
+            return torch.cat((u, u.new_zeros(len(u), outputs)), dim=1)
+        scale = self.how.feedback_rad / self.layer.encoding.input_scale_rad
+        return torch.cat((u, scale * state), dim=1)
+
+    def unroll(
+        self,
+        x: Float[Tensor, "batch feature"],
+        respond: Callable[[Tensor], Tensor],
+    ) -> Float[Tensor, "batch output"]:
+        """Go through the series, and return the last state.
+
+        Parameters
+        ----------
+        x
+            The series, one step after the other.
+        respond
+            Outputs for what :meth:`features` returns: the device layer, or what
+            stands in for it.
+        """
+        state = self._settled(respond(self.features(x, None, 0)))
+        for step in range(1, self.how.steps):
+            state = self._settled(respond(self.features(x, state, step)))
+        return state
+
+    def _settled(self, y: Tensor) -> Tensor:
+        if not self.state.known:
+            self.state.settle(y.detach())
+        state: Tensor = self.state(y)
+        return state
+
+    @override
+    def forward(
+        self, x: Float[Tensor, "batch feature"]
+    ) -> Float[Tensor, "batch output"]:
+        """Show a series, and return the last state.
+
+        Parameters
+        ----------
+        x
+            The series, one step after the other.
+
+        Raises
+        ------
+        RuntimeError
+            Mean and spread of the state are not set: a batch must not set them.
+        """
+        if not self.state.known:
+            text = "recurrent: used before it was set. Make the warm-up pass first."
+            raise RuntimeError(text)
+        return self.unroll(x, self.layer)
+
+
+def copies(width: int, outputs: int) -> int:
+    """Say how often the inputs of a step are shown beside a state.
+
+    Parameters
+    ----------
+    width
+        Inputs of a step.
+    outputs
+        Numbers in a state.
+    """
+    return max(1, round(outputs / width))
+
+
+@final
 class Activation(nn.Module):
     """A digital activation.
 
@@ -221,7 +363,16 @@ class Network(nn.Module):
     @property
     def device_layers(self) -> list[DeviceLayer]:
         """The device layers, in order."""
-        return [layer for layer in self.layers if isinstance(layer, DeviceLayer)]
+        return [part for part in self.modules() if isinstance(part, DeviceLayer)]
+
+    @property
+    def exposures(self) -> int:
+        """Exposures of a sample: one a device layer, and one a step of a series."""
+        return sum(
+            layer.how.steps if isinstance(layer, Recurrent) else 1
+            for layer in self.layers
+            if isinstance(layer, DeviceLayer | Recurrent)
+        )
 
     def theta(self) -> list[nn.Parameter]:
         """Parameters of the device layers."""
@@ -233,7 +384,7 @@ class Network(nn.Module):
 
     def _digital(self) -> Iterator[nn.Parameter]:
         for layer in self.layers:
-            if not isinstance(layer, DeviceLayer):
+            if not isinstance(layer, DeviceLayer | Recurrent):
                 yield from layer.parameters()
 
     def body(self, x: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch hidden"]:
@@ -338,20 +489,14 @@ def build(
     Raises
     ------
     ValueError
-        The last layer does not give what the task wants.
+        The last layer does not give what the task wants, or a series does not part
+        into its steps.
     """
     layers: list[nn.Module] = []
     width, index = ends.features, 0
     for spec in specs:
         if isinstance(spec, DeviceSpec):
-            layer = DeviceLayer(
-                device,
-                spec.encode(width, device.layout),
-                index=index,
-                start=Start(spec.theta_init, spec.theta_scale_rad),
-                generator=generator,
-            )
-            layers.append(layer)
+            layers.append(_device(spec, width, device, index, generator))
             width, index = device.outputs, index + 1
         elif isinstance(spec, LinearSpec):
             outputs = ends.outputs if spec.outputs is None else spec.outputs
@@ -368,6 +513,34 @@ def build(
         )
         raise ValueError(text)
     return Network(layers)
+
+
+def _device(
+    spec: DeviceSpec,
+    width: int,
+    device: Device,
+    index: int,
+    generator: torch.Generator,
+) -> DeviceLayer | Recurrent:
+    how = spec.recurrent
+    features = width
+    if how is not None:
+        if width % how.steps:
+            text = (
+                f"model: {width} inputs in {how.steps} time steps, expected as many in "
+                "each. Choose recurrent.steps so that it divides the inputs."
+            )
+            raise ValueError(text)
+        width //= how.steps
+        features = width * copies(width, device.outputs) + device.outputs
+    layer = DeviceLayer(
+        device,
+        spec.encode(features, device.layout),
+        index=index,
+        start=Start(spec.theta_init, spec.theta_scale_rad),
+        generator=generator,
+    )
+    return layer if how is None else Recurrent(layer, width, how)
 
 
 def _linear(width: int, outputs: int, generator: torch.Generator) -> nn.Linear:

@@ -19,8 +19,8 @@ class Course:
         Samples of the splits.
     batch
         Samples a step.
-    device_layers
-        Device layers of the model: exposures a sample.
+    exposures
+        Of a sample in one pass: one a device layer, and one a step of a series.
     noise_repeats
         Patterns exposed twice before training.
     paired_per_step
@@ -28,7 +28,7 @@ class Course:
     held_out_per_step
         Probes a step that measure the cosine.
     probes_per_sample
-        Probes that the estimator takes for every sample and device layer.
+        Probes that the estimator takes for every exposure of a sample.
     validate_every
         Steps between validations; 0 for none.
     candidates
@@ -47,7 +47,7 @@ class Course:
     train: int
     validation: int
     batch: int
-    device_layers: int = 1
+    exposures: int = 1
     noise_repeats: int = 0
     paired_per_step: int = 0
     held_out_per_step: int = 0
@@ -77,20 +77,20 @@ class Course:
         steps
             Optimiser steps.
         """
-        exposures = self.batch * self.device_layers
+        shown = self.batch * self.exposures
         validations = steps // self.validate_every if self.validate_every else 0
         probes = self.paired_per_step + self.held_out_per_step
-        probes += exposures * self.probes_per_sample
+        probes += shown * self.probes_per_sample
         first = self.train if self.warm_up is None else min(self.warm_up, self.train)
         warm_up = math.ceil(first / self.batch) * self.paired_per_step
-        warm_up *= self.device_layers
+        warm_up *= self.exposures
         return {
             "repeat": 2 * self.noise_repeats,
-            "warm-up": (first + self.pretrain) * self.device_layers,
-            "train": steps * exposures * self.candidates
-            + self.refits * self.train * self.device_layers,
+            "warm-up": (first + self.pretrain) * self.exposures,
+            "train": steps * shown * self.candidates
+            + self.refits * self.train * self.exposures,
             "probe": warm_up + steps * probes,
-            "evaluate": validations * self.validation * self.device_layers,
+            "evaluate": validations * self.validation * self.exposures,
             "drift-check": self.watching.shots(steps),
         }
 
@@ -105,7 +105,7 @@ class Course:
         full = replace(self, probes_per_sample=probes_per_sample)
         step = sum(full.counts(1).values()) - sum(full.counts(0).values())
         if self.validate_every > 1:
-            step += self.validation * self.device_layers
+            step += self.validation * self.exposures
         watching = self.watching
         if watching.every == 0:
             return step
@@ -113,7 +113,7 @@ class Course:
         if watching.refit_above is not None:
             batches = math.ceil(watching.refit_shots / self.batch)
             each = watching.refit_shots + batches * self.paired_per_step
-            shots += each * self.device_layers + watching.patterns * LOOKS
+            shots += each * self.exposures + watching.patterns * LOOKS
         return step + shots
 
 

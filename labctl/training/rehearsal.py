@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -19,7 +20,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from labctl.training.blackbox import DeviceLayer
-from labctl.training.network import Network
+from labctl.training.network import Network, Recurrent
 from labctl.training.readout import Readout, Task, solve
 from labctl.training.surrogate.fit import unexplained
 from labctl.training.surrogate.model import Twin
@@ -258,17 +259,22 @@ class Rehearsal:
         """
         hidden = x
         for layer in self._layers():
-            if not isinstance(layer, DeviceLayer):
+            if isinstance(layer, DeviceLayer):
+                hidden = self._respond(layer, hidden, noise)
+            elif isinstance(layer, Recurrent):
+                respond = partial(self._respond, layer.layer, noise=noise)
+                hidden = layer.unroll(hidden, respond)
+            else:
                 hidden = layer(hidden)
-                continue
-            phase = layer.encoding(hidden, layer.theta)
-            hidden = self.twin(phase.to(self.twin.y_scale)).to(hidden)
-            if noise is not None:
-                drawn = torch.randn(
-                    hidden.shape, generator=self.generator, dtype=hidden.dtype
-                )
-                hidden = hidden + drawn * noise.to(hidden).sqrt()
         return hidden
+
+    def _respond(self, layer: DeviceLayer, x: Tensor, noise: Tensor | None) -> Tensor:
+        phase = layer.encoding(x, layer.theta)
+        y: Tensor = self.twin(phase.to(self.twin.y_scale)).to(x)
+        if noise is None:
+            return y
+        drawn = torch.randn(y.shape, generator=self.generator, dtype=y.dtype)
+        return y + drawn * noise.to(y).sqrt()
 
     def _layers(self) -> Iterator[nn.Module]:
         layers = list(self.network.layers)

@@ -17,7 +17,7 @@ from labctl.training.drift import Remedy, Watch
 from labctl.training.estimator import Cosine, Estimator
 from labctl.training.evidence import Evidence, Probing
 from labctl.training.journal import Listener, Result, Row, Silent, Status, Stopped
-from labctl.training.network import Network, Standardise
+from labctl.training.network import Network, Recurrent, Standardise
 from labctl.training.probe import Dither, noise_variance
 from labctl.training.readout import Readout, Task, solve
 from labctl.training.rehearsal import Rates, Rehearsal, Verdict
@@ -309,7 +309,7 @@ class Trainer:
         hidden = first.x
         head = self.parts.network.head
         for layer in self.parts.network.layers:
-            if isinstance(layer, DeviceLayer):
+            if isinstance(layer, DeviceLayer | Recurrent):
                 if self.evidence.shots == 0:
                     self.evidence.noise = self._repeat(layer, hidden)
                 self.listener.stage("warm-up pass")
@@ -340,17 +340,23 @@ class Trainer:
         for layer in self.parts.network.device_layers:
             layer.estimate = estimator
 
-    def _repeat(self, layer: DeviceLayer, x: Tensor) -> Tensor | None:
+    def _repeat(self, layer: DeviceLayer | Recurrent, x: Tensor) -> Tensor | None:
         count = self.settings.probing.noise_repeats
         if count == 0:
             return None
+        if isinstance(layer, Recurrent):
+            return self._repeat(layer.layer, layer.features(x[:count], None, 0))
         self.listener.stage("noise repeats")
         layer.begin("repeat", step=-1)
         first, second = layer(x[:count]), layer(x[:count])
         self.evidence.shots += 2 * count
         return noise_variance(first, second)
 
-    def _warm_up(self, layer: DeviceLayer, x: Tensor) -> Tensor:
+    def _warm_up(self, layer: DeviceLayer | Recurrent, x: Tensor) -> Tensor:
+        if isinstance(layer, Recurrent):
+            # Step by step, every sample: the first one sets the scale of the state.
+            own = layer.layer
+            return layer.unroll(x, lambda features: self._warm_up(own, features))
         probing = self.settings.probing
         found: list[Tensor] = []
         for part in self._parts_of(x):
@@ -588,7 +594,7 @@ class Trainer:
         Parameters
         ----------
         split
-            Every sample costs an exposure a device layer.
+            Every sample costs an exposure a device layer and time step.
         category
             What the exposures are booked as.
         """
@@ -611,7 +617,7 @@ class Trainer:
         Parameters
         ----------
         split
-            Every sample costs an exposure a device layer.
+            Every sample costs an exposure a device layer and time step.
         category
             What the exposures are booked as.
         """
@@ -641,8 +647,8 @@ class Trainer:
         Parameters
         ----------
         split
-            Every sample costs an exposure a device layer, as does every training
-            sample.
+            Every sample costs an exposure a device layer and time step, as does
+            every training sample.
         category
             What the exposures are booked as.
         """
@@ -654,8 +660,8 @@ class Trainer:
         every = self.settings.optimisation.validate_every
         if self.validation is None or every == 0 or (self.done + 1) % every:
             return math.nan
-        layers = len(self.parts.network.device_layers)
-        self.evidence.shots += len(self.validation) * layers
+        exposures = self.parts.network.exposures
+        self.evidence.shots += len(self.validation) * exposures
         return self.score(self.validation)
 
     def _refit(self) -> bool:

@@ -97,6 +97,39 @@ def test_clouds_lie_around_their_manifold(
     assert cloud.train.y.std() > 10 * data.CLOUD_SPREAD
 
 
+def test_mackey_glass_follows_its_equation() -> None:
+    found = data.load(set="mackey-glass")
+    assert (found.task, found.outputs, found.features) == ("regression", 1, 4)
+    sizes = [len(split) for split in (found.train, found.validation, found.test)]
+    assert sizes == [2000, 500, 1000]
+    values = 1.2 * found.train.y + 0.2
+    # What the attractor of a delay of 17 is known by.
+    assert values.mean() == pytest.approx(0.93, abs=0.01)
+    assert values.std() == pytest.approx(0.23, abs=0.01)
+    # Nowhere on it two series are at the same place.
+    rows = np.concatenate([found.train.x, found.validation.x, found.test.x])
+    assert len(np.unique(rows, axis=0)) == len(rows)
+
+
+def test_a_series_at_its_fixed_point_stays_there_and_others_leave_it() -> None:
+    start = np.zeros(2, dtype=np.int64)
+    found = data.series(np.array([1.0, 0.9]), np.array([1.0, 0.9]), start)
+    at_rest = (1.0 - 0.2) / 1.2
+    assert found.x[0] == pytest.approx(at_rest, abs=1e-12)
+    assert found.y[0] == pytest.approx(at_rest, abs=1e-12)
+    assert np.abs(found.x[1] - at_rest).max() > 0.05
+
+
+def test_a_later_start_is_the_same_series_later() -> None:
+    first = np.full(2, 0.5)
+    found = data.series(first, 1 + first, np.array([0, data.SPACING]))
+    assert np.array_equal(found.x[1, :-1], found.x[0, 1:])
+    # The target lies two of these distances after the last value.
+    assert found.y[1, 0] != found.y[0, 0]
+    later = data.series(first, 1 + first, np.array([0, 3 * data.SPACING]))
+    assert np.array_equal(found.y[0], later.x[1, 2:3])
+
+
 def check_shapes(
     dataset: data.Dataset, features: int, classes: int, sizes: tuple[int, int, int]
 ) -> None:

@@ -70,8 +70,8 @@ INVALID = {
         ("digits", "digit"),
         [
             'p line 3 column 13: data.set: got "digit", expected one of digits, '
-            "yin-yang, spirals, mnist-1d, moons, xor, knot, saddle. Did you mean "
-            "digits?"
+            "yin-yang, spirals, mnist-1d, moons, xor, knot, saddle, "
+            "mackey-glass. Did you mean digits?"
         ],
     ),
     "an unknown kind": (
@@ -233,7 +233,7 @@ INVALID = {
         ("set: digits", 'set: "\\e[2J"'),
         [
             'p line 3 column 13: data.set: got "\\x1b[2J", expected one of digits, '
-            "yin-yang, spirals, mnist-1d, moons, xor, knot, saddle."
+            "yin-yang, spirals, mnist-1d, moons, xor, knot, saddle, mackey-glass."
         ],
     ),
     "several at once, in order": (
@@ -242,7 +242,7 @@ INVALID = {
             "p line 1 column 1: model: is missing, expected a list of 1 to 32, each "
             f"a section with layer: one of {LAYERS}.",
             "p line 3 column 13: data.set: got [], expected one of digits, yin-yang, "
-            "spirals, mnist-1d, moons, xor, knot, saddle.",
+            "spirals, mnist-1d, moons, xor, knot, saddle, mackey-glass.",
             "p line 4 column 1: modell: is not known. Did you mean model?",
         ],
     ),

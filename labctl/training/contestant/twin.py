@@ -65,9 +65,10 @@ def pretrain(trainer: Trainer, how: Pretraining) -> None:
         network.begin("warm-up", step=-1, dither_rad=how.rms_rad)
         network.body(trainer.train.x[part])
         for layer in network.device_layers:
-            shown = layer.tape[-1].response
-            fitter.observe_values(shown.shown, shown.y)
-            trainer.evidence.shots += len(shown.shot)
+            for exposure in layer.tape:
+                shown = exposure.response
+                fitter.observe_values(shown.shown, shown.y)
+                trainer.evidence.shots += len(shown.shot)
         left -= len(part)
     trainer.listener.stage("fit of the twin")
     trainer.evidence.fit(how.fits)
@@ -153,8 +154,8 @@ def deploy(trainer: Trainer, steps: int) -> None:
         _descend(trainer, steps)
     trainer.listener.stage("last readout")
     hidden = trainer.features(trainer.train, "train")
-    layers = len(trainer.parts.network.device_layers)
-    trainer.evidence.shots += len(trainer.train) * layers
+    exposures = trainer.parts.network.exposures
+    trainer.evidence.shots += len(trainer.train) * exposures
     solve(
         hidden, trainer.train.y, trainer.settings.task, beat=trainer.listener.beat
     ).put_into(head)

@@ -29,6 +29,15 @@ budget: {shots: 400}
 record: {checkpoint_every: 4, frames: full}
 reference: {oracle: true}
 """
+# The same with a series of four steps, for --set.
+SERIES = (
+    "model=[{layer: device, recurrent: {steps: 4, feedback_rad: 0.5}}, "
+    "{layer: standardise}, {layer: linear}]",
+    "data={set: mackey-glass, train: 32, validation: 5, test: 10}",
+    "record.frames=binned",
+    "reference.oracle=false",
+    "budget.shots=420",
+)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from labctl.run.execute import execute
 from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
 from labctl.run.setting import Options, Outcome
+from tests.labctl.run.conftest import SERIES
 
 EVALUATE = """\
 schema_version: 1
@@ -50,6 +51,22 @@ def test_scores_then_and_now_agree_within_noise(
     judged = job.setting.light.levels(job.show.entry, job.show.phase)
     assert np.array_equal(first, judged)
     assert (answer == target).mean() == pytest.approx(outcome.result["score_test"])
+
+
+def test_a_series_is_measured_again_step_by_step(small: Path) -> None:
+    then = small.with_name("series.h5")
+    execute(prepare(str(small), Options(overrides=SERIES, out=then)), Silent())
+    again = small.with_name("again.yaml")
+    again.write_text(EVALUATE.format(source=then), encoding="utf-8")
+    job = prepare(str(again), Options(out=Path("e.h5")))
+    outcome = execute(job, Silent())
+    assert outcome.shots["evaluate"] == job.forecast.shots["evaluate"] == 2 * 4 * 10
+    now, before = outcome.result["score_test"], outcome.result["score_then"]
+    assert now == pytest.approx(before, abs=0.3)
+    with Record.open("e.h5") as record:
+        shot = record.column("predictions", "shot")
+    # An answer comes from the last of its four exposures.
+    assert shot.tolist() == [*range(30, 40), *range(70, 80)]
 
 
 def test_the_bench_is_used_as_in_training_unless_the_protocol_says_otherwise(

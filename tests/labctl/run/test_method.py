@@ -15,6 +15,7 @@ from labctl.run.progress import Silent
 from labctl.run.setting import Options
 from labctl.run.train import TrainJob
 from labctl.training.plan import Course, Plan, TooSmall
+from tests.labctl.run.conftest import SERIES
 
 QUICK = (
     "reference.oracle=false",
@@ -67,6 +68,36 @@ def test_every_exposure_of_a_method_is_planned_booked_and_recorded(
     assert job.planned.total <= 500
     assert outcome.result["method"] == resolved["method"]["name"] == name
     assert outcome.result["digital_s"] >= 0
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("method.name=dfa",),
+        ("method.name=calibrate-deploy", "method.digital_steps=3"),
+        ("method.name=pat", "method.pretrain_samples=16", "method.pretrain_fits=3"),
+        ("method.name=spsa",),
+        ("estimator.name=control-variate",),
+        ("estimator={name: rehearse, digital_steps: 2}",),
+    ],
+    ids=lambda found: found[0].partition("name")[2].strip("=: }"),
+)
+def test_every_step_of_a_series_is_planned_booked_and_recorded(
+    small: Path, overrides: tuple[str, ...]
+) -> None:
+    own = ("budget.shots=520", "training.batch=8", "surrogate.fits_per_step=1")
+    options = Options(overrides=(*SERIES, *own, *overrides), out=Path("s.h5"))
+    job = prepare(str(small), options)
+    outcome = execute(job, Silent())
+    assert isinstance(job, TrainJob)
+    with Record.open(outcome.record) as record:
+        rows = Counter(record.column("shots_meta", "category"))
+        patterns = record.column("shots_meta", "pattern_id")
+    made = {key: count for key, count in outcome.shots.items() if count}
+    assert made == dict(rows)
+    assert patterns.tolist() == list(range(1, sum(rows.values()) + 1))
+    assert job.forecast.shots == {key: outcome.shots[key] for key in job.forecast.shots}
+    assert job.planned.total <= 520
 
 
 @pytest.mark.parametrize(

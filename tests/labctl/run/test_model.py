@@ -85,7 +85,7 @@ def test_a_course_counts_what_the_protocol_asks_for(read: Read) -> None:
     protocol = read("estimator.name=control-variate", "estimator.probes=5")
     course = model.course(protocol, digits(protocol))
     assert (course.train, course.validation, course.batch) == (96, 20, 16)
-    assert (course.probes_per_sample, course.device_layers) == (5, 1)
+    assert (course.probes_per_sample, course.exposures) == (5, 1)
     trust = model.course(read(), digits(protocol))
     assert trust.probes_per_sample == 0
 

@@ -24,6 +24,7 @@ from labctl.run.execute import execute
 from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
 from labctl.run.setting import Options, Outcome
+from tests.labctl.run.conftest import SERIES
 
 Once = Callable[[str, Callable[[Path], Any]], Any]
 TINY = """\
@@ -178,6 +179,22 @@ def test_goes_on_after_ctrl_c_and_after_an_error(
         assert [row["reason"] for row in record.writers()] == ["create", "resume"]
         events = [event.text for event in record.events()]
     assert f"resumed after {before} shots" in events
+
+
+def test_a_series_goes_on_bit_by_bit(
+    protocol: Path, failing: Callable[[int, BaseException], None]
+) -> None:
+    options = Options(overrides=SERIES, out=Path("whole.h5"))
+    whole = execute(prepare(str(protocol), options), Silent())
+    out = Path("cut.h5")
+    job = prepare(str(protocol), Options(overrides=SERIES, out=out))
+    failing(20, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        execute(job, Silent())
+    with Record.open(out) as record:
+        assert 0 < len(record.column("training", "step")) < whole.result["steps"]
+    assert execute(resume.unfinished(out), Silent()).shots == whole.shots
+    same(out, whole.record)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
 from labctl.run.setting import Options
 from labctl.run.train import TrainJob
+from tests.labctl.run.conftest import SERIES
 
 QUICK = ("reference.oracle=false", "training.validate_every=0")
 WIDE = (
@@ -27,6 +28,7 @@ WIDE = (
     [
         pytest.param((), id="small"),
         pytest.param(WIDE, id="wide"),
+        pytest.param(SERIES, id="series"),
         *(
             pytest.param(overrides, id=overrides[0], marks=pytest.mark.soak)
             for overrides in (

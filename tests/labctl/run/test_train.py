@@ -17,6 +17,7 @@ from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
 from labctl.run.setting import Options, Outcome
 from labctl.run.train import TrainJob
+from tests.labctl.run.conftest import SERIES
 
 
 def test_every_exposure_is_on_the_ledger_and_in_the_record(trained: Outcome) -> None:
@@ -205,19 +206,57 @@ def test_control_variate_pays_for_its_probes(small: Path) -> None:
     assert re.search(r"cosine of the surrogate: -?\d\.\d\d\n", outcome.summary)
 
 
-def test_two_device_layers_share_the_bench(small: Path) -> None:
-    text = small.read_text(encoding="utf-8").replace(
-        "  - {layer: linear}\n",
+@pytest.mark.parametrize("depth", [2, 3])
+def test_device_layers_share_the_bench(small: Path, depth: int) -> None:
+    more = (
         "  - {layer: activation, function: sigmoid}\n"
         "  - {layer: device, encoding: modes, modes: 16}\n"
-        "  - {layer: standardise}\n  - {layer: linear}\n",
+        "  - {layer: standardise}\n"
+    )
+    text = small.read_text(encoding="utf-8").replace(
+        "  - {layer: linear}\n", (depth - 1) * more + "  - {layer: linear}\n"
     )
     small.write_text(text, encoding="utf-8")
-    overrides = ("reference.oracle=false", "budget.shots=900")
-    job = prepare(str(small), Options(overrides=overrides, out=Path("two.h5")))
-    execute(job, Silent())
-    with Record.open("two.h5") as record:
+    overrides = ("reference.oracle=false", f"budget.shots={450 * depth}")
+    overrides = (*overrides, "data.train=64", "data.test=10", "record.frames=binned")
+    job = prepare(str(small), Options(overrides=overrides, out=Path("deep.h5")))
+    assert isinstance(job, TrainJob)
+    outcome = execute(job, Silent())
+    with Record.open("deep.h5") as record:
         layer = record.column("shots_meta", "layer")
         category = record.column("shots_meta", "category")
-    train = layer[category == "train"]
-    assert (train == 0).sum() == (train == 1).sum() > 0
+        probed = record.column("probes", "layer")
+    assert np.bincount(layer[category == "train"]).tolist() == (
+        [16 * job.planned.steps] * depth
+    )
+    assert set(probed) == set(range(depth))
+    assert job.forecast.shots == {key: outcome.shots[key] for key in job.forecast.shots}
+    made = {key: count for key, count in outcome.shots.items() if count}
+    assert made == dict(Counter(category))
+
+
+def test_a_series_shows_every_step_with_one_theta(small: Path) -> None:
+    options = Options(overrides=SERIES, out=Path("series.h5"))
+    job = prepare(str(small), options)
+    assert isinstance(job, TrainJob)
+    outcome = execute(job, Silent())
+    assert outcome.result["metric"] == "nrmse"
+    assert job.show.phase is not None
+    with Record.open("series.h5") as record:
+        category = record.column("shots_meta", "category")
+        steps = record.column("shots_meta", "step")[category == "train"]
+        levels = record.column("shots_meta", "levels")
+        state = record.checkpoint()[2]["network"]
+    assert np.bincount(steps).tolist() == [4 * 16] * job.planned.steps
+    assert [key for key in state if key.endswith("theta")] == ["layers.0.layer.theta"]
+    scale = PhaseScale(np.arange(256) * 2 * np.pi / 256)
+    first = scale.shown(levels[: len(job.show.phase)])
+    apart = np.angle(np.exp(1j * (first - job.show.phase.numpy())))
+    # The noise repeats are first steps: a state of zero, and nothing of dither.
+    assert np.abs(apart).max() < 2 * np.pi / 256
+
+
+def test_a_series_whose_steps_do_not_fit_is_refused(small: Path) -> None:
+    overrides = (*SERIES, SERIES[0].replace("steps: 4", "steps: 3"))
+    with pytest.raises(InputError, match="4 inputs in 3 time steps"):
+        prepare(str(small), Options(overrides=overrides))

@@ -13,7 +13,7 @@ def test_counts_every_category_of_a_course() -> None:
         train=100,
         validation=30,
         batch=20,
-        device_layers=2,
+        exposures=2,
         noise_repeats=8,
         paired_per_step=1,
         held_out_per_step=2,
@@ -73,7 +73,7 @@ def test_plans_spend_no_more_than_the_budget_and_no_step_less(
         train=max(train, batch),
         validation=37,
         batch=batch,
-        device_layers=layers,
+        exposures=layers,
         paired_per_step=probes,
         validate_every=every,
     )

@@ -26,6 +26,7 @@ from labctl.training.network import (
     LayerSpec,
     LinearSpec,
     Network,
+    Recurrence,
     StandardiseSpec,
     build,
 )
@@ -60,6 +61,12 @@ TWO: list[LayerSpec] = [
     StandardiseSpec(),
     ActivationSpec("sigmoid"),
     DeviceSpec(),
+    StandardiseSpec(),
+    LinearSpec(),
+]
+THREE: list[LayerSpec] = [*TWO[:3], *TWO]
+SERIES: list[LayerSpec] = [
+    DeviceSpec(recurrent=Recurrence(2)),
     StandardiseSpec(),
     LinearSpec(),
 ]
@@ -194,8 +201,11 @@ def weights(network: Network) -> list[Tensor]:
     return [value.clone() for value in network.state_dict().values()]
 
 
-def test_the_course_spends_what_the_plan_says(lab: Lab) -> None:
-    lab.specs = TWO
+@pytest.mark.parametrize(("specs", "exposures"), [(TWO, 2), (THREE, 3), (SERIES, 2)])
+def test_the_course_spends_what_the_plan_says(
+    lab: Lab, specs: list[LayerSpec], exposures: int
+) -> None:
+    lab.specs = specs
     lab.correction = Correction(probes=1)
     lab.validation = xor(20, seed=1)
     lab.optimisation = Optimisation(batch=16, validate_every=3)
@@ -204,14 +214,14 @@ def test_the_course_spends_what_the_plan_says(lab: Lab) -> None:
         train=96,
         validation=20,
         batch=16,
-        device_layers=2,
+        exposures=exposures,
         noise_repeats=8,
         paired_per_step=2,
         held_out_per_step=6,
         probes_per_sample=1,
         validate_every=3,
     )
-    found = plan(900, course)
+    found = plan(1200, course)
     assert isinstance(found, Plan)
     result = lab.trainer(found.steps).run()
     assert result.status is Status.COMPLETED
@@ -263,7 +273,7 @@ def test_held_out_probes_and_their_bases_are_kept_from_fits(lab: Lab) -> None:
     assert len(ear.heard) == 3
 
 
-KINDS = ["twin", "corrected", "true", "deep", "rehearsed", "watched"]
+KINDS = ["twin", "corrected", "true", "deep", "series", "rehearsed", "watched"]
 
 
 def kind_of(lab: Lab, kind: str) -> Lab:
@@ -274,6 +284,8 @@ def kind_of(lab: Lab, kind: str) -> Lab:
         lab.surrogate = None
     if kind == "deep":
         lab.specs = TWO
+    if kind == "series":
+        lab.specs = SERIES
     if kind == "rehearsed":
         lab.rehearsing = Rehearsing(3, 0.3)
     if kind == "watched":
@@ -353,7 +365,7 @@ def test_a_course_whose_steps_differ_ends_where_the_next_may_not_be_paid(
     assert ear.rows[-1].lr < 0.02
 
 
-@pytest.mark.parametrize("specs", [ONE, TWO])
+@pytest.mark.parametrize("specs", [ONE, TWO, SERIES])
 def test_between_rehearsals_the_device_only_judges(
     lab: Lab, specs: list[LayerSpec]
 ) -> None:
@@ -572,7 +584,7 @@ def test_a_device_that_answers_in_double_precision_trains_a_single_one(
     assert lab.trainer(2).run().status is Status.COMPLETED
 
 
-@pytest.mark.parametrize("specs", [ONE, TWO])
+@pytest.mark.parametrize("specs", [ONE, TWO, SERIES])
 def test_a_learned_backward_pass_beats_the_readout(
     make_device: "type[FakeDevice]", specs: list[LayerSpec]
 ) -> None:
@@ -594,3 +606,29 @@ def test_a_learned_backward_pass_beats_the_readout(
     assert scores["learned"] > scores["readout"] + 0.1, scores
     assert scores["true"] > scores["learned"] - 0.1, scores
     assert scores["true cosine"] > 0.75, scores
+
+
+def test_a_learned_backward_pass_reaches_through_three_device_layers(
+    make_device: "type[FakeDevice]",
+) -> None:
+    lab = Lab(make_device(outputs=3, noise=True))
+    lab.specs, lab.train = THREE, xor(256)
+    lab.optimisation = Optimisation(batch=32, learning_rate_theta=0.07)
+    test = xor(500, seed=5)
+    trainer = lab.trainer(70)
+    trainer.prepare()
+    readout = trainer.score_readout(test)
+    assert trainer.run().status is Status.COMPLETED
+    assert trainer.score(test) > readout + 0.1
+    # The gradient on the inputs has come through all three.
+    network = trainer.parts.network
+    x = test.x[:64].clone().requires_grad_()
+    found = []
+    for source in (trainer.estimator, Given(lab.device.gradient)):
+        for layer in network.device_layers:
+            layer.estimate = source
+        lab.device.noise = False
+        network.begin("evaluate", step=0)
+        loss = lab.task.loss(network(x), test.y[:64])
+        found.append(torch.autograd.grad(loss, x)[0].flatten())
+    assert torch.cosine_similarity(*found, dim=0) > 0.8
