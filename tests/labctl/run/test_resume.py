@@ -184,11 +184,12 @@ def test_goes_on_after_ctrl_c_and_after_an_error(
 def test_a_series_goes_on_bit_by_bit(
     protocol: Path, failing: Callable[[int, BaseException], None]
 ) -> None:
-    options = Options(overrides=SERIES, out=Path("whole.h5"))
+    overrides = (*SERIES, "record.checkpoint_every=1", "data.test=5")
+    options = Options(overrides=overrides, out=Path("whole.h5"))
     whole = execute(prepare(str(protocol), options), Silent())
     out = Path("cut.h5")
-    job = prepare(str(protocol), Options(overrides=SERIES, out=out))
-    failing(20, KeyboardInterrupt())
+    job = prepare(str(protocol), Options(overrides=overrides, out=out))
+    failing(44, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         execute(job, Silent())
     with Record.open(out) as record:
