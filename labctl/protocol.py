@@ -332,6 +332,14 @@ class ProbeEntry(Schema):
         Patterns exposed twice before training, to measure the noise floor.
     warm_up
         Samples exposed once before training; none takes the training split.
+    size_every
+        Steps between two choices of ``paired_rad``, which the probes of an estimator
+        share, and ``held_out_rad``: noise and curvature are measured, and both go to
+        where the error of a probe is least, at most by a factor of 2 at once, from
+        .01 to 1 rad. 0 leaves them as they stand.
+    size_samples
+        Samples of a batch that a choice looks at: five exposures each, booked as
+        probe.
     """
 
     dither_rad: tuple[NotNegative, NotNegative] = (0.5, 0.2)
@@ -342,6 +350,8 @@ class ProbeEntry(Schema):
     window: Annotated[int, Field(ge=100, le=1_000_000)] = 100
     noise_repeats: Whole = 32
     warm_up: Annotated[int, Field(ge=2, le=1_000_000_000)] | None = None
+    size_every: Whole = 0
+    size_samples: Count = 8
 
     @model_validator(mode="after")
     def _holds_out_pairs(self) -> Self:

@@ -204,6 +204,7 @@ def _mended(protocol: TrainProtocol, train: int) -> TrainProtocol:
                     "held_out_per_step": held_out,
                     "paired_per_step": min(probes.paired_per_step, batch - held_out),
                     "noise_repeats": min(probes.noise_repeats, train),
+                    "size_samples": min(probes.size_samples, batch),
                 }
             ),
         }

@@ -63,8 +63,10 @@ def effective(setting: Setting[TrainProtocol]) -> Setting[TrainProtocol]:
     probes: dict[str, object] = {"dither_rad": (0.0, 0.0)}
     if name != "jacobian":
         probes["paired_per_step"] = 0
+    if name == "forward-gradient":
+        probes["paired_rad"] = protocol.method.radius_rad  # Where its choice begins.
     if name not in _JUDGED:
-        probes |= {"held_out_per_step": 0, "noise_repeats": 0}
+        probes |= {"held_out_per_step": 0, "noise_repeats": 0, "size_every": 0}
     surrogate: dict[str, object] = {}
     if name == "jacobian":
         surrogate = {"name": "jacobian", "loss": []}

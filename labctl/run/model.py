@@ -351,6 +351,8 @@ def course(protocol: TrainProtocol, dataset: Dataset) -> Course:
         validate_every=protocol.training.validate_every,
         watching=watching(protocol.drift),
         warm_up=probes.warm_up,
+        size_every=probes.size_every,
+        size_samples=probes.size_samples,
     )
     return method.course(protocol, common)
 

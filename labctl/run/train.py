@@ -487,6 +487,7 @@ def _oracle_score(job: TrainJob, reservoir: Reservoir, progress: Progress) -> fl
         dither_rad=(0.0, 0.0),
         paired_per_step=0,
         held_out_per_step=0,
+        size_every=0,
         noise_repeats=0,
     )
     trainer = Trainer(

@@ -74,6 +74,16 @@ class Estimator(ABC):
         del cosine
         return ""
 
+    def resize(self, rms_rad: float) -> None:
+        """Take probes of another size from now on, where this takes any.
+
+        Parameters
+        ----------
+        rms_rad
+            Rms of their perturbations.
+        """
+        del rms_rad
+
     @abstractmethod
     def state_dict(self) -> State:
         """All that a checkpoint must hold."""
@@ -148,7 +158,7 @@ class Correction:
     probes
         Fresh probes of every sample.
     rms_rad
-        Rms of their perturbations.
+        Rms of their perturbations, until :meth:`ControlVariate.resize`.
     gain
         Weight of the correction; None computes the best one.
     memory
@@ -202,6 +212,7 @@ class ControlVariate(Estimator):
         self.correction = correction
         self.noise = noise
         self.generator = generator
+        self.rms_rad = correction.rms_rad
         self._excess, self._weight = 0.0, 0.0
 
     @override
@@ -211,7 +222,7 @@ class ControlVariate(Estimator):
         many = self.correction.probes
         guess = self.surrogate.vjp(cotangent, exposure.response.shown)
         index = torch.arange(len(cotangent)).repeat_interleave(many)
-        size = Size(self.correction.rms_rad, self.generator)
+        size = Size(self.rms_rad, self.generator)
         probes = paired(self.device, rows(exposure.response, index), size, exposure)
         exposure.probes = (probes, cotangent[index])
         residual = (cotangent[index] * probes.d_f).sum(dim=1)
@@ -243,8 +254,13 @@ class ControlVariate(Estimator):
         return torch.where(error > 0, 1 / (1 + spread), 0.0)
 
     @override
+    def resize(self, rms_rad: float) -> None:
+        self.rms_rad = rms_rad
+
+    @override
     def state_dict(self) -> State:
         return {
+            "rms_rad": self.rms_rad,
             "excess": self._excess,
             "weight": self._weight,
             "generator": self.generator.get_state(),
@@ -252,6 +268,7 @@ class ControlVariate(Estimator):
 
     @override
     def load_state_dict(self, state: State) -> None:
+        self.rms_rad = float(state["rms_rad"])
         self._excess = float(state["excess"])
         self._weight = float(state["weight"])
         self.generator.set_state(state["generator"])
@@ -330,6 +347,11 @@ class Gate(Estimator):
             return ""
         told = f"{cosine.value:.2f} ± {cosine.error:.2f}"
         return f"held-out cosine {told}: from now on {self.way.value}"
+
+    @override
+    def resize(self, rms_rad: float) -> None:
+        for way in (self.ways.trust, self.ways.correct, self.ways.free):
+            way.resize(rms_rad)
 
     @override
     def state_dict(self) -> State:

@@ -10,7 +10,17 @@ from torch import Tensor
 from labctl.training.blackbox import Device, Exposure, Probes, Response
 from labctl.training.estimator import HeldOutCosine
 from labctl.training.journal import Listener, ProbeKind, ProbeRows
-from labctl.training.probe import Shares, Size, central, paired, rows, share_out
+from labctl.training.probe import (
+    SURVEY_SHOTS,
+    Shares,
+    Size,
+    central,
+    paired,
+    rows,
+    share_out,
+    survey,
+    toward,
+)
 from labctl.training.surrogate.fit import GOOD, Fitter
 
 FITS_AT_ONCE: Final = 10
@@ -36,6 +46,12 @@ class Probing:
         Patterns exposed twice before training.
     warm_up
         Samples exposed once before training; None for the whole training split.
+    size_every
+        Steps between two choices of ``paired_rad``, which the probes of estimators
+        share, and ``held_out_rad``, from noise and curvature as they are then; 0
+        leaves them as they are given.
+    size_samples
+        Samples of a batch that a choice looks at, :data:`SURVEY_SHOTS` exposures each.
     """
 
     dither_rad: tuple[float, float] = (0.5, 0.2)
@@ -46,6 +62,8 @@ class Probing:
     window: int = 100
     noise_repeats: int = 32
     warm_up: int | None = None
+    size_every: int = 0
+    size_samples: int = 8
 
 
 @final
@@ -80,6 +98,7 @@ class Evidence:
         self.cosine = HeldOutCosine(probing.window, repeats=probing.noise_repeats)
         self.noise: Tensor | None = None
         self.shots = 0
+        self.paired_rad, self.held_out_rad = probing.paired_rad, probing.held_out_rad
 
     @property
     def fits_per_step(self) -> int:
@@ -119,6 +138,10 @@ class Evidence:
             Counted from 0.
         """
         turn = step % len(passes)
+        if self.probing.size_every and step % self.probing.size_every == 0:
+            # The layers take turns from choice to choice.
+            number = step // self.probing.size_every
+            self._choose_sizes(passes[number % len(passes)])
         for number, exposure in enumerate(passes):
             batch = len(exposure.response.shot)
             self.shots += batch
@@ -155,7 +178,7 @@ class Evidence:
             return
         # Both exposures are fresh: the loss behind a batch depends on its noise, so
         # that the cotangent would know half of a probe that began at the batch.
-        size = Size(self.probing.held_out_rad, self.generator)
+        size = Size(self.held_out_rad, self.generator)
         point = exposure.response.shown[index]
         probes = central(self.device, point, size, exposure)
         self.shots += 2 * len(index)
@@ -168,10 +191,28 @@ class Evidence:
                 noise=self.noise,
             )
 
+    def _choose_sizes(self, exposure: Exposure) -> None:
+        """Measure noise and curvature at both sizes' geometric mean, and step there."""
+        batch = len(exposure.response.shot)
+        order = torch.randperm(batch, generator=self.generator)
+        base = rows(exposure.response, order[: self.probing.size_samples])
+        trial = Size(math.sqrt(self.paired_rad * self.held_out_rad), self.generator)
+        found = survey(self.device, base, trial, exposure)
+        self.shots += SURVEY_SHOTS * len(base.shot)
+        self.paired_rad = toward(self.paired_rad, found.paired_rad)
+        self.held_out_rad = toward(self.held_out_rad, found.central_rad)
+        self.listener.stage(
+            f"step {exposure.step}: probes of {self.paired_rad:.3g} rad (paired) and "
+            f"{self.held_out_rad:.3g} rad (held out), least error at "
+            f"{found.paired_rad:.3g} and {found.central_rad:.3g} rad; at "
+            f"{found.rms_rad:.3g} rad noise gives {2 * found.noise:.3g}, curvature "
+            f"{found.second:.3g} (paired) and {found.third:.3g} (held out)"
+        )
+
     def _pair(self, exposure: Exposure, index: Tensor) -> None:
         if len(index) == 0:
             return
-        size = Size(self.probing.paired_rad, self.generator)
+        size = Size(self.paired_rad, self.generator)
         base = rows(exposure.response, index)
         probes = paired(self.device, base, size, exposure)
         self.shots += len(index)
@@ -302,6 +343,7 @@ class Evidence:
             "noise": self.noise,
             "generator": self.generator.get_state(),
             "shots": self.shots,
+            "sizes_rad": [self.paired_rad, self.held_out_rad],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -329,6 +371,7 @@ class Evidence:
         self.noise = state["noise"]
         self.generator.set_state(state["generator"])
         self.shots = int(state["shots"])
+        self.paired_rad, self.held_out_rad = map(float, state["sizes_rad"])
 
 
 def _of(probes: Probes, samples: Tensor, batch: int) -> Probes:

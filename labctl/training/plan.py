@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing_extensions import override
 
 from labctl.training.drift import LOOKS, Watching
+from labctl.training.probe import SURVEY_SHOTS
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Course:
     warm_up
         Samples exposed before training; None for all. A course that limits them
         need not show the device every sample.
+    size_every, size_samples
+        Steps between two choices of the probes' size, and samples that each looks at.
     """
 
     train: int
@@ -58,6 +61,8 @@ class Course:
     refits: int = 0
     watching: Watching = field(default_factory=Watching)
     warm_up: int | None = None
+    size_every: int = 0
+    size_samples: int = 8
 
     @property
     def steps_per_epoch(self) -> int:
@@ -84,12 +89,15 @@ class Course:
         first = self.train if self.warm_up is None else min(self.warm_up, self.train)
         warm_up = math.ceil(first / self.batch) * self.paired_per_step
         warm_up *= self.exposures
+        choices = math.ceil(steps / self.size_every) if self.size_every else 0
         return {
             "repeat": 2 * self.noise_repeats,
             "warm-up": (first + self.pretrain) * self.exposures,
             "train": steps * shown * self.candidates
             + self.refits * self.train * self.exposures,
-            "probe": warm_up + steps * probes,
+            "probe": warm_up
+            + steps * probes
+            + choices * self.size_samples * SURVEY_SHOTS,
             "evaluate": validations * self.validation * self.exposures,
             "drift-check": self.watching.shots(steps),
         }

@@ -4,7 +4,9 @@ The perturbation of a probe is always the difference of the phases that the pane
 really showed, never the one that was asked for.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +15,14 @@ from torch import Tensor
 from labctl.training.blackbox import Device, Exposure, Probes, Response
 
 CATEGORY = "probe"
+SURVEY_SHOTS: Final = 5
+"""Exposures of a survey beside the one of the batch, a sample."""
+SMALLEST_RAD: Final = 0.01
+"""Below it an 8-bit panel (2 pi / 256 = 0.025 rad a level) rounds a probe away."""
+LARGEST_RAD: Final = 1.0
+"""Above it twice a perturbation, as a survey shows it, wraps around the circle."""
+FARTHEST: Final = 2.0
+"""How much a size may change at once: so far a survey at the old one can be trusted."""
 
 
 def wrap(difference: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
@@ -257,3 +267,134 @@ def noise_of_target(
         Noise of a single exposure; a probe is the difference of two.
     """
     return 2 * cotangent.square() @ variance
+
+
+class Survey(NamedTuple):
+    """What noise and curvature do to probes of one size, summed over the outputs.
+
+    Parameters
+    ----------
+    rms_rad
+        Size of the perturbations, as the panel showed them.
+    noise
+        Variance of a single exposure.
+    second, third
+        Mean square error that curvature gives to the response of a paired and of a
+        central probe of that size. At or below 0 where the noise hides it.
+    """
+
+    rms_rad: float
+    noise: float
+    second: float
+    third: float
+
+    @property
+    def paired_rad(self) -> float:
+        """Size of paired probes with the least error, in rad.
+
+        Notes
+        -----
+        With ``d ~ N(0, h^2)`` a paired probe answers ``J d + d.H.d / 2 + noise``: its
+        mean square error beside the slope's part is ``(2 s^2 + q h^4) / h^2``, least
+        at ``h^4 = 2 s^2 / q``. This is the balance of [1]_, with the root of the
+        second derivative's mean square over directions in place of its bound.
+
+        References
+        ----------
+        .. [1] J. J. More and S. M. Wild, "Estimating derivatives of noisy
+           simulations", ACM Trans. Math. Softw. 38 (2012) 19,
+           doi 10.1145/2168773.2168777.
+        """
+        return self.rms_rad * math.pow(_balance(self.noise, self.second, 1.0), 1 / 4)
+
+    @property
+    def central_rad(self) -> float:
+        """Size of each half of a central probe with the least error, in rad.
+
+        Notes
+        -----
+        The even orders cancel: ``(2 s^2 + c h^6) / (4 h^2)`` is least at
+        ``h^6 = s^2 / c``.
+        """
+        return self.rms_rad * math.pow(_balance(self.noise, self.third, 2.0), 1 / 6)
+
+
+def _balance(noise: float, error: float, powers: float) -> float:
+    """Return how much greater the error of curvature should be, for the least sum."""
+    if error <= 0:
+        return math.inf
+    return max(2 * noise, 0.0) / (powers * error)
+
+
+def survey(device: Device, base: Response, size: Size, made: Exposure) -> Survey:
+    """Measure noise and curvature around exposures that are there already.
+
+    Every pattern is shown once more, and with once and twice a perturbation to both
+    sides: five exposures. The mean square of each difference is taken of noise by
+    what it has of the exposures' own.
+
+    Parameters
+    ----------
+    device
+        The device; it books the exposures as probes.
+    base
+        Operating points.
+    size
+        How large the perturbations are.
+    made
+        The exposure that the base belongs to: says layer and step.
+
+    Returns
+    -------
+    survey
+        Means over the patterns.
+
+    Raises
+    ------
+    ValueError
+        There is no pattern.
+    """
+    count = len(base.y)
+    if count == 0:
+        text = "probes: size_samples=0, expected at least 1 to choose a size."
+        raise ValueError(text)
+    once = size.draw(base.shown)
+    points = [base.shown + turn * once for turn in (0, 1, -1, 2, -2)]
+    found = device(
+        torch.cat(points), category=CATEGORY, layer=made.layer, step=made.step
+    )
+    again, plus, minus, far, back = torch.split(found.y.to(base.y).double(), count)
+    shown = wrap(found.shown.to(base.shown)[count : 2 * count] - base.shown)
+    first = base.y.double()
+    noise = (again - first).square().sum(dim=1).mean() / 2
+    # d.H.d, with the noise of four exposures; a probe's error is half of it.
+    bend = (plus + minus - again - first).square().sum(dim=1).mean()
+    # Twice the third derivative along d, with ten times the noise of one exposure; a
+    # central probe's error is a sixth of it.
+    twist = (far - back - 2 * (plus - minus)).square().sum(dim=1).mean()
+    return Survey(
+        rms_rad=float(shown.double().square().mean().sqrt()),
+        noise=float(noise),
+        second=float(bend - 4 * noise) / 4,
+        third=float(twist - 10 * noise) / 36,
+    )
+
+
+def toward(size_rad: float, best_rad: float) -> float:
+    """Go from a size toward the best one, no farther than what was measured holds.
+
+    Parameters
+    ----------
+    size_rad
+        The size so far.
+    best_rad
+        What a survey says; infinite where no curvature was seen.
+
+    Returns
+    -------
+    size_rad
+        At most :data:`FARTHEST` times larger or smaller, and between
+        :data:`SMALLEST_RAD` and :data:`LARGEST_RAD`.
+    """
+    near = min(max(best_rad, size_rad / FARTHEST), size_rad * FARTHEST)
+    return min(max(near, SMALLEST_RAD), LARGEST_RAD)

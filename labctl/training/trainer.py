@@ -448,6 +448,8 @@ class Trainer:
         else:
             loss, score, passes = self._explore(self.parts.search, x, target)
         self.evidence.gather(passes, self.done)
+        if self.estimator is not None and self.settings.probing.size_every:
+            self.estimator.resize(self.evidence.paired_rad)
         if not self.evidence.is_enough:
             raise Stopped(Status.NOTHING_TO_FIT)
         fit = self.evidence.fit(self.evidence.fits_per_step)
@@ -839,6 +841,12 @@ def misfits(
         )
         key = "held_out_per_step" if held_out > most else "paired_per_step"
         yield Misfit("probes", key, text)
+    if probing.size_every and not 1 <= probing.size_samples <= most:
+        text = (
+            f"size_samples={probing.size_samples}, expected 1 to {most} "
+            "(training.batch). Lower it."
+        )
+        yield Misfit("probes", "size_samples", text)
     if held_out % 2:
         text = (
             f"held_out_per_step={held_out}, expected an even number: held-out probes "

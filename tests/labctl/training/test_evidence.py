@@ -6,11 +6,18 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from labctl.training.blackbox import Exposure, Response
+from labctl.training.blackbox import Device, Exposure, Response
 from labctl.training.evidence import FITS_AT_ONCE, Evidence, Probing
 from labctl.training.journal import ProbeRows, Row
-from labctl.training.probe import Size, noise_variance, paired, rows
+from labctl.training.probe import (
+    SURVEY_SHOTS,
+    Size,
+    noise_variance,
+    paired,
+    rows,
+)
 from labctl.training.surrogate.build import build
 from labctl.training.surrogate.fit import Fitter
 from labctl.training.surrogate.settings import FitTerm, Ports, SurrogateSettings
@@ -282,3 +289,72 @@ def test_tells_nothing_of_a_fit_that_nothing_judges(device: "FakeDevice") -> Non
     evidence = evidence_of(device, fitter_of(device), Ear())
     evidence.gather([exposed(device)], step=6)
     assert evidence.told_fit() == evidence_of(device, None, Ear()).told_fit() == ""
+
+
+class Mirror(Device):
+    """``y_k = x_k + bend |x|^2 / 2 + twist x_0^3 / 6 + noise`` around 3 rad."""
+
+    def __init__(self) -> None:
+        self.bend, self.noise, self.shots = 0.5, 0.3, 0
+        self.draw = torch.Generator().manual_seed(5)
+
+    @property
+    @override
+    def layout(self) -> tuple[int, int]:
+        return (4, 6)
+
+    @property
+    @override
+    def pixels(self) -> int:
+        return 24
+
+    @property
+    @override
+    def outputs(self) -> int:
+        return 5
+
+    @override
+    def __call__(
+        self, phase: Tensor, *, category: str, layer: int, step: int
+    ) -> Response:
+        x = phase.double() - 3.0
+        bent = self.bend * x.square().sum(dim=1) / 2 + x[:, 0] ** 3
+        y = x[:, :5] + bent[:, None]
+        y = y + self.noise * torch.randn(y.shape, generator=self.draw, dtype=y.dtype)
+        shot = torch.arange(self.shots, self.shots + len(y))
+        self.shots += len(y)
+        return Response(y, phase, shot)
+
+    @property
+    def best_rad(self) -> float:
+        return float((8 * self.noise**2 / (self.bend**2 * (24**2 + 48))) ** 0.25)
+
+
+def test_sizes_are_chosen_and_chosen_again_when_noise_and_curvature_change() -> None:
+    probing = dataclasses.replace(PROBING, size_every=2, size_samples=8)
+    device = Mirror()
+    generator = torch.Generator().manual_seed(4)
+    evidence = Evidence(device, None, probing, listener=Ear(), generator=generator)
+
+    def gather(steps: range) -> None:
+        for step in steps:
+            phase = torch.full((16, 24), 3.0, dtype=torch.float64)
+            response = device(phase, category="train", layer=0, step=step)
+            evidence.gather([Exposure(0, step, "train", response)], step)
+
+    gather(range(8))
+    # Four choices, 8 samples each; two paired probes a step.
+    assert evidence.shots == device.shots == 8 * 16 + 4 * 8 * SURVEY_SHOTS + 8 * 2
+    first = device.best_rad
+    assert evidence.paired_rad == pytest.approx(first, rel=0.15)
+    device.bend = 4.5
+    gather(range(8, 16))
+    assert evidence.paired_rad == pytest.approx(first / 3, rel=0.15)
+    device.noise = 1.2
+    gather(range(16, 24))
+    assert evidence.paired_rad == pytest.approx(2 * first / 3, rel=0.15)
+    # A state holds them.
+    fresh = Evidence(device, None, probing, listener=Ear(), generator=generator)
+    fresh.load_state_dict(evidence.state_dict())
+    assert fresh.paired_rad == evidence.paired_rad
+    assert fresh.held_out_rad == evidence.held_out_rad

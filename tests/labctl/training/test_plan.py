@@ -30,6 +30,13 @@ def test_counts_every_category_of_a_course() -> None:
     }
 
 
+def test_a_choice_of_the_probes_size_is_paid_at_the_first_step_and_later() -> None:
+    course = Course(train=100, validation=0, batch=20, size_every=4, size_samples=3)
+    counts = [course.counts(steps)["probe"] for steps in (0, 1, 4, 5)]
+    assert counts == [0, 15, 15, 30]
+    assert course.dearest(0) == 20 + 15
+
+
 def test_a_budget_of_exactly_one_epoch_is_planned() -> None:
     course = Course(train=105, validation=0, batch=10)
     found = plan(105 + 100, course)

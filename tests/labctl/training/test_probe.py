@@ -1,19 +1,27 @@
+import math
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from labctl.training.blackbox import Exposure, Response
+from labctl.training.blackbox import Device, Exposure, Response
 from labctl.training.probe import (
+    LARGEST_RAD,
+    SMALLEST_RAD,
+    SURVEY_SHOTS,
     Dither,
     Size,
+    Survey,
     central,
     noise_of_target,
     noise_variance,
     paired,
     rows,
     share_out,
+    survey,
+    toward,
     wrap,
 )
 
@@ -133,3 +141,105 @@ def test_rows_keep_shots_with_their_samples() -> None:
     some = rows(response, torch.tensor([2, 0]))
     assert some.shot.tolist() == [10, 8]
     assert some.y.tolist() == [[4.0, 5.0], [0.0, 1.0]]
+
+
+class Bent(Device):
+    """A device whose slope, curvature, third derivative and noise are known.
+
+    ``y_k = x_k + bend |x|^2 / 2 + twist (b.x)^3 / 6 + noise``, x from an operating
+    point, b of length one.
+    """
+
+    def __init__(self, bend: float, twist: float, noise: float) -> None:
+        self.bend, self.twist, self.noise = bend, twist, noise
+        self.shots = 0
+        self.draw = torch.Generator().manual_seed(5)
+
+    @property
+    @override
+    def layout(self) -> tuple[int, int]:
+        return (4, 6)
+
+    @property
+    @override
+    def pixels(self) -> int:
+        return 24
+
+    @property
+    @override
+    def outputs(self) -> int:
+        return 5
+
+    @override
+    def __call__(
+        self, phase: Tensor, *, category: str, layer: int, step: int
+    ) -> Response:
+        assert category in {"train", "probe"}
+        x = phase.double() - 3.0
+        even = self.bend * x.square().sum(dim=1) / 2
+        odd = self.twist * x.mean(dim=1).mul(24**0.5) ** 3 / 6
+        y = x[:, :5] + (even + odd)[:, None]
+        y = y + self.noise * torch.randn(y.shape, generator=self.draw, dtype=y.dtype)
+        shot = torch.arange(self.shots, self.shots + len(y))
+        self.shots += len(y)
+        return Response(y, phase, shot)
+
+    @property
+    def paired_rad(self) -> float:
+        """Where ``(2 s^2 + q h^4) / h^2`` is least; E (z.z)^2 = n^2 + 2 n."""
+        n = self.pixels
+        return float((2 * self.noise**2 / (self.bend**2 / 4 * (n**2 + 2 * n))) ** 0.25)
+
+    @property
+    def central_rad(self) -> float:
+        """Where ``(2 s^2 + c h^6) / (4 h^2)`` is least; E z^6 = 15."""
+        return float((self.noise**2 / (self.twist**2 * 15 / 9)) ** (1 / 6))
+
+
+def _surveyed(device: Bent, rms_rad: float, samples: int) -> Survey:
+    phase = torch.full((samples, 24), 3.0, dtype=torch.float64)
+    base = device(phase, category="train", layer=0, step=0)
+    made = Exposure(0, 0, "train", base)
+    return survey(device, base, Size(rms_rad, device.draw), made)
+
+
+def test_a_survey_finds_the_sizes_of_least_error_and_pays_five_exposures() -> None:
+    device = Bent(bend=0.5, twist=2.0, noise=0.3)
+    found = _surveyed(device, 0.3, 2000)
+    assert device.shots == 2000 * (1 + SURVEY_SHOTS)
+    assert found.rms_rad == pytest.approx(0.3, rel=0.02)
+    assert found.noise == pytest.approx(5 * 0.3**2, rel=0.05)
+    assert found.paired_rad == pytest.approx(device.paired_rad, rel=0.05)
+    assert found.central_rad == pytest.approx(device.central_rad, rel=0.1)
+
+
+def test_the_size_of_least_error_has_the_least_error() -> None:
+    """The slope along probes is known: what they answer beside it is their error."""
+    device = Bent(bend=0.5, twist=0.0, noise=0.3)
+    best = _surveyed(device, 0.3, 2000).paired_rad
+    phase = torch.full((4000, 24), 3.0, dtype=torch.float64)
+    base = device(phase, category="train", layer=0, step=0)
+    made = Exposure(0, 0, "train", base)
+    error = []
+    for rms_rad in (best / 1.6, best, best * 1.6):
+        probes = paired(device, base, Size(rms_rad, device.draw), made)
+        wrong = probes.d_f - probes.d_alpha[:, :5]
+        error.append(float(wrong.square().mean()) / rms_rad**2)
+    assert error[1] < 0.9 * min(error[0], error[2])
+
+
+def test_a_size_without_curvature_grows_and_one_without_noise_shrinks() -> None:
+    straight = _surveyed(Bent(bend=0.0, twist=0.0, noise=0.0), 0.3, 4)
+    assert straight.second <= 1e-20
+    still = _surveyed(Bent(bend=0.5, twist=2.0, noise=0.0), 0.3, 4)
+    assert (still.paired_rad, still.central_rad) == (0.0, 0.0)
+    assert toward(0.3, math.inf) == 0.6
+    assert toward(0.3, 0.0) == 0.15
+    assert toward(0.3, 0.4) == 0.4
+    assert toward(0.8, math.inf) == LARGEST_RAD
+    assert toward(0.012, 0.0) == SMALLEST_RAD
+
+
+def test_a_survey_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="size_samples=0, expected at least 1"):
+        _surveyed(Bent(0.5, 2.0, 0.3), 0.3, 0)

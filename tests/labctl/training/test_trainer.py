@@ -209,7 +209,9 @@ def test_the_course_spends_what_the_plan_says(
     lab.correction = Correction(probes=1)
     lab.validation = xor(20, seed=1)
     lab.optimisation = Optimisation(batch=16, validate_every=3)
-    lab.probing = dataclasses.replace(lab.probing, paired_per_step=2)
+    lab.probing = dataclasses.replace(
+        lab.probing, paired_per_step=2, size_every=3, size_samples=5
+    )
     course = Course(
         train=96,
         validation=20,
@@ -220,6 +222,8 @@ def test_the_course_spends_what_the_plan_says(
         held_out_per_step=6,
         probes_per_sample=1,
         validate_every=3,
+        size_every=3,
+        size_samples=5,
     )
     found = plan(1200, course)
     assert isinstance(found, Plan)
@@ -278,6 +282,9 @@ KINDS = ["twin", "corrected", "true", "deep", "series", "rehearsed", "watched"]
 
 def kind_of(lab: Lab, kind: str) -> Lab:
     lab.probing = dataclasses.replace(lab.probing, paired_per_step=1)
+    if kind in {"corrected", "deep"}:
+        # Before the state is taken, and after it.
+        lab.probing = dataclasses.replace(lab.probing, size_every=4)
     if kind == "corrected":
         lab.correction = Correction()
     if kind == "true":
@@ -441,6 +448,10 @@ def test_a_state_of_another_kind_of_course_is_refused(lab: Lab) -> None:
         ({"probing": Probing(held_out_per_step=18)}, "held_out_per_step=18"),
         ({"probing": Probing(held_out_per_step=3)}, "3, expected an even number"),
         ({"probing": Probing(noise_repeats=97)}, "noise_repeats=97"),
+        (
+            {"probing": Probing(size_every=2, size_samples=17)},
+            "size_samples=17, expected 1 to 16",
+        ),
         (
             {"optimisation": Optimisation(batch=16, validate_every=2)},
             "validate_every=2 without",
