@@ -49,9 +49,11 @@ class Bins(Protocol):
 
     def sums(self, frames: Frames) -> Array:
         """Sum ``(shot, row, column)`` of the region to ``(shot, output)``, exactly."""
+        ...
 
     def spread(self, cotangent: Array) -> Array:
         """Pull a gradient on the sums back to the pixels: the transpose."""
+        ...
 
 
 def _edges(size: int, bins: int) -> NDArray[np.int64]:

@@ -39,6 +39,7 @@ class Sees(Protocol):
         light
             On the pixels.
         """
+        ...
 
 
 def seen_by(options: Options) -> Sees:

@@ -217,8 +217,13 @@ def test_device_layers_share_the_bench(small: Path, depth: int) -> None:
         "  - {layer: linear}\n", (depth - 1) * more + "  - {layer: linear}\n"
     )
     small.write_text(text, encoding="utf-8")
-    overrides = ("reference.oracle=false", f"budget.shots={450 * depth}")
-    overrides = (*overrides, "data.train=64", "data.test=10", "record.frames=binned")
+    overrides = (
+        "reference.oracle=false",
+        f"budget.shots={450 * depth}",
+        "data.train=64",
+        "data.test=10",
+        "record.frames=binned",
+    )
     job = prepare(str(small), Options(overrides=overrides, out=Path("deep.h5")))
     assert isinstance(job, TrainJob)
     outcome = execute(job, Silent())
