@@ -28,7 +28,7 @@ WIDE = (
     [
         pytest.param((), id="small"),
         pytest.param(WIDE, id="wide"),
-        pytest.param(SERIES, id="series"),
+        pytest.param((*SERIES, "record.frames=full"), id="series"),
         *(
             pytest.param(overrides, id=overrides[0], marks=pytest.mark.soak)
             for overrides in (
