@@ -80,7 +80,9 @@ simulated bench `sim` with a `drawing`: test accuracy on 397 digits.
   shifted by 9 and 8 pixels. `labctl calibrate` has measured what a run uses.
 - *uncalibrated*: the same bench, no calibration, `allow_uncalibrated: true`.
 
-Every column of a row has the same specimen, seed, data and budget. Made by
+Every column of a row has the same specimen, seed, data and budget. A specimen whose
+panel settles too slowly to be timed within 20 % is refused by `settle`, and with it
+what needs `settle`. Made by
 
 ```sh
 LABCTL_WRITE_TABLES=1 make bench
@@ -121,16 +123,13 @@ def trained(here: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> float:
     return float(execute(prepare(str(path), options), Silent()).result["score_test"])
 
 
-def calibrated(here: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> str:
+def calibrated(here: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Calibrate the bench ``lab`` of a folder, and say what was refused."""
     monkeypatch.chdir(here)
     options = Wanted(kinds=KINDS, bench="lab", seed=seed)
     outcome = calibrate(wanted(options), Silent())
     print(outcome.summary, flush=True)  # noqa: T201 - what make bench is for
-    refused = [row.kind for row in outcome.rows if row.status != "passed"]
-    # Where the light is too dim for it, nothing corrects the wavefront.
-    assert set(refused) <= {"wavefront"}
-    return ", ".join(refused)
+    return [row.kind for row in outcome.rows if row.status != "passed"]
 
 
 def told(gaps: NDArray[Any]) -> tuple[str, float, float]:
@@ -145,7 +144,7 @@ def told(gaps: NDArray[Any]) -> tuple[str, float, float]:
 def test_calibrations_give_a_bench_out_of_order_the_score_of_a_clean_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows, scores = [], []
+    rows, scores, refused = [], [], 0
     for seed in SEEDS:
         at = {name: tmp_path / f"{name}-{seed}" for name in ("clean", "bad")}
         for name, here in at.items():
@@ -153,11 +152,17 @@ def test_calibrations_give_a_bench_out_of_order_the_score_of_a_clean_one(
         clean = trained(at["clean"], seed, monkeypatch)
         without = trained(at["bad"], seed, monkeypatch)
         failed = calibrated(at["bad"], seed, monkeypatch)
-        with_all = trained(at["bad"], seed, monkeypatch)
-        scores.append((clean, with_all, without))
+        # Where the light is too dim for it, nothing corrects the wavefront; without
+        # any of the others a bench does not train, which is an answer as well.
+        if set(failed) <= {"wavefront"}:
+            with_all = trained(at["bad"], seed, monkeypatch)
+            scores.append((clean, with_all, without))
+            shown = f"{with_all:.3f}"
+        else:
+            refused, shown = refused + 1, "–"
         rows.append(
-            f"| {seed} | {clean:.3f} | {with_all:.3f} | {without:.3f} "
-            f"| {failed or 'none'} |"
+            f"| {seed} | {clean:.3f} | {shown} | {without:.3f} "
+            f"| {', '.join(failed) or 'none'} |"
         )
         print(rows[-1], flush=True)  # noqa: T201 - what make bench is for
     clean_, with_, without_ = np.array(scores).T
@@ -165,10 +170,12 @@ def test_calibrations_give_a_bench_out_of_order_the_score_of_a_clean_one(
     lost, _, most = told(without_ - clean_)
     closing = (
         f"\nPaired differences to the clean bench, mean and 95 % interval (Student, "
-        f"{len(scores)} specimens): calibrated {kept}, uncalibrated {lost}.\n"
+        f"{len(scores)} specimens): calibrated {kept}, uncalibrated {lost}. Refused to "
+        f"be calibrated, and not in the means: {refused}.\n"
     )
     print(closing)  # noqa: T201 - what make bench is for
     if os.environ.get("LABCTL_WRITE_TABLES") == "1":
         PAGE.write_text(HEAD + "\n".join(rows) + "\n" + closing, encoding="utf-8")
+    assert refused <= 1
     assert high > 0
     assert most < low
