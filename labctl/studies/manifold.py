@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from labctl import data
@@ -313,6 +312,8 @@ def _nearest(cloud: NDArray[np.float64], frame: NDArray[np.float64]) -> float:
     """Rms distance from the points of a cloud to the nearest of a frame."""
     if not np.isfinite(frame).all():
         return float("nan")  # it diverged, or was never made
+    from scipy.spatial import KDTree  # noqa: PLC0415 - start-up time
+
     near, _ = KDTree(frame).query(cloud)
     return float(np.sqrt(np.mean(np.asarray(near) ** 2)))
 

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
 
 Curve = NDArray[np.float64]
 REACH: Final = 8.0
@@ -70,11 +69,17 @@ def _power(degree: int) -> Callable[[Curve], Curve]:
     return lambda x: np.asarray(chebyshev(x))
 
 
+def _gelu(x: Curve) -> Curve:
+    from scipy.special import erf  # noqa: PLC0415 - start-up time
+
+    return np.asarray(x * (1 + erf(x / 2**0.5)) / 2)
+
+
 FUNCTIONS: Final[Mapping[str, Callable[[Curve], Curve]]] = MappingProxyType(
     {
         "identity": lambda x: x,
         "relu": lambda x: np.maximum(x, 0),
-        "gelu": lambda x: x * (1 + erf(x / 2**0.5)) / 2,
+        "gelu": _gelu,
         "tanh": np.tanh,
         "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
         "sin": np.sin,
