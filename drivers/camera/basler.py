@@ -12,7 +12,14 @@ from typing import Any, Final, final
 
 from typing_extensions import override
 
-from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera, bits_of
+from drivers.camera.triggered import (
+    Buffer,
+    Sensor,
+    TriggeredCamera,
+    bits_of,
+    check_taken,
+    the_one,
+)
 from labctl.devices import CameraSettings, Clock, Found, Identity
 from labctl.errors import DeviceError, DeviceTimeoutError, FrameError
 
@@ -94,8 +101,13 @@ class BaslerSensor(Sensor):
     @override
     def open(self) -> tuple[int, int]:
         with vendor_errors(self._name, "open"):
-            device = self._found()
             factory = pylon.TlFactory.GetInstance()
+            device = the_one(
+                self._name,
+                self._wanted,
+                factory.EnumerateDevices(),
+                lambda each: [each.GetSerialNumber()],
+            )
             self._camera = pylon.InstantCamera(factory.CreateDevice(device))
             # Before it is open: it then makes room for them.
             self._camera.GrabCameraEvents.Value = self.tells_exposure_end
@@ -104,26 +116,6 @@ class BaslerSensor(Sensor):
             if self.tells_exposure_end:
                 self._listen(self._camera)
             return int(self._camera.Height.Max), int(self._camera.Width.Max)
-
-    def _found(self) -> Any:  # noqa: ANN401 - pylon has no types
-        """Choose the camera.
-
-        Raises
-        ------
-        DeviceError
-            None or several are there.
-        """
-        there = pylon.TlFactory.GetInstance().EnumerateDevices()
-        hits = [d for d in there if self._wanted in {"", d.GetSerialNumber()}]
-        if len(hits) != 1:
-            serials = ", ".join(d.GetSerialNumber() for d in there) or "none"
-            text = (
-                f"camera={self._wanted or 'any'}: {len(hits)} of those plugged in "
-                f"({serials}), expected one. Name its serial number in the options, or "
-                "look at plug, power and network address."
-            )
-            raise DeviceError(self._name, "open", text)
-        return hits[0]
 
     def _prepare(self, camera: Any) -> None:  # noqa: ANN401 - pylon has no types
         """Switch off everything automatic, and take software triggers."""
@@ -171,20 +163,11 @@ class BaslerSensor(Sensor):
         self._switch(camera, "EventNotification", "On")
 
     def _switch(self, camera: Any, node: str, wanted: str | bool) -> None:  # noqa: ANN401
-        """Set something where the camera has it, and read it back.
-
-        Raises
-        ------
-        DeviceError
-            It did not take it.
-        """
+        """Set something where the camera has it, and read it back."""
         at = getattr(camera, node)
-        if not genicam.IsWritable(at):
-            return
-        at.Value = wanted
-        if at.Value != wanted:
-            text = f"{node}={at.Value} read back, expected {wanted}."
-            raise DeviceError(self._name, "open", text)
+        if genicam.IsWritable(at):
+            at.Value = wanted
+            check_taken(self._name, node, at.Value, wanted)
 
     @override
     def close(self) -> None:

@@ -18,7 +18,14 @@ from typing import Any, Final, final
 
 from typing_extensions import override
 
-from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera, bits_of
+from drivers.camera.triggered import (
+    Buffer,
+    Sensor,
+    TriggeredCamera,
+    bits_of,
+    check_taken,
+    the_one,
+)
 from labctl.devices import CameraSettings, Clock, Found, Identity
 from labctl.errors import DeviceError, DeviceTimeoutError, FrameError
 
@@ -182,7 +189,13 @@ class GenTLSensor(Sensor):
             raise DeviceError(self._name, "open", text)
         self._library = _library(self._name, files)
         with vendor_errors(self._name, "open"), _own_interrupt():
-            self._camera = self._library.create(self._found())
+            device = the_one(
+                self._name,
+                self._wanted,
+                self._library.device_info_list,
+                lambda each: [_serial(each), each.id_],
+            )
+            self._camera = self._library.create(device)
             self._nodes = self._camera.remote_device.node_map
             self._spoilt, self._is_gone = _Spoilt(), False
             spoilt = self._camera.Events.INCOMPLETE_BUFFER
@@ -190,26 +203,6 @@ class GenTLSensor(Sensor):
             self._camera.num_buffers = max(BUFFERS, self._camera.min_num_buffers)
             self._prepare()
             return int(self._nodes.Height.max), int(self._nodes.Width.max)
-
-    def _found(self) -> Any:  # noqa: ANN401 - harvesters has no types
-        """Choose the camera.
-
-        Raises
-        ------
-        DeviceError
-            None or several are there.
-        """
-        there = self._library.device_info_list
-        hits = [d for d in there if self._wanted in {"", _serial(d), d.id_}]
-        if len(hits) != 1:
-            serials = ", ".join(_serial(d) or d.id_ for d in there) or "none"
-            text = (
-                f"camera={self._wanted or 'any'}: {len(hits)} of those plugged in "
-                f"({serials}), expected one. Name its serial number in the options, or "
-                "look at plug, power and network address."
-            )
-            raise DeviceError(self._name, "open", text)
-        return hits[0]
 
     def _prepare(self) -> None:
         """Switch off everything automatic, take triggers, and find exposure and gain.
@@ -281,7 +274,7 @@ class GenTLSensor(Sensor):
         Raises
         ------
         DeviceError
-            It did not take it, or has no such thing.
+            It has no such thing.
         """
         if not self._has(node):
             text = f"no {node}, expected {wanted}. Choose another trigger, or camera."
@@ -290,9 +283,7 @@ class GenTLSensor(Sensor):
         if at.value == wanted:
             return  # what has one value only may not be written
         at.value = wanted
-        if at.value != wanted:
-            text = f"{node}={at.value} read back, expected {wanted}."
-            raise DeviceError(self._name, "open", text)
+        check_taken(self._name, node, at.value, wanted)
 
     @override
     def close(self) -> None:

@@ -6,14 +6,19 @@ skipped is told.
 """
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 import numpy as np
 from typing_extensions import override
 
-from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera
+from drivers.camera.triggered import (
+    Buffer,
+    Sensor,
+    TriggeredCamera,
+    check_taken,
+    vendor_errors,
+)
 from labctl.devices import CameraSettings, Clock, Identity
 from labctl.errors import DeviceError
 
@@ -24,31 +29,6 @@ BUFFERS: Final = 4
 SOFTWARE: Final = "software"
 #: No trigger at all: acquisition is started for each frame.
 START: Final = "start"
-
-
-@contextmanager
-def vendor_errors(where: str, action: str) -> Iterator[None]:
-    """Turn whatever pylablib or a vendor below it raises into ours.
-
-    Parameters
-    ----------
-    where
-        Name of the camera.
-    action
-        What it was asked to do.
-
-    Raises
-    ------
-    DeviceError
-        Always, of an error of theirs.
-    """
-    try:
-        yield
-    except DeviceError:
-        raise
-    except Exception as err:  # vendors below it raise anything
-        text = f"{type(err).__name__}: {err}. Look at the camera and its software."
-        raise DeviceError(where, action, text) from err
 
 
 @final
@@ -88,18 +68,13 @@ class PylablibSensor(Sensor):
             if hasattr(camera, "set_trigger_mode"):
                 wanted = SOFTWARE if self._source == SOFTWARE else "int"
                 camera.set_trigger_mode(wanted)
-                self._check_trigger(camera, wanted)
+                got = str(camera.get_trigger_mode())
+                check_taken(self._name, "trigger mode", got, wanted)
             elif self._source == SOFTWARE:
                 text = "it takes no software trigger. Say trigger: start."
                 raise DeviceError(self._name, "open", text)
             columns, rows = camera.get_detector_size()
             return int(rows), int(columns)
-
-    def _check_trigger(self, camera: Any, wanted: str) -> None:  # noqa: ANN401
-        got = str(camera.get_trigger_mode())
-        if got != wanted:
-            text = f"trigger mode {got} read back, expected {wanted}."
-            raise DeviceError(self._name, "open", text)
 
     @override
     def close(self) -> None:

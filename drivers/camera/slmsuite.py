@@ -7,14 +7,13 @@ another computer says, or that take colours are not opened.
 """
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 import numpy as np
 from typing_extensions import override
 
-from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera
+from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera, vendor_errors
 from labctl.devices import CameraSettings, Clock, Identity
 from labctl.errors import DeviceError
 
@@ -35,31 +34,6 @@ TRIGGERED: Final = (
     "simulated.SimulatedCamera",
     "thorlabs.ThorCam",
 )
-
-
-@contextmanager
-def vendor_errors(where: str, action: str) -> Iterator[None]:
-    """Turn whatever slmsuite or a vendor below it raises into ours.
-
-    Parameters
-    ----------
-    where
-        Name of the camera.
-    action
-        What it was asked to do.
-
-    Raises
-    ------
-    DeviceError
-        Always, of an error of theirs.
-    """
-    try:
-        yield
-    except DeviceError:
-        raise
-    except Exception as err:  # vendors below it raise anything
-        text = f"{type(err).__name__}: {err}. Look at the camera and its software."
-        raise DeviceError(where, action, text) from err
 
 
 @final

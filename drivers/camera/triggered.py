@@ -2,9 +2,10 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from typing_extensions import override
 from labctl.devices import Camera, CameraSettings, Clock, Frame, Identity, Settings
 from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
+T = TypeVar("T")
 GAIN_DB: Final = 0.1  # how far a gain may be from the one asked for
 #: Bits of the pixel formats of GenICam that are right-justified.
 BITS: Final = {"Mono8": 8, "Mono10": 10, "Mono12": 12, "Mono16": 16}
@@ -44,6 +46,91 @@ def bits_of(name: str, pixel_format: str) -> int:
         )
         raise ValueError(text)
     return BITS[pixel_format]
+
+
+@contextmanager
+def vendor_errors(where: str, action: str) -> Iterator[None]:
+    """Turn whatever a library of many vendors raises into ours.
+
+    Parameters
+    ----------
+    where
+        Name of the camera.
+    action
+        What it was asked to do.
+
+    Raises
+    ------
+    DeviceError
+        Always, of an error of theirs.
+    """
+    try:
+        yield
+    except DeviceError:
+        raise
+    except Exception as err:  # vendors below it raise anything
+        text = f"{type(err).__name__}: {err}. Look at the camera and its software."
+        raise DeviceError(where, action, text) from err
+
+
+def the_one(
+    name: str, wanted: str, there: Sequence[T], called: Callable[[T], Sequence[str]]
+) -> T:
+    """Choose a camera among those that are plugged in.
+
+    Parameters
+    ----------
+    name
+        Name in the bench file.
+    wanted
+        What its options call it; empty for the only one there is.
+    there
+        All that are plugged in.
+    called
+        What one of them may be called; the first that is not empty is told.
+
+    Returns
+    -------
+    camera
+        The one.
+
+    Raises
+    ------
+    DeviceError
+        None or several are there.
+    """
+    hits = [each for each in there if not wanted or wanted in called(each)]
+    if len(hits) != 1:
+        labels = (next(filter(None, called(each)), "?") for each in there)
+        text = (
+            f"camera={wanted or 'any'}: {len(hits)} of those plugged in "
+            f"({', '.join(labels) or 'none'}), expected one. Name its serial number in "
+            "the options, or look at plug, power and network address."
+        )
+        raise DeviceError(name, "open", text)
+    return hits[0]
+
+
+def check_taken(name: str, node: str, got: object, wanted: object) -> None:
+    """Refuse a setting that a camera did not take when it was opened.
+
+    Parameters
+    ----------
+    name
+        Name in the bench file.
+    node
+        What was set.
+    got, wanted
+        What was read back, and what was sent.
+
+    Raises
+    ------
+    DeviceError
+        They differ.
+    """
+    if got != wanted:
+        text = f"{node}={got} read back, expected {wanted}."
+        raise DeviceError(name, "open", text)
 
 
 @dataclass(frozen=True, eq=False)

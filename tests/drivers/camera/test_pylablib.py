@@ -236,7 +236,7 @@ def test_another_camera_or_trigger_is_refused(
         with pytest.raises(ValueError, match=r"expected module\.Class"):
             make(**wrong)
     monkeypatch.setattr(kind, "get_trigger_mode", lambda _: "int")
-    with pytest.raises(DeviceError, match="trigger mode int read back"):
+    with pytest.raises(DeviceError, match="trigger mode=int read back"):
         make(trigger="software").open()
     monkeypatch.delattr(Chip, "set_trigger_mode")
     with pytest.raises(DeviceError, match="takes no software trigger"):
