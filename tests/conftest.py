@@ -218,7 +218,9 @@ class Bridge:
         if self._thread.is_alive():
             os.write(self._wake, b"x")
             self._thread.join()
-            for end in (self._master, self._slave, self._asleep, self._wake):
+            # Not the slave: it keeps the number, which would be the next port's of any
+            # process, and a driver that asks for its head by name would take that one.
+            for end in (self._master, self._asleep, self._wake):
                 os.close(end)
 
 

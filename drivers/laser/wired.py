@@ -79,8 +79,8 @@ class WiredLaser(Laser):
     """A laser whose head is spoken to over a wire.
 
     Dark means emission off, read back, and the least setpoint. A head that does not
-    say that it is dark is asked once more through a fresh connection; after that it
-    counts as lit.
+    say that it is dark is asked once more through a fresh connection; after that, or
+    where another head answers there, it counts as lit.
 
     Parameters
     ----------
@@ -125,6 +125,7 @@ class WiredLaser(Laser):
         self._start_s, self._tolerance = start_s, tolerance
         self._rate_hz, self._width_fs = repetition_rate_hz, pulse_width_fs
         self._open = False
+        self._who = Identity("", "", "", "")
         # Until it has said that it is dark, it is taken for lit.
         self._lit = True
         self._unwanted = threading.Event()
@@ -161,6 +162,7 @@ class WiredLaser(Laser):
         self._lit = True
         try:
             self._head.open()
+            self._who = self._head.identity
             self._open = True
             self._darken()
         except BaseException:
@@ -316,6 +318,7 @@ class WiredLaser(Laser):
         try:
             self._head.close()
             self._head.open()
+            self._check_same()
             self._switch_off()
         except DeviceError as err:
             text = (
@@ -323,6 +326,20 @@ class WiredLaser(Laser):
                 " Turn its key by hand."
             )
             raise LaserStillOnError(text) from err
+
+    def _check_same(self) -> None:
+        """Refuse another head: the names of ports are given anew.
+
+        Raises
+        ------
+        DeviceError
+            It is not the one that was opened; it is let go of.
+        """
+        got = self._head.identity
+        if got != self._who:
+            self._head.close()
+            text = f"serial={got.serial} answers there, expected {self._who.serial}."
+            raise DeviceError(self._name, "emission", text)
 
     def _switch_off(self) -> None:
         """Switch off and read it back.

@@ -367,7 +367,7 @@ def on_pty(server: Server, stack: ExitStack) -> tuple[str, Callable[[], None]]:
             os.close(master)
 
     threading.Thread(target=serve, daemon=True).start()
-    stack.callback(os.close, slave)
+    # The slave is kept: else the next port of any process would have its number.
     stack.callback(unplug)
     return os.ttyname(slave), unplug
 

@@ -61,6 +61,15 @@ def test_a_port_that_vanishes_while_lit_counts_as_lit(bridge: Bridge) -> None:
     laser.close()
 
 
+def test_the_name_of_a_port_that_is_gone_leads_to_nobody(bridge: Bridge) -> None:
+    end = bridge("CoboltLaserMock")
+    end.unplug()
+    other = bridge("CoboltLaserMock")
+    assert other.port != end.port  # else whoever still asks for the first has this one
+    with pytest.raises(DeviceError, match="open"):
+        cobolt(**options(end.port)).open()
+
+
 def test_a_second_owner_is_refused_and_the_first_goes_on(bridge: Bridge) -> None:
     end = bridge("CoboltLaserMock")
     with cobolt(**options(end.port)) as laser:

@@ -35,6 +35,7 @@ class Diode(Head):
         self.starts, self.stops, self.loss = True, True, 1.0
         self.broken: set[str] = set()
         self.kept, self.ill = "", [""]
+        self.serials = ["s"]
 
     def _may(self, what: str) -> None:
         if what in self.broken or "all" in self.broken:
@@ -52,7 +53,7 @@ class Diode(Head):
     @property
     @override
     def identity(self) -> Identity:
-        return Identity("v", "m", "s", "f")
+        return Identity("v", "m", self.serials[0], "f")
 
     @property
     @override
@@ -215,6 +216,27 @@ def test_a_head_that_answers_again_is_made_dark_through_a_fresh_connection(
         laser.emission(False)
         assert head.connected == 2
         assert not head.lit
+
+
+def test_another_head_behind_the_name_of_the_port_is_left_as_it_is(head: Diode) -> None:
+    laser = made(head)
+    laser.open()
+    laser.emission(True)
+    told: list[int] = []
+
+    def heard(on: bool) -> None:
+        told.append(on)
+        raise DeviceError("laser", "off", "silent")
+
+    head.switch = heard  # type: ignore[method-assign]  # gone
+    head.serials = ["other"]
+    for count in (1, 2):  # and every time anew
+        with pytest.raises(LaserStillOnError, match=r"serial=other .*expected s\."):
+            laser.emission(False)
+        assert told == [False] * count
+        assert head.connected == 1 + count
+    with pytest.raises(LaserStillOnError, match="Turn its key"):
+        laser.close()
 
 
 def test_a_head_that_falls_silent_in_the_dark_is_a_device_that_failed(
