@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -366,6 +367,7 @@ def gige(need_module: Callable[..., ModuleType]) -> Iterator[Callable[..., objec
     hint = "apt-get install gir1.2-aravis-0.8, then make peers"
     library = need_module("drivers.camera.aravis", hint)
     made: list[Any] = []
+    exposing: list[Exposing] = []
     # Its port is fixed by the standard: one at a time on this computer.
     lock = FileLock(Path(tempfile.gettempdir()) / "labctl-gige.lock")
     with lock.acquire(timeout=300):
@@ -375,23 +377,83 @@ def gige(need_module: Callable[..., ModuleType]) -> Iterator[Callable[..., objec
             camera = library.Aravis.GvFakeCamera(**named | options)
             assert camera.is_running()
             made.append(camera)
+            exposing.append(Exposing(library.Aravis, camera))
             return camera
 
         yield start
+        for each in exposing:
+            each.stop()
         made.clear()
         gc.collect()  # its thread ends with its last reference
 
 
-def _description(device: Any) -> str:  # noqa: ANN401 - aravis has no types
-    """Read the description of a camera's nodes; its bindings read on after its end."""
+def _address(thing: Any) -> int:  # noqa: ANN401 - aravis has no types
+    """Address of a GObject, which its bindings do not tell."""
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype = ctypes.c_void_p
     pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    return int(pointer(thing.__gpointer__, None))
+
+
+class Exposing:
+    """Makes a camera that aravis simulates take the time of an exposure.
+
+    By itself it sends its frame at the next of its ticks, 25 a second: whoever triggers
+    just before one has the frame before its exposure can be over. The picture is the
+    one that it makes by itself, of a second one with the same registers.
+
+    Parameters
+    ----------
+    aravis
+        The library.
+    camera
+        One that it simulates.
+    """
+
+    def __init__(self, aravis: Any, camera: Any) -> None:  # noqa: ANN401 - no types
+        self._library = ctypes.CDLL("libaravis-0.8.so.0")
+        self._size = aravis.FAKE_CAMERA_MEMORY_SIZE - 4
+        self._painter = aravis.FakeCamera.new("painter")
+        self._first, self._second = map(
+            _address, (camera.get_fake_camera(), self._painter)
+        )
+        filled = ctypes.CFUNCTYPE(
+            None, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_uint32] * 3
+        )
+        self._fill = filled(self._expose)
+        self._set(self._fill)
+
+    def _set(self, fill: Any) -> None:  # noqa: ANN401 - ctypes
+        call = self._library.arv_fake_camera_set_fill_pattern
+        call.argtypes = [ctypes.c_void_p] * 3
+        call(self._first, fill, None)
+
+    def _expose(
+        self, buffer: int, user: int, exposure_us: int, gain: int, pixel_format: int
+    ) -> None:
+        del user, gain, pixel_format
+        time.sleep(1e-6 * exposure_us)
+        registers = ctypes.create_string_buffer(self._size)
+        for name, camera in (("read", self._first), ("write", self._second)):
+            copy = getattr(self._library, f"arv_fake_camera_{name}_memory")
+            copy.argtypes = [ctypes.c_void_p, *[ctypes.c_uint32] * 2, ctypes.c_void_p]
+            copy(camera, 0, self._size, registers)
+        paint = self._library.arv_fake_camera_fill_buffer
+        paint.argtypes = [ctypes.c_void_p] * 3
+        paint(self._second, buffer, None)
+
+    def stop(self) -> None:
+        """Leave it as it was: its thread must not need ours while it ends."""
+        self._set(None)
+
+
+def _description(device: Any) -> str:  # noqa: ANN401 - aravis has no types
+    """Read the description of a camera's nodes; its bindings read on after its end."""
     read = ctypes.CDLL("libaravis-0.8.so.0").arv_device_get_genicam_xml
     read.restype = ctypes.c_void_p
     read.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t)]
     size = ctypes.c_size_t()
-    text = read(pointer(device.__gpointer__, None), ctypes.byref(size))
+    text = read(_address(device), ctypes.byref(size))
     return ctypes.string_at(text, size.value).decode()
 
 

@@ -186,6 +186,7 @@ class Room:
             del user, gain, pixel_format
             answer: queue.Queue[NDArray[np.uint8] | None] = queue.Queue()
             self._asked.put((1e-6 * exposure_us, answer))
+            time.sleep(1e-6 * exposure_us)  # it would send at its next tick
             lit = answer.get(timeout=WAIT_S)
             time.sleep(self.readout_s)
             if lit is not None:

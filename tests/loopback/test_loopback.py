@@ -174,10 +174,10 @@ class Running:
         while (buffer := self._stream.try_pop_buffer()) is not None:
             self._stream.push_buffer(buffer)
 
-    @property
-    def waiting(self) -> int:
-        _, output = self._stream.get_n_buffers()
-        return int(output)
+    def wait_for(self, count: int) -> None:
+        """Return once so many are in the queue."""
+        while self._stream.get_n_buffers()[1] < count:
+            time.sleep(0.01)  # others' threads fill it
 
     def stop(self) -> None:
         self._camera.stop_acquisition()
@@ -211,12 +211,11 @@ def test_the_chain_fails_who_takes_the_next_buffer_of_a_queue(
 ) -> None:
     slm, camera = running
     blocks = patterns(8, 2)
-    while camera.waiting < 3:
-        time.sleep(0.01)  # others' threads fill it
     frames = []
+    camera.wait_for(3)
     for each in blocks:
         slm.write(panel(each))
-        time.sleep(0.06)  # longer than a frame, so that the queue does not shrink
+        camera.wait_for(3)  # two of them were there before, so that the next is old
         frames.append(camera.next())
     wanted = [expected(each, 50, 0.005) for each in blocks]
     assert wrong(np.stack(frames), wanted) == len(blocks)

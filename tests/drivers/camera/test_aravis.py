@@ -60,6 +60,18 @@ def test_exposure_and_gain_change_the_frame(camera: Camera) -> None:
     assert louder > dim
 
 
+def test_whenever_it_is_triggered_its_frame_comes_after_the_exposure(
+    camera: Camera,
+) -> None:
+    camera.configure(exposure_s=0.02, region=(2, 4, 120, 160))
+    camera.arm(12)
+    for number in range(1, 13):
+        # At every part of the 40 ms after which it looks for triggers.
+        RealClock().sleep(0.04 * number / 13)
+        camera.trigger()
+        assert camera.frame(5.0).trigger == number
+
+
 @pytest.mark.slow
 def test_no_frame_is_lost_where_the_counter_wraps(camera: Camera) -> None:
     # It starts near 65,400, so that 65,535 is followed by 1 within these.
