@@ -125,7 +125,7 @@ def columns(spec: RestoreJacobian) -> tuple[Column, ...]:
         Column(
             "start_cosine",
             "f8",
-            "Cosine of each start when the best was chosen",
+            "Cosine of each start when the best was chosen; NaN where none was needed",
             shape=starts,
             dims=axis,
         ),
@@ -254,6 +254,16 @@ class _Start:
         self._steps += steps
         self._note()
 
+    def has(self, goal: float) -> bool:
+        """Whether the cosine is as high as this.
+
+        Parameters
+        ----------
+        goal
+            Cosine.
+        """
+        return self.rows[-1][0] >= goal
+
     def _note(self) -> None:
         cosine, loss, signs = self._held.look(self._fitter)
         self.rows.append((cosine, loss, signs, self._steps, self.seconds))
@@ -304,7 +314,10 @@ class _Held:
 def _fit(
     spec: RestoreJacobian, task: Task, seed: int, goal: float = 2.0
 ) -> dict[str, Any]:
-    """Fit from every start up to where they are judged, and the best to the end."""
+    """Fit from every start up to where they are judged, and the best to the end.
+
+    A start that comes to the goal is the last: a climb asks whether one does.
+    """
     rng = torch.Generator().manual_seed(seed)
     device = _linear(task.dim, rng) if task.part == "linear" else _product(task.dim)
     held = _Held(device, task, rng)
@@ -324,13 +337,16 @@ def _fit(
         fitter = Fitter(model, settings, rng)
         fitter.observe_probes(*probes)
         starts.append(_Start(fitter, held))
-        for _ in range(judged):
+        while len(starts[-1].rows) <= judged and not starts[-1].has(goal):
             starts[-1].go(each)
+        if starts[-1].has(goal):
+            break
     # By what can be known without the truth.
-    best = min(starts, key=lambda start: start.rows[-1][1])
-    chosen = np.array([start.rows[-1][:2] for start in starts])
+    best = min(starts, key=lambda start: (not start.has(goal), start.rows[-1][1]))
+    chosen = np.full((spec.starts, 2), np.nan)
+    chosen[: len(starts)] = [start.rows[-1][:2] for start in starts]
     others = sum(start.seconds for start in starts if start is not best)
-    while len(best.rows) < MARKS and best.rows[-1][0] < goal:
+    while len(best.rows) < MARKS and not best.has(goal):
         best.go(each)
     # One that has arrived stays where it is.
     rows = np.array(best.rows + best.rows[-1:] * (MARKS - len(best.rows)))

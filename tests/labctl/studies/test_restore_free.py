@@ -106,6 +106,21 @@ def test_a_climb_stops_a_fit_that_has_arrived() -> None:
     assert short["steps"][-1] < 720  # it stopped once it had arrived
 
 
+def test_a_climb_takes_the_first_start_that_arrives() -> None:
+    # Judged at the end, where one that had arrived may have left again.
+    late = {"judged": 1.0, "starts": 3, "rates": (1e-9, 0.02, 0.02)}
+    sizes = {"reach": (2,), "reach_steps": 720}
+    found = measure(
+        SPEC.model_copy(update={**late, **sizes}),
+        _job("log-lin-exp", part="product", axis="reach", probes=4096),
+    )
+    assert found["reached"] == 2
+    assert found["cosine"][-1] == found["start_cosine"][1] >= 0.99
+    assert np.isnan(found["start_cosine"][2])
+    assert found["steps"][-1] < 720
+    assert found["seconds"][0] > 0  # the first start went to its end
+
+
 def _full() -> RestoreJacobian:
     path = ROOT / "protocols" / "studies" / "restore-jacobian-full.yaml"
     found = document.read(path, ADAPTER).value
