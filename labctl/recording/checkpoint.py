@@ -7,8 +7,6 @@ keeps whole numbers of any size and every bit of a float.
 """
 
 import json
-import struct
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,19 +14,8 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-_PREFIX = struct.Struct("<Q")
-# What bytes from a stranger can lead to.
-_DAMAGES = (
-    struct.error,
-    AttributeError,
-    KeyError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    SafetensorError,
-)
+from labctl.recording.packed import opened
 
 
 def pack(state: Mapping[str, Any]) -> bytes:
@@ -72,24 +59,7 @@ def unpack(blob: bytes) -> dict[str, Any]:
     ValueError
         The bytes are no checkpoint.
     """
-    try:
-        (length,) = _PREFIX.unpack_from(blob)
-        header = json.loads(blob[_PREFIX.size : _PREFIX.size + length])
-        tree = json.loads(header["__metadata__"]["labctl"])
-        tensors = safetensors.torch.load(blob)
-        state = _restore(tree, tensors)
-    except _DAMAGES as err:
-        text = f"checkpoint: {err!r}, expected what a checkpoint was packed into."
-        raise ValueError(text) from err
-    if not isinstance(state, dict):
-        text = "checkpoint: no dict at its top, expected one."
-        raise ValueError(text)  # noqa: TRY004 - damaged bytes, not a wrong argument
-    return state
-
-
-def checksum(blob: bytes) -> int:
-    """Return the CRC-32 of the bytes."""
-    return zlib.crc32(blob)
+    return opened(blob, safetensors.torch.load, torch.Tensor.numpy)
 
 
 def _flatten(value: object, path: str, tensors: dict[str, torch.Tensor]) -> object:
@@ -130,21 +100,3 @@ def _key(key: object, path: str) -> str | int | float | bool | None:
         return key
     text = f"checkpoint: {path or '/'}: key={key!r}, expected text or a number."
     raise TypeError(text)
-
-
-def _restore(tree: object, tensors: Mapping[str, torch.Tensor]) -> object:
-    if isinstance(tree, list):
-        return [_restore(item, tensors) for item in tree]
-    if not isinstance(tree, dict):
-        return tree
-    ((kind, content),) = tree.items()
-    if kind == "$tensor":
-        return tensors[content]
-    if kind == "$array":
-        return tensors[content].numpy()
-    if kind == "$tuple":
-        return tuple(_restore(item, tensors) for item in content)
-    if kind == "$dict":
-        return {key: _restore(item, tensors) for key, item in content}
-    text = f"checkpoint: {kind} is not known."
-    raise ValueError(text)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from labctl.document import is_file
 from labctl.errors import InputError, RecordError
-from labctl.recording import layout, repair, tree
+from labctl.recording import layout, packed, repair, tree
 from labctl.recording.repair import Image, is_written
 
 # Rewritten in place while a run goes on.
@@ -417,7 +417,9 @@ class Record:
         rows = self._rows(layout.CHECKPOINT_INDEX.path, "ckpts")
         return [CheckpointEntry(*row) for row in rows]
 
-    def checkpoint(self, index: int = -1) -> tuple[int, str, dict[str, Any]]:
+    def checkpoint(
+        self, index: int = -1, *, as_arrays: bool = False
+    ) -> tuple[int, str, dict[str, Any]]:
         """Read a checkpoint.
 
         Parameters
@@ -425,6 +427,8 @@ class Record:
         index
             Which, in order; the last, -1, falls back to the one before as long
             as the checksum is wrong.
+        as_arrays
+            Hand out arrays for tensors, and do not load torch.
 
         Returns
         -------
@@ -433,7 +437,7 @@ class Record:
         kind
             What for.
         state
-            What was handed to the recorder; tensors on the processor.
+            What was handed to the recorder; tensors on the processor, or arrays.
 
         Raises
         ------
@@ -442,9 +446,6 @@ class Record:
         RecordError
             Its bytes are damaged.
         """
-        # Only who writes or reads a checkpoint waits for torch to load.
-        from labctl.recording import checkpoint  # noqa: PLC0415 - start-up time
-
         entries = self.checkpoints()
         if not -len(entries) <= index < len(entries):
             text = (
@@ -455,9 +456,9 @@ class Record:
         wanted = entries[::-1] if index == -1 else [entries[index]]
         for entry in wanted:
             blob = self._blob(entry)
-            if checkpoint.checksum(blob) == entry.crc32:
+            if packed.checksum(blob) == entry.crc32:
                 try:
-                    return entry.step, entry.kind, checkpoint.unpack(blob)
+                    return entry.step, entry.kind, _unpacked(blob, as_arrays=as_arrays)
                 except ValueError as err:
                     message = f"{self._path}: {err}"
                     raise RecordError(message) from err
@@ -645,6 +646,15 @@ def last_commit(commits: h5py.Dataset) -> tuple[int, dict[str, int]]:
         if row["time_s"] > 0 and rising:
             return number + 1, {name: int(row[name]) for name in names}
     return 0, dict.fromkeys(names, 0)
+
+
+def _unpacked(blob: bytes, *, as_arrays: bool) -> dict[str, Any]:
+    if as_arrays:
+        return packed.arrays(blob)
+    # Only who wants tensors waits for torch to load.
+    from labctl.recording import checkpoint  # noqa: PLC0415 - start-up time
+
+    return checkpoint.unpack(blob)
 
 
 def _content(dataset: h5py.Dataset) -> object:

@@ -30,6 +30,7 @@ from labctl.recording import (
     disk,
     environment,
     layout,
+    packed,
     reopen,
     repair,
     tree,
@@ -457,20 +458,20 @@ class Recorder:
             The disk failed, the record is closed, or while replaying the state
             is another than the record has.
         """
-        # Only who writes or reads a checkpoint waits for torch to load.
+        # Only who writes a checkpoint waits for torch to load.
         from labctl.recording import checkpoint  # noqa: PLC0415 - start-up time
 
-        packed = np.frombuffer(checkpoint.pack(state), dtype=np.uint8)
+        content = checkpoint.pack(state)
+        blob = np.frombuffer(content, dtype=np.uint8)
         offset = self._counts[layout.BLOB.name]
-        crc = checkpoint.checksum(packed.tobytes())
-        row = (step, kind, offset, packed.size, crc, time.time())
+        row = (step, kind, offset, blob.size, packed.checksum(content), time.time())
         if offset < self._kept[layout.BLOB.name]:
             self._check_checkpoint(row)
             return
         with self._working():
-            _extend(self._closed_list[layout.BLOB_PATH], offset, packed)
+            _extend(self._closed_list[layout.BLOB_PATH], offset, blob)
         self._append_row(layout.CHECKPOINT_INDEX, row)
-        self._counts[layout.BLOB.name] = offset + packed.size
+        self._counts[layout.BLOB.name] = offset + blob.size
 
     def _check_checkpoint(self, row: tuple[Any, ...]) -> None:
         counter = layout.CHECKPOINT_INDEX.counter

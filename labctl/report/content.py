@@ -573,7 +573,7 @@ def _device(record: Record) -> Section:
     rows, columns = (int(number) for number in record.reservoir["macropixels"])
     if record.checkpoints():
         try:
-            step, _, state = record.checkpoint()
+            step, _, state = record.checkpoint(as_arrays=True)
         except RecordError as err:
             sentences.append(str(err))
         else:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from labctl.recording.checkpoint import checksum, pack, unpack
+from labctl.recording.checkpoint import pack, unpack
 
 KEYS = st.text(max_size=8) | st.integers()
 LEAVES = (
@@ -156,10 +156,6 @@ def test_a_tree_that_nobody_packed_is_refused(tree: object) -> None:
 def test_other_bytes_are_refused(blob: bytes) -> None:
     with pytest.raises(ValueError, match="expected what a checkpoint was packed into"):
         unpack(blob)
-
-
-def test_the_checksum_is_the_crc_32() -> None:
-    assert checksum(b"123456789") == 0xCBF43926
 
 
 @given(st.binary(max_size=300))

@@ -1,6 +1,8 @@
 import base64
 import hashlib
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -174,6 +176,20 @@ def test_record_without_shots_says_so(empty_record: Path, tmp_path: Path) -> Non
     assert "There is no result: the status of this record is failed." in text
     assert "No step was recorded yet." in text
     assert "No shot was recorded yet." in text
+
+
+def test_a_page_is_made_without_torch(training_record: Path, tmp_path: Path) -> None:
+    # Its checkpoint has what the device learned.
+    code = (
+        "import sys; from labctl.report import page; "
+        f"page.write({str(training_record)!r}, {str(tmp_path / 'run.html')!r}); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+    assert "What the device learned" in outline(tmp_path / "run.html").text
 
 
 def test_evaluation_page_tells_then_and_now(
