@@ -216,4 +216,7 @@ def _untrusted(parent: h5py.Group, name: str) -> str:
 
 def _missing(parent: h5py.Group, path: str, what: str) -> str:
     place = f"{parent.name}/{path}".replace("//", "/")
-    return f"{parent.file.filename}: {place} is missing, expected a {what}."
+    return (
+        f"{parent.file.filename}: {place} is missing, expected a {what}. Restore the "
+        "file from a copy."
+    )

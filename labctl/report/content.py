@@ -125,11 +125,18 @@ def _of_study(result: Mapping[str, Any]) -> str:
     claims: Mapping[str, int] = result.get("claims", {})
     total = sum(claims.values())
     held = claims.get("held", 0)
-    rest = ", ".join(f"{n} {kind}" for kind, n in claims.items() if kind != "held")
+    rest = ", ".join(
+        f"{n} {_PLURALS.get(kind, kind) if n > 1 else kind}"
+        for kind, n in claims.items()
+        if kind != "held"
+    )
     tail = f"; {rest}" if rest else ""
     return (
         f"{held} of {total} claims held{tail} (size {result.get('size', 'unknown')})."
     )
+
+
+_PLURALS = {"holds under conditions": "hold under conditions"}
 
 
 def _of_comparison(result: Mapping[str, Any]) -> str:
@@ -141,9 +148,22 @@ def _of_comparison(result: Mapping[str, Any]) -> str:
     )
 
 
+def _of_scan(result: Mapping[str, Any]) -> str:
+    means = [np.mean(row) for row in result.get("mean_outputs", ())]
+    values = result.get("values", ())
+    if not means or len(means) != len(values):
+        return "No output was measured."
+    unit = result.get("unit", "electron")
+    told = f"mean output {means[0]:.4g} {unit}s at {result.get('sweep')}={values[0]}"
+    if len(means) > 1:
+        told += f", {means[-1]:.4g} at {values[-1]}"
+    return f"{len(means)} values: {told}."
+
+
 _SAYERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "study": _of_study,
     "comparison": _of_comparison,
+    "scan": _of_scan,
 }
 
 
@@ -162,6 +182,16 @@ def _gain(result: Mapping[str, Any]) -> str:
         f"The trained device took {100 * (got - low) / room:.0f} % of the room between "
         "the readout alone and the oracle."
     )
+
+
+def _again(result: Mapping[str, Any]) -> str:
+    """Say how far repeats lie apart."""
+    found = result.get("scores")
+    if not isinstance(found, Sequence) or len(found) < 2:
+        return ""
+    low, high = min(found), max(found)
+    times = f"Measured {len(found)} times"
+    return f"{times}, from {low:.4g} to {high:.4g}; this is the mean."
 
 
 def _result(record: Record) -> Section:
@@ -186,14 +216,15 @@ def _result(record: Record) -> Section:
                 found,
             )
         )
-    named = _SCORES.get(record.kind, _NO_SCORES)
+    # The figure of a scan shows all its numbers.
+    named = {*_SCORES.get(record.kind, _NO_SCORES), "mean_outputs"}
     rest = {key: value for key, value in result.items() if key not in named}
     table = Table(
         ("figure", "value"), tuple((key, _shown(value)) for key, value in rest.items())
     )
     sentences = tuple(
         text
-        for text in (headline(record.kind, result), _gain(result))
+        for text in (headline(record.kind, result), _gain(result), _again(result))
         if text and (found or record.kind in {"train", "evaluate", *_SAYERS})
     )
     return Section("result", "Result", sentences, table, tuple(drawings))
@@ -204,6 +235,8 @@ def _result(record: Record) -> Section:
 
 def _what(record: Record) -> Section:
     resolved = record.resolved
+    # The record has the first value of what a scan swept.
+    swept = str(resolved.get("sweep", "")).removeprefix("reservoir.")
     rows = [
         ("protocol", f"{record.kind}: {record.title}" if record.title else record.kind),
         ("bench", _bench(record)),
@@ -212,7 +245,7 @@ def _what(record: Record) -> Section:
         ("seeds", _shown(record.seeds)),
         *((key, _shown(resolved[key])) for key in _NAMED if key in resolved),
         *_model(resolved),
-        *((key, _shown(value)) for key, value in record.reservoir.items()),
+        *((k, _shown(v)) for k, v in record.reservoir.items() if k != swept),
         *_devices(record),
         ("file", record.path.name),
     ]
@@ -319,13 +352,15 @@ def _training(record: Record) -> Section:
     if not len(columns["step"]):
         return Section("training", title, ("No step was recorded yet.",))
     shots = ("shots spent", columns["shots"])
-    labels = {"loss": "loss of the batch", "accuracy": "accuracy of the batch"}
+    # The column is named by what it mostly is; of a series it is another.
+    metric = _metric(record)
+    labels = {"loss": "loss of the batch", "accuracy": f"{metric} of the batch"}
     panels = [
         (text, columns[name])
         for name, text in labels.items()
         if np.isfinite(columns[name]).any()
     ]
-    drawings = [figure.curves("training", "Loss and accuracy", shots, panels)]
+    drawings = [figure.curves("training", f"Loss and {metric}", shots, panels)]
     drawings += _validation(record, columns["shots"])
     if np.isfinite(columns["cosine"]).any():
         drawings.append(figure.band(shots, columns["cosine"], columns["cosine_error"]))
@@ -342,8 +377,13 @@ def _validation(record: Record, shots: NDArray[Any]) -> Iterator[Drawing]:
             "validation",
             "Score on the validation split",
             ("shots spent", shots[known]),
-            [("score", score[known])],
+            [(_metric(record), score[known])],
         )
+
+
+def _metric(record: Record) -> str:
+    """Name the score; a run that goes on has not said what it is."""
+    return str(record.result.get("metric", "score"))
 
 
 def _evaluation(record: Record) -> Section:
@@ -355,7 +395,7 @@ def _evaluation(record: Record) -> Section:
                 "repeats",
                 "Score of each repeat",
                 ("repeat", repeats),
-                [("score", record.column("scores", "score"))],
+                [(_metric(record), record.column("scores", "score"))],
             )
         )
     answer, target = (record.column("predictions", n) for n in ("prediction", "target"))
@@ -529,12 +569,15 @@ def _calibration(record: Record) -> Section:
     if not result:
         sentence = f"There is no result: the status of this record is {record.status}."
         return Section("result", title, (sentence,))
-    verdict = "It passed." if result["passed"] else f"It failed: {result['why']}"
-    sentences = (verdict, *(str(text) for text in result.get("remarks", ())))
-    rows = [
-        (f"merit {name}", f"{_measured(value, error)}, limit {_shown(limit)}")
+    merits = {
+        name: f"{_measured(value, error)}, limit {limit:.4g}"
         for name, (value, error, limit) in result.get("merits", {}).items()
-    ]
+    }
+    told = "; ".join(f"{name} {text}" for name, text in merits.items())
+    passed = f"Passed: {told}." if told else "Passed."
+    verdict = passed if result["passed"] else f"Failed: {result['why']}"
+    sentences = (verdict, *(_sentence(text) for text in result.get("remarks", ())))
+    rows = [(f"merit {name}", text) for name, text in merits.items()]
     rows += [
         (name, _measured(value, error))
         for name, (value, error) in result.get("quantities", {}).items()
@@ -546,8 +589,23 @@ def _calibration(record: Record) -> Section:
     return Section("result", title, sentences, table, drawings)
 
 
+def _sentence(text: object) -> str:
+    said = str(text)
+    return f"{said[:1].upper()}{said[1:]}" + "." * (not said.endswith("."))
+
+
 def _measured(value: float | None, error: float | None) -> str:
-    return _shown(value) if error is None else f"{_shown(value)} ± {error:.2g}"
+    """Write a number and its error, both to the error's second digit."""
+    if value is None:
+        return _shown(value)
+    if error is None or not 0 < error < math.inf:
+        return f"{value:.4g}"
+    digits = 1 - math.floor(math.log10(error))
+    if not -6 < digits <= 6 or not math.isfinite(value):
+        return f"{value:.4g} ± {error:.2g}"
+    # Nought added to -0 is 0.
+    value, error = round(value, digits) + 0.0, round(error, digits)
+    return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}"
 
 
 def _fitted(fits: Mapping[str, NDArray[Any]], named: Mapping[str, Any]) -> Drawing:
@@ -566,8 +624,10 @@ def _fitted(fits: Mapping[str, NDArray[Any]], named: Mapping[str, Any]) -> Drawi
 
 
 def _device(record: Record) -> Section:
-    if "shots" not in record.tables or record.kind == "calibrate":
+    if "shots" not in record.tables:
         return Section("device", "The device")
+    if record.kind == "calibrate":
+        return Section("device", "The device", drawings=tuple(_frame(record)))
     drawings: list[Drawing] = []
     sentences: list[str] = []
     rows, columns = (int(number) for number in record.reservoir["macropixels"])
@@ -577,15 +637,15 @@ def _device(record: Record) -> Section:
         except RecordError as err:
             sentences.append(str(err))
         else:
-            drawings += _thetas(record.resolved, state, step, rows)
+            drawings += _thetas(record, state, step, rows)
     drawings += _shot(record, (rows, columns))
     return Section("device", "The device", tuple(sentences), drawings=tuple(drawings))
 
 
 def _thetas(
-    resolved: Mapping[str, Any], state: Mapping[str, Any], step: int, rows: int
+    record: Record, state: Mapping[str, Any], step: int, rows: int
 ) -> Iterator[Drawing]:
-    model = resolved.get("model", [])
+    model = record.resolved.get("model", [])
     layers = [layer for layer in model if layer["layer"] == "device"]
     # Not strict: copies of theta may follow in the state, such as an average.
     pairs = zip(layers, _find_thetas(state), strict=False)
@@ -599,6 +659,7 @@ def _thetas(
                 "phase (rad), modulo 2π",
                 figure.PHASE,
                 (0.0, 2 * np.pi),
+                scale.macropixel_um(record),
             )
         )
         yield figure.pictures(
@@ -619,6 +680,37 @@ def _find_thetas(tree: object) -> Iterator[NDArray[np.float64]]:
             yield np.asarray(item, dtype=np.float64)
         else:
             yield from _find_thetas(item)
+
+
+def _frame(record: Record) -> Iterator[Drawing]:
+    """Pattern and frame of the brightest exposure of a calibration."""
+    good = np.flatnonzero(record.column("shots_meta", "quality") == "ok")
+    if not good.size:
+        return
+    exposed = record.column("shots_meta", "setpoint_mw")
+    exposed = exposed * record.column("shots_meta", "exposure_s")
+    row = int(good[exposed[good].argmax()])
+    only = slice(row, row + 1)
+    pattern = int(record.column("shots_meta", "pattern", only)[0])
+    levels = record.column("patterns", "levels", slice(pattern, pattern + 1))[0]
+    frame = record.column("shots", "frames", only)[0]
+    shown = [
+        Picture(
+            "levels shown",
+            levels,
+            "gray level",
+            "gray",
+            cell_um=scale.pitch_um(record),
+        ),
+        Picture("frame", frame, "counts", cell_um=scale.pixel_um(record)),
+    ]
+    yield figure.pictures(
+        "shot",
+        "One exposure",
+        f"Shot {row}, of those that got the most light the first: what the panel "
+        "showed and what came back.",
+        shown,
+    )
 
 
 def _shot(record: Record, macropixels: tuple[int, int]) -> Iterator[Drawing]:

@@ -767,7 +767,8 @@ def fitted(
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         for number, each in enumerate(series):
-            _draw_points(axis, each, f"C{number}")
+            # Colours repeat after five, and the mark with them.
+            _draw_points(axis, each, f"C{number}", "osD^v"[number // 5 % 5])
         axis.set(xlabel=labels[0], ylabel=labels[1])
         if scale != "linear":
             axis.set_yscale("log")
@@ -783,18 +784,30 @@ def fitted(
     return Drawing(name, title, caption, alt, (7.2, 3.4), draw)
 
 
-def _draw_points(axis: Axes, each: Points, colour: str) -> None:
+def _draw_points(axis: Axes, each: Points, colour: str, mark: str) -> None:
     if each.is_line:
         axis.plot(each.x, each.y, color=colour, linewidth=1.2, label=each.name)
         return
     if np.isfinite(each.u).all() and each.u.size:
+        # As long as the axes say, and none beyond them.
         axis.quiver(
-            each.x, each.y, each.u, each.v, color=colour, angles="xy", label=each.name
+            each.x,
+            each.y,
+            each.u,
+            each.v,
+            color=colour,
+            angles="xy",
+            scale_units="xy",
+            scale=1,
+            width=0.004,
+            label=each.name,
         )
-        axis.plot(each.x, each.y, ".", color=colour)
+        axis.plot(each.x, each.y, ".", color=colour, markersize=3)
+        axis.update_datalim(np.stack([each.x + each.u, each.y + each.v], axis=1))
         axis.set_aspect("equal", adjustable="datalim")
+        axis.autoscale_view()
         return
     error = each.error if np.isfinite(each.error).any() else None
     axis.errorbar(
-        each.x, each.y, error, fmt="o", markersize=3, color=colour, label=each.name
+        each.x, each.y, error, fmt=mark, markersize=3, color=colour, label=each.name
     )

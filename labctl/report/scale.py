@@ -31,6 +31,23 @@ def macropixel_um(record: Record) -> Size:
     return tall, wide
 
 
+def pitch_um(record: Record) -> Size:
+    """Say how large a pixel of the panel is, in um.
+
+    Parameters
+    ----------
+    record
+        Of a run on a bench.
+
+    Returns
+    -------
+    size
+        Height and width; None where the record does not say it.
+    """
+    pitch = record.instrument.get("slm", {}).get("pitch_um")
+    return None if pitch is None else (float(pitch), float(pitch))
+
+
 def pixel_um(record: Record) -> Size:
     """Say how large a pixel of the camera is, in um.
 

@@ -33,6 +33,11 @@ class Table:
         """Whether it has more columns than a page shows in its usual letters."""
         return len(self.heads) > _COLUMNS
 
+    @property
+    def is_stacked(self) -> bool:
+        """Whether a narrow page shows its cells below each other."""
+        return 2 < len(self.heads) <= _COLUMNS and not self.sortable
+
 
 @dataclass(frozen=True)
 class Explorer:

@@ -28,6 +28,7 @@
       pen.stroke();
     }
     stepTold.textContent = `step ${steps[number]}`;
+    step.setAttribute("aria-valuetext", stepTold.textContent);
     told.textContent = `${name.value}: after ${steps[number]} of ${steps[steps.length - 1]} steps.`;
   };
   const stop = () => {

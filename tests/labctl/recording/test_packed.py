@@ -14,12 +14,13 @@ from labctl.recording.packed import arrays, checksum
 
 def test_tensors_come_as_arrays_and_the_rest_as_it_was() -> None:
     theta = torch.linspace(-1, 1, 5)
-    state = {"theta": theta, 3: (np.arange(4), [None, 2.5]), "on": torch.tensor(True)}
+    on = torch.ones(1, dtype=torch.bool)
+    state = {"theta": theta, "more": {3: (np.arange(4), [None, 2.5])}, "on": on}
     found = arrays(pack(state))
     assert isinstance(found["theta"], np.ndarray)
     np.testing.assert_array_equal(found["theta"], theta.numpy())
-    assert found[3][0].tolist() == [0, 1, 2, 3]
-    assert found[3][1] == [None, 2.5]
+    assert found["more"][3][0].tolist() == [0, 1, 2, 3]
+    assert found["more"][3][1] == [None, 2.5]
     assert found["on"].dtype == np.bool_
     assert found["on"]
 

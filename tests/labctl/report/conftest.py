@@ -57,6 +57,7 @@ def make_header() -> MakeHeader:
                 "slm": DeviceEntry(
                     Identity(f"labctl{mark}", f"SimSLM{mark}", f"1{mark}", "0.1"),
                     {"note": mark},
+                    {"pitch_um": 8.0, "shape": [24, 40]},
                 ),
                 "beam": DeviceEntry(fields={"incident_wavelength": 1550.0}),
             },
@@ -238,6 +239,7 @@ def write_evaluation(path: Path, make_header: MakeHeader, mark: str = "") -> Pat
                 "direction": "up",
                 "score_then": 0.74,
                 "score_test": 0.723,
+                "scores": [0.7, 0.75, 0.72],
             }
         )
     return path
@@ -258,7 +260,16 @@ def write_scan(path: Path, make_header: MakeHeader, mark: str = "") -> Path:
             shot=np.arange(10),
             outputs=(value[:, None] * np.arange(1, 7)).astype("f4"),
         )
-        recorder.set_result({"points": 5, f"note{mark}": mark})
+        recorder.set_result(
+            {
+                "points": 5,
+                f"note{mark}": mark,
+                "unit": f"electron{mark}",
+                "sweep": f"reservoir.power_mw{mark}",
+                "values": [f"1{mark}", f"2{mark}"],
+                "mean_outputs": [[1.0, 2.0], [3.0, 4.0]],
+            }
+        )
     return path
 
 
@@ -289,10 +300,32 @@ def write_comparison(path: Path, make_header: MakeHeader, mark: str = "") -> Pat
     return path
 
 
+def calibration_shots(layout: Layout, stage: str) -> dict[str, Any]:
+    """Three exposures: in the dark, of the second pattern, and a stale one."""
+    rows: dict[str, Any] = {
+        column.name: np.zeros((3, *column.shape), column.dtype)
+        for table in layout.together("shots")
+        for column in table.columns
+        if not column.filled
+    }
+    return rows | {
+        "pattern": [0, 1, 1],
+        "stage": [stage] * 3,
+        "category": ["calibrate"] * 3,
+        "quality": ["ok", "ok", "stale"],
+        "exposure_s": [1.0, 0.5, 0.5],
+        "setpoint_mw": [0.0, 2.0, 9.0],
+        "frames": shot_rows(3, frames=True)["frames"],
+    }
+
+
 def write_calibration(path: Path, make_header: MakeHeader, mark: str = "") -> Path:
     layout = calibrate_layout((4, 6), FRAME, "u1")
     header = make_header("calibrate", {"calibration": f"settle{mark}"}, mark)
     with Recorder.create(path, layout=layout, header=header) as recorder:
+        patterns = np.arange(48, dtype="u1").reshape(2, 4, 6)
+        recorder.append("patterns", levels=patterns)
+        recorder.append("shots", **calibration_shots(layout, f"dark{mark}"[:32]))
         for name, error in (("measured", 0.1), ("fitted", np.nan)):
             x = np.linspace(0, 1, 9)
             recorder.append(
@@ -417,6 +450,7 @@ def check_page(visit: Visit, need_module: Callable[..., ModuleType]) -> CheckPag
                 ]
                 assert told == [], scheme
             _is_drawn(driver)
+            assert _nameless(driver) == []
         finally:
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
         assert driver.get_log("browser") == []
@@ -424,6 +458,22 @@ def check_page(visit: Visit, need_module: Callable[..., ModuleType]) -> CheckPag
         return text
 
     return check
+
+
+CONTROLS = ("button", "slider", "combobox", "application", "link", "region", "group")
+
+
+def _nameless(driver: Any) -> list[str]:  # noqa: ANN401 - selenium is untyped here
+    """Controls that a screen reader cannot name: a label may have gone elsewhere."""
+    tree = driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    shown = [node for node in tree if not node["ignored"] and "role" in node]
+    assert any(node["role"]["value"] == "region" for node in shown)
+    return [
+        node["role"]["value"]
+        for node in shown
+        if node["role"]["value"] in CONTROLS
+        and not node.get("name", {}).get("value", "").strip()
+    ]
 
 
 RECTANGLES = """

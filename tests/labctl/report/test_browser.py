@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,3 +42,31 @@ def test_the_page_of_a_training_is_too(
     assert "The trained device took 76 % of the room" in told[0]
     assert told[1].count(markup) > 15
     assert "No step was recorded yet." in told[2]
+
+
+CELLS = """
+return [...document.querySelectorAll("#events td, #calibrations td")].map((cell) => [
+  getComputedStyle(cell, "::before").content,
+  cell.getBoundingClientRect().right,
+]);
+"""
+
+
+def test_words_of_a_table_are_in_sight_on_a_narrow_page(
+    training_record: Path, visit: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    narrow = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    driver = visit(page.write(training_record, tmp_path / "run.html"))
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
+    try:
+        cells = driver.execute_script(CELLS)
+        tree = driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert len(cells) > 9
+    assert '"what happened: "' in {before for before, _ in cells}
+    assert max(right for _, right in cells) <= 400
+    # Stacked by the style, and still a table to who hears it.
+    roles = [node.get("role", {}).get("value") for node in tree]
+    assert roles.count("table") == 5
+    assert roles.count("columnheader") == 16

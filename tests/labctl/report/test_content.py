@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labctl.recording.header import Header
-from labctl.recording.layout import comparison_layout
+from labctl.recording.layout import ShotSpec, comparison_layout, train_layout
 from labctl.recording.reader import Record
 from labctl.recording.writer import Recorder
 from labctl.report import content, figure
@@ -48,6 +48,48 @@ def test_a_study_says_in_a_line_how_many_claims_held() -> None:
     assert content.headline("study", result) == (
         "3 of 4 claims held; 1 did not hold (size full)."
     )
+
+
+def test_two_claims_hold_and_one_holds_under_conditions() -> None:
+    result = {"claims": {"held": 1, "holds under conditions": 2}, "size": "full"}
+    assert content.headline("study", result).startswith(
+        "1 of 3 claims held; 2 hold under conditions"
+    )
+    result["claims"] = {"held": 1, "holds under conditions": 1}
+    assert "1 holds under conditions" in content.headline("study", result)
+
+
+def test_a_scan_says_its_ends_in_a_line() -> None:
+    result = {
+        "unit": "electron",
+        "sweep": "reservoir.power_mw",
+        "values": [0.5, 1, 2],
+        "mean_outputs": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.5]],
+    }
+    assert content.headline("scan", result) == (
+        "3 values: mean output 1.5 electrons at reservoir.power_mw=0.5, 5.75 at 2."
+    )
+    assert content.headline("scan", {}) == "No output was measured."
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "told"),
+    [
+        (0.012552, 0.05397, "0.013 ± 0.054"),
+        (-1e-9, 0.00015, "0.00000 ± 0.00015"),
+        (15968.63, 46.0, "15969 ± 46"),
+        (15968.63, 460.0, "15970 ± 460"),
+        (9.22711, None, "9.227"),
+        (9.22711, float("nan"), "9.227"),
+        (None, None, "none"),
+        (float("nan"), 0.1, "nan ± 0.1"),
+        (3.0, 1e-12, "3 ± 1e-12"),
+    ],
+)
+def test_a_number_has_the_digits_of_its_error(
+    value: float | None, error: float | None, told: str
+) -> None:
+    assert content._measured(value, error) == told
 
 
 def test_a_comparison_says_in_a_line_what_it_cost_and_what_failed() -> None:
@@ -107,6 +149,28 @@ def test_page_of_a_training_run_has_its_sections_in_order(
     assert page.status == "complete"
 
 
+def test_curves_of_a_training_bear_the_name_of_its_metric(
+    tmp_path: Path, make_header: Callable[..., Header]
+) -> None:
+    path = tmp_path / "series.h5"
+    layout = train_layout(ShotSpec(15, 6))
+    header = make_header("train", {"model": []})
+    with Recorder.create(path, layout=layout, header=header) as recorder:
+        rows = {
+            column.name: np.ones(3, column.dtype)
+            for column in layout.table("training").columns
+            if not column.filled
+        }
+        recorder.append("training", **rows)
+        recorder.commit()
+        running = section(read(path), "training").drawings[0]
+        recorder.set_result({"metric": "nrmse", "direction": "down"})
+    ended = section(read(path), "training").drawings[0]
+    assert "score of the batch" in running.alt
+    assert "nrmse of the batch" in ended.alt
+    assert ended.title == "Loss and nrmse"
+
+
 def test_ledger_counts_refunded_shots_apart(training_record: Path) -> None:
     drawing = section(read(training_record), "shots").drawings[0]
     assert drawing.alt.endswith("refunded 6.")
@@ -132,6 +196,45 @@ def test_frames_are_shown_where_they_were_kept(
 def test_scan_is_sorted_and_averaged_over_patterns(scan_record: Path) -> None:
     drawing = section(read(scan_record), "scan").drawings[0]
     assert "5 values of reservoir.power_mw" in drawing.alt
+
+
+def test_a_scan_lists_neither_all_outputs_nor_what_it_swept(
+    scan_record: Path,
+) -> None:
+    page = read(scan_record)
+    result, what = section(page, "result").table, section(page, "what").table
+    assert result is not None
+    assert what is not None
+    assert "values" in {row[0] for row in result.rows}
+    assert "mean_outputs" not in {row[0] for row in result.rows}
+    # It stands there as the sweep: the record has the first value of it.
+    heads = {row[0] for row in what.rows}
+    assert ("sweep", "reservoir.power_mw") in what.rows
+    assert "exposure_s" in heads
+    assert "power_mw" not in heads
+
+
+def test_repeats_are_named_by_what_was_measured(evaluation_record: Path) -> None:
+    page = read(evaluation_record)
+    assert (
+        section(page, "evaluation")
+        .drawings[0]
+        .alt.startswith("Curves over repeat: accuracy goes from 0.7 to 0.72")
+    )
+    assert section(page, "result").sentences[1] == (
+        "Measured 3 times, from 0.7 to 0.75; this is the mean."
+    )
+
+
+def test_a_calibration_says_verdict_and_merits_in_a_line(
+    write_record: Callable[..., Path],
+) -> None:
+    page = read(write_record("calibrate"))
+    assert section(page, "result").sentences == ("Failed: too slow", "A remark.")
+    (drawing,) = section(page, "device").drawings
+    assert drawing.caption.startswith("Shot 1, ")
+    assert "levels shown, 4 x 6" in drawing.alt
+    assert "32 x 48 μm" in drawing.alt
 
 
 def test_confusion_counts_each_answer(evaluation_record: Path) -> None:

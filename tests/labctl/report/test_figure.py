@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
 from numpy.typing import NDArray
 
 from labctl.report import figure
@@ -135,3 +136,33 @@ def test_a_scale_bar_is_as_long_as_it_says(cell_um: tuple[float, float] | None) 
 def test_counts_are_written_to_the_last_one() -> None:
     drawing = figure.bars("b", "t", "c", "shots", {"train": 28800.0, "share": 0.25})
     assert drawing.alt == "Bars: train 28800, share 0.25."
+
+
+def test_series_beyond_the_colours_have_a_mark_of_their_own() -> None:
+    nothing = np.full(3, np.nan)
+    x = np.arange(3.0)
+    series = [
+        figure.Points(str(n), x, x + n, nothing, nothing, nothing) for n in range(7)
+    ]
+    drawn = Figure()
+    figure.fitted(("n", "t", "c"), ("x", "y"), series).draw(drawn)
+    (axis,) = drawn.axes
+    marks = [line.get_marker() for line in axis.get_lines()]
+    assert marks == ["o"] * 5 + ["s"] * 2
+
+
+def test_an_arrow_is_as_long_as_the_axes_say_and_wholly_in_sight() -> None:
+    x = np.arange(4.0)
+    nothing = np.full(4, np.nan)
+    series = [figure.Points("a", x, x, nothing, x + 5, x - 7)]
+    drawn = Figure(figsize=(7.2, 3.4))
+    figure.fitted(("n", "t", "c"), ("x", "y"), series).draw(drawn)
+    (axis,) = drawn.axes
+    (arrows,) = (each for each in axis.collections if isinstance(each, Quiver))
+    assert (arrows.scale, arrows.scale_units, arrows.angles) == (1, "xy", "xy")
+    drawn.draw_without_rendering()
+    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
+    assert left <= 0
+    assert right >= 11
+    assert low <= -7
+    assert high >= 3

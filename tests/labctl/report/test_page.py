@@ -237,7 +237,7 @@ def test_a_figure_named_by_a_record_stays_in_its_folder(
     record = write_record("calibrate", "/../../out")
     page.write(record, tmp_path / "run.html", tmp_path / "in" / "png")
     names = {path.name for path in (tmp_path / "in" / "png").iterdir()}
-    assert names == {"rise-out.png"}
+    assert names == {"rise-out.png", "shot.png", "ledger.png"}
 
 
 def test_a_record_that_is_written_and_one_left_by_a_kill_have_pages(

@@ -18,6 +18,10 @@ def record(**changes: Any) -> Record:  # noqa: ANN401 - a part of a record
     return cast("Record", SimpleNamespace(**{**told, **changes}))
 
 
+def test_pixels_of_the_panel_are_as_far_apart_as_it_says() -> None:
+    assert scale.pitch_um(record()) == (8.0, 8.0)
+
+
 def test_macropixels_are_whole_pixels_of_the_panel() -> None:
     assert scale.macropixel_um(record()) == (32.0, 32.0)
 
@@ -32,8 +36,11 @@ def test_bins_that_are_unlike_each_other_have_no_scale() -> None:
     assert scale.bin_um(record(reservoir=uneven)) is None
 
 
-@pytest.mark.parametrize("measure", [scale.macropixel_um, scale.bin_um, scale.pixel_um])
+@pytest.mark.parametrize(
+    "measure",
+    [scale.macropixel_um, scale.bin_um, scale.pixel_um, scale.pitch_um],
+)
 def test_what_the_record_does_not_say_has_no_scale(
-    measure: Any,  # noqa: ANN401 - one of three functions
+    measure: Any,  # noqa: ANN401 - one of four functions
 ) -> None:
     assert measure(record(instrument={})) is None

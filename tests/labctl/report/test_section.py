@@ -25,3 +25,10 @@ def test_anything_under_a_heading_counts(section: Section) -> None:
 def test_a_table_of_many_columns_is_wide() -> None:
     assert not Table(("head",) * 8, ()).is_wide
     assert Table(("head",) * 9, ()).is_wide
+
+
+def test_tables_of_words_are_stacked_on_a_narrow_page() -> None:
+    assert not Table(("what", "value"), ()).is_stacked
+    assert Table(("claim", "measured", "verdict"), ()).is_stacked
+    assert not Table(("head",) * 9, ()).is_stacked
+    assert not Table(("head",) * 3, (), sortable=True).is_stacked
