@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 
@@ -1192,7 +1193,7 @@ def in_force(
     found: dict[str, InForce] = {}
     for name in _read(current, Current).records:
         raw = _bytes(bench_path.parent, name)  # there, and nowhere else
-        record = _read(bench_path.parent / name, CalibrationRecord)
+        record = _record(bench_path.parent / name, raw)
         kind = record.values.kind
         if kind in found:
             text = (
@@ -1281,6 +1282,13 @@ def _read(path: Path, model: type[T]) -> T:
         return document.read(path, model).value
     except ProtocolError as err:
         raise CalibrationError(str(err)) from err
+
+
+@lru_cache(maxsize=64)
+def _record(path: Path, raw: bytes) -> CalibrationRecord:
+    """Read a record; the same bytes are checked once, as a run asks five times."""
+    del raw  # It tells this record from another of the same name.
+    return _read(path, CalibrationRecord)
 
 
 def _bytes(folder: Path, name: str) -> bytes:

@@ -299,7 +299,7 @@ def test_memory_stays_as_it_is_over_a_long_run(session: Session) -> None:
     # Of Python and numpy; torch's own is that of one chunk of fields.
     # In a short run what other tests left behind counts as well: 100 kB were seen.
     long = os.environ.get("LABCTL_SOAK") == "1"
-    batches, most = (1563, 40) if long else (24, 200)
+    batches, most = (1563, 40) if long else (12, 300)
     reservoir = session.reservoir(session.setting.entry, Ledger(None))
     phase = torch.zeros(64, reservoir.pixels)
     taken = []
