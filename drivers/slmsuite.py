@@ -69,6 +69,9 @@ class SlmsuiteSLM(SLM):
         Rows and columns; compared with what it says.
     bit_depth
         Bits a level; compared with what it says.
+    gives_edges
+        Whether it is to give an edge at its output with every pattern: for classes
+        that support ``set_output_trigger``, Meadowlark's on PCIe.
     pitch_um
         Distance between pixels.
     settle_s
@@ -94,6 +97,7 @@ class SlmsuiteSLM(SLM):
         clock: Clock,
         arguments: Mapping[str, Any] | None = None,
         bit_depth: int = 8,
+        gives_edges: bool = False,
         name: str = "slm",
     ) -> None:
         sizes = len(shape) == 2 and min(shape) >= 1 and 1 <= bit_depth <= 16
@@ -113,6 +117,7 @@ class SlmsuiteSLM(SLM):
         self._name, self._clock, self._bits = name, clock, bit_depth
         self._shape = (int(shape[0]), int(shape[1]))
         self._pitch_um, self._settle_s = float(pitch_um), float(settle_s)
+        self._gives_edges = gives_edges
         self._panel: Any = None
         self._patterns = 0
 
@@ -142,6 +147,11 @@ class SlmsuiteSLM(SLM):
         return self._settle_s
 
     @property
+    @override
+    def gives_edges(self) -> bool:
+        return self._gives_edges
+
+    @property
     def _dtype(self) -> "np.dtype[np.uint8] | np.dtype[np.uint16]":
         return np.dtype(np.uint8) if self._bits <= 8 else np.dtype(np.uint16)
 
@@ -154,6 +164,7 @@ class SlmsuiteSLM(SLM):
             self._panel = kind(**self._arguments)
         try:
             self._check_panel()
+            self._switch_output()
             self._patterns = 0
             self._show(np.zeros(self._shape, dtype=self._dtype))
         except BaseException:
@@ -176,6 +187,12 @@ class SlmsuiteSLM(SLM):
                 f"{self._bits} (bench file). Correct the options of the panel."
             )
             raise DeviceError(self._name, "open", text)
+
+    def _switch_output(self) -> None:
+        """Have it give an edge with every pattern, where that is asked for."""
+        if self._gives_edges:
+            with vendor_errors(self._name, "open"):
+                self._panel.set_output_trigger(True)
 
     @override
     def close(self) -> None:
@@ -210,6 +227,7 @@ class SlmsuiteSLM(SLM):
             "bit_depth": self._bits,
             "pitch_um": self._pitch_um,
             "settle_s": self._settle_s,
+            "gives_edges": self._gives_edges,
         }
 
     @override

@@ -66,6 +66,7 @@ from labctl.errors import (
 )
 from labctl.guard import GuardedLaser, Patience, given_to_laser, laser_fault
 from labctl.placement import Bins, placed
+from labctl.wired import FRAME_SHARE, WiredSequence
 
 ENVIRONMENT: Final = "LABCTL_BENCH"
 DEFAULT: Final = "sim"
@@ -910,6 +911,7 @@ class Bench:
                 device.open()
                 self._opened[role] = device
                 self._compare_serial(role, device)
+        self._check_wiring()
         self._recall_light()
         self._compare_pulses()
         if self.notice:
@@ -968,6 +970,15 @@ class Bench:
                 "Connect that device, or correct the bench file."
             )
             raise _OtherDeviceError(role, "open", text)
+
+    def _check_wiring(self) -> None:
+        """Refuse cables that the devices cannot use, by the settling in force."""
+        if not isinstance(self.sequence, WiredSequence):
+            return
+        record, settle_s = self.calibrations.get("settle"), self.slm.settle_s
+        if record is not None and isinstance(record.values, Settle):
+            settle_s = record.values.settle_s
+        self.sequence.check(settle_s)
 
     def _compare_pulses(self) -> None:
         # A lower rate or a shorter pulse makes a density greater than was checked.
@@ -1354,6 +1365,17 @@ def _joined(
         bench=_latch_name(order.source, file),
         keeps_lit=_keeps_lit(file),
     )
+    within = parts | bounded.all_of(parts, patience.call_s)
+    if file.wiring is not None:
+        within["sequence"] = WiredSequence(
+            slm=within["slm"],
+            camera=within["camera"],
+            meter=within.get("meter"),
+            clock=clock,
+            wire=file.wiring.exposure,
+            patience_s=file.limits.exposure_s + FRAME_SHARE * file.heartbeat_s,
+            beat=guarded.beat,
+        )
     return Bench(
         source=order.source,
         file=file,
@@ -1361,7 +1383,7 @@ def _joined(
         clock=clock,
         laser=guarded,
         beam=beam,
-        **(parts | bounded.all_of(parts, patience.call_s)),
+        **within,
     )
 
 

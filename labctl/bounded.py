@@ -23,6 +23,7 @@ from labctl.devices import (
     Camera,
     CameraSettings,
     Device,
+    Edge,
     Frame,
     Identity,
     Levels,
@@ -111,6 +112,13 @@ class BoundedSLM(_Bounded[SLM], SLM):
     def settle_s(self) -> float:
         return self._ask("settle_s", lambda: self.driver.settle_s)
 
+    @property
+    @override
+    def gives_edges(self) -> bool:
+        return self._ask(
+            "gives_edges", lambda: getattr(self.driver, "gives_edges", False)
+        )
+
     @override
     def write(self, levels: Levels) -> Written:
         return self._ask("write", functools.partial(self.driver.write, levels))
@@ -175,6 +183,21 @@ class BoundedCamera(_Bounded[Camera], Camera):
     def wait_exposed(self, timeout_s: float) -> None:
         call = functools.partial(self.driver.wait_exposed, timeout_s)
         self._ask("wait_exposed", call, timeout_s)
+
+    @property
+    @override
+    def edge_lines(self) -> tuple[str, ...]:
+        return self._ask("edge_lines", lambda: getattr(self.driver, "edge_lines", ()))
+
+    @property
+    @override
+    def edge_delay_limits_s(self) -> tuple[float, float]:
+        return self._ask("edge_delay_limits_s", lambda: self.driver.edge_delay_limits_s)
+
+    @override
+    def arm_for_edges(self, frames: int, edge: Edge) -> None:
+        call = functools.partial(self.driver.arm_for_edges, frames, edge)
+        self._ask("arm_for_edges", call)
 
     @override
     def configure(

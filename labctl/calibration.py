@@ -333,6 +333,38 @@ class Twin(Schema):
     meter: dict[str, JsonValue] | None = None
 
 
+class ExposureWire(Schema):
+    """The cable whose edges start the exposures.
+
+    Parameters
+    ----------
+    source
+        Who gives the edges: ``slm``, one with every pattern that is shown, at an
+        output of the panel.
+    line
+        Line of the camera that the cable ends at, in the camera's own word.
+    edge
+        Which edge starts an exposure.
+    """
+
+    source: Literal["slm"]
+    line: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", examples=["Line1"])]
+    edge: Literal["rising", "falling"] = "rising"
+
+
+class Wiring(Schema):
+    """Cables by which one device starts another.
+
+    Parameters
+    ----------
+    exposure
+        From the panel to the camera: batches are then played by the panel's edges,
+        which software does otherwise.
+    """
+
+    exposure: ExposureWire
+
+
 class CalibrateEntry(Schema):
     """What ``labctl calibrate`` may assume of a bench, and what it must reach.
 
@@ -414,6 +446,8 @@ class BenchFile(Schema):
         The devices by role.
     sequence, oracle
         Drivers of the capabilities, where the bench has them.
+    wiring
+        Cables by which one device starts another, where there are any.
     limits
         What no protocol may exceed.
     reservoir
@@ -447,6 +481,7 @@ class BenchFile(Schema):
     devices: Devices
     sequence: DriverEntry | None = None
     oracle: DriverEntry | None = None
+    wiring: Wiring | None = None
     limits: Limits
     reservoir: ReservoirEntry
     view: View = "far_field"
@@ -483,6 +518,7 @@ class BenchFile(Schema):
                 "far_field: elsewhere a pixel is no direction. Remove drawing."
             )
             faults.append(("drawing", text))
+        faults += self._plays_twice()
         faults += self._looks_elsewhere()
         faults += self._excess()
         if self.limits.exposure_s > self.heartbeat_s / 2:
@@ -500,6 +536,15 @@ class BenchFile(Schema):
         if faults:
             raise wrong(*faults)
         return self
+
+    def _plays_twice(self) -> list[tuple[str, str]]:
+        if self.wiring is None or (self.world or self.sequence) is None:
+            return []
+        text = (
+            "there is another way to play a batch, expected a bench with neither world "
+            "nor sequence. Remove wiring."
+        )
+        return [("wiring", text)]
 
     def _looks_elsewhere(self) -> list[tuple[str, str]]:
         if self.world is None or self.world.driver != "sim.world":

@@ -103,6 +103,25 @@ class Written:
 
 
 @dataclass(frozen=True)
+class Edge:
+    """What starts an exposure, where no software does.
+
+    Parameters
+    ----------
+    line
+        Line of the camera that it comes on, in the camera's own word.
+    is_rising
+        Whether it is the rising edge, or the falling one.
+    delay_s
+        Time from the edge to the exposure, which the camera waits by itself.
+    """
+
+    line: str
+    is_rising: bool
+    delay_s: float
+
+
+@dataclass(frozen=True)
 class CameraSettings:
     """What a camera really took when it was configured.
 
@@ -398,6 +417,16 @@ class SLM(Device, Protocol):
     def settle_s(self) -> float:
         """The vendor's worst-case settling time; a calibration replaces it."""
 
+    @property
+    def gives_edges(self) -> bool:
+        """Whether an output of it gives an edge with every pattern that is written.
+
+        The pattern is on the panel when the edge comes, and the edge has come when
+        :meth:`write` returns, also where the pattern is the one before. A driver need
+        not say: most panels have no such output.
+        """
+        return False
+
     @abstractmethod
     def write(self, levels: Levels) -> Written:
         """Show a pattern; returns when the panel has it, not when it settled.
@@ -622,6 +651,45 @@ class Camera(Device, Protocol):
         del timeout_s
         text = "it does not tell when an exposure ends. Wait for its frame."
         raise DeviceError(self.name, "wait for the end of an exposure", text)
+
+    @property
+    def edge_lines(self) -> tuple[str, ...]:
+        """Lines on which an edge can start an exposure; open only.
+
+        A driver need not say: without one, software triggers.
+        """
+        return ()
+
+    @property
+    def edge_delay_limits_s(self) -> tuple[float, float]:
+        """Least and greatest time from an edge to the exposure; open only."""
+        return 0.0, 0.0
+
+    def arm_for_edges(self, frames: int, edge: Edge) -> None:
+        """Get ready for ``frames`` edges; buffers are empty afterwards.
+
+        From then on :meth:`trigger` starts nothing: it says that an edge may come from
+        now on, and must be called before each. A frame that came before its edge can
+        have been there is ``stale``. :meth:`frame` returns the last only if none is
+        left over. For cameras that have :attr:`edge_lines`.
+
+        Parameters
+        ----------
+        frames
+            How many.
+        edge
+            On which line, and how long before the exposure.
+
+        Raises
+        ------
+        OutOfRangeError
+            There is no such line, or it cannot wait so long; nothing was sent.
+        DeviceError
+            It takes no edges.
+        """
+        del frames, edge
+        text = "it takes no edges. Remove wiring from the bench file."
+        raise DeviceError(self.name, "arm for edges", text)
 
     @abstractmethod
     def configure(

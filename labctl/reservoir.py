@@ -46,6 +46,7 @@ from labctl.identity import (
 )
 from labctl.placement import Bins, UprightBins
 from labctl.training.blackbox import Response
+from labctl.wired import FRAME_SHARE
 
 T = TypeVar("T")
 CalibrationValues = TypeVar("CalibrationValues", Settle, CameraResponse)
@@ -64,9 +65,6 @@ CATEGORIES = (
 LONGEST_BATCH = 64
 # On real clocks a batch that is played in one go takes so much of the heartbeat.
 PLAY_SHARE = 1 / 3
-# A frame is waited for so long beyond its exposure, as a share of the heartbeat: at
-# most half of that is exposure, so the guard does not take waiting for silence.
-FRAME_SHARE = 0.2
 # Copies of an old frame that may come before the one that is waited for.
 MOST_COPIES = 8
 # Looks at the error of a camera's clock while it is waited for; each is a hundredth of

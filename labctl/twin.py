@@ -128,6 +128,7 @@ def stand_in(
             ),
             "sequence": DriverEntry(driver="sim.sequence"),
             "oracle": DriverEntry(driver="sim.oracle"),
+            "wiring": None,
             # Its camera is where the drawing has it: the region is where it stands.
             "drawing": None,
         }

@@ -5,6 +5,7 @@ handed out like any other, and refused here; its counter has 16 bits and skips 0
 """
 
 import importlib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, final
@@ -12,8 +13,17 @@ from typing import Any, Final, final
 import numpy as np
 from typing_extensions import override
 
-from drivers.camera.triggered import BITS, Buffer, Sensor, TriggeredCamera, bits_of
-from labctl.devices import CameraSettings, Clock, Found, Identity
+from drivers.camera.triggered import (
+    BITS,
+    Buffer,
+    Sensor,
+    TriggeredCamera,
+    activation_of,
+    bits_of,
+    check_taken,
+    lines_of,
+)
+from labctl.devices import CameraSettings, Clock, Edge, Found, Identity
 from labctl.errors import DeviceError, DeviceTimeoutError
 
 gi: Final[Any] = importlib.import_module("gi")
@@ -25,6 +35,7 @@ Aravis: Final[Any] = importlib.import_module("gi.repository.Aravis")
 GLib: Final[Any] = importlib.import_module("gi.repository.GLib")
 
 BUFFERS: Final = 4
+SOFTWARE: Final = "Software"
 
 
 @contextmanager
@@ -76,7 +87,7 @@ class AravisSensor(Sensor):
         self._camera: Any = None
         self._stream: Any = None
         self._taken: CameraSettings | None = None
-        self._has_gain = False
+        self._has_gain = self._waits_for_edges = False
 
     @override
     def open(self) -> tuple[int, int]:
@@ -91,7 +102,7 @@ class AravisSensor(Sensor):
                 camera.set_gain_auto(Aravis.Auto.OFF)
             self._has_gain = bool(camera.is_gain_available())
             camera.set_pixel_format_from_string(self._format)
-            camera.set_trigger("Software")
+            camera.set_trigger(SOFTWARE)
             columns, rows = camera.get_sensor_size()
             return int(rows), int(columns)
 
@@ -169,12 +180,64 @@ class AravisSensor(Sensor):
     def start(self, frames: int) -> None:
         with vendor_errors(self._name, "arm"):
             self._check_settings()
-            # A new stream: what an old one still holds is never handed out.
-            self._stream = self._camera.create_stream(None, None)
-            payload = self._camera.get_payload()
-            for _ in range(BUFFERS):
-                self._stream.push_buffer(Aravis.Buffer.new_allocate(payload))
-            self._camera.start_acquisition()
+            if self._waits_for_edges:
+                self._heed(SOFTWARE, 0.0)
+            self._stream_out()
+
+    def _stream_out(self) -> None:
+        # A new stream: what an old one still holds is never handed out.
+        self._stream = self._camera.create_stream(None, None)
+        payload = self._camera.get_payload()
+        for _ in range(BUFFERS):
+            self._stream.push_buffer(Aravis.Buffer.new_allocate(payload))
+        self._camera.start_acquisition()
+
+    def _heed(self, source: str, delay_us: float) -> float:
+        """Set what starts an exposure, after how long; return what it took, in us."""
+        self._waits_for_edges = source != SOFTWARE
+        self._set("TriggerSource", source)
+        device, delay = self._camera.get_device(), self._delay()
+        if not delay:
+            return 0.0
+        device.set_float_feature_value(delay, delay_us)
+        return float(device.get_float_feature_value(delay))
+
+    def _set(self, node: str, wanted: str) -> None:
+        device = self._camera.get_device()
+        device.set_string_feature_value(node, wanted)
+        got = device.get_string_feature_value(node)
+        check_taken(self._name, node, got, wanted, "arm")
+
+    def _delay(self) -> str:
+        device = self._camera.get_device()
+        names = ("TriggerDelay", "TriggerDelayAbs")
+        return next((each for each in names if device.is_feature_available(each)), "")
+
+    @property
+    @override
+    def edge_lines(self) -> tuple[str, ...]:
+        with vendor_errors(self._name, "lines"):
+            return lines_of(self._camera.dup_available_trigger_sources())
+
+    @property
+    @override
+    def edge_delay_limits_s(self) -> tuple[float, float]:
+        with vendor_errors(self._name, "delay limits"):
+            delay = self._delay()
+            if not delay:
+                return 0.0, 0.0
+            low, high = self._camera.get_device().get_float_feature_bounds(delay)
+            return 1e-6 * low, 1e-6 * high
+
+    @override
+    def start_for_edges(self, frames: int, edge: Edge) -> float:
+        with vendor_errors(self._name, "arm for edges"):
+            self._check_settings()
+            # Rounded up: the pattern has settled then.
+            delay_us = self._heed(edge.line, math.ceil(1e6 * edge.delay_s))
+            self._set("TriggerActivation", activation_of(edge))
+            self._stream_out()
+            return 1e-6 * delay_us
 
     def _check_settings(self) -> None:
         """Refuse a camera that restarted: it answers, with settings of the factory.

@@ -16,11 +16,13 @@ from drivers.camera.triggered import (
     Buffer,
     Sensor,
     TriggeredCamera,
+    activation_of,
     bits_of,
     check_taken,
+    lines_of,
     the_one,
 )
-from labctl.devices import CameraSettings, Clock, Found, Identity
+from labctl.devices import CameraSettings, Clock, Edge, Found, Identity
 from labctl.errors import DeviceError, DeviceTimeoutError, FrameError
 
 # By name: whether the library is installed makes no difference to a type checker.
@@ -95,6 +97,7 @@ class BaslerSensor(Sensor):
         self.tells_exposure_end = tells_exposure_end
         self._camera: Any = None
         self._ends: _Ends | None = None
+        self._waits_for_edges = False
         # A frame that came together with what was asked for.
         self._early: Any = None
 
@@ -127,9 +130,20 @@ class BaslerSensor(Sensor):
         self._switch(camera, "GammaEnable", False)
         camera.AcquisitionMode.Value = "Continuous"
         camera.TriggerSelector.Value = "FrameStart"
-        camera.TriggerSource.Value = "Software"
+        self._heed("Software", 0.0)
         camera.TriggerMode.Value = "On"
         camera.MaxNumBuffer.Value = 4
+
+    def _heed(self, source: str, delay_us: float) -> float:
+        """Set what starts an exposure, after how long; return what it took, in us."""
+        camera = self._camera
+        camera.TriggerSource.Value = source
+        check_taken(self._name, "TriggerSource", camera.TriggerSource.Value, source)
+        self._waits_for_edges = source != "Software"
+        if not genicam.IsWritable(camera.TriggerDelay):
+            return 0.0
+        camera.TriggerDelay.Value = delay_us
+        return float(camera.TriggerDelay.Value)
 
     def _listen(self, camera: Any) -> None:  # noqa: ANN401 - pylon has no types
         """Have the end of each exposure reported.
@@ -238,9 +252,48 @@ class BaslerSensor(Sensor):
     @override
     def start(self, frames: int) -> None:
         with vendor_errors(self._name, "arm"):
-            self._early = None
-            self._camera.StartGrabbing(pylon.GrabStrategy_OneByOne)
-            self.forget_exposures()
+            if self._waits_for_edges:
+                self._heed("Software", 0.0)
+            self._grab()
+
+    def _grab(self) -> None:
+        self._early = None
+        self._camera.StartGrabbing(pylon.GrabStrategy_OneByOne)
+        self.forget_exposures()
+
+    @property
+    @override
+    def edge_lines(self) -> tuple[str, ...]:
+        with vendor_errors(self._name, "lines"):
+            return lines_of(self._camera.TriggerSource.Symbolics)
+
+    @property
+    @override
+    def edge_delay_limits_s(self) -> tuple[float, float]:
+        with vendor_errors(self._name, "delay limits"):
+            node = self._camera.TriggerDelay
+            if not genicam.IsWritable(node):
+                return 0.0, 0.0
+            return 1e-6 * node.Min, 1e-6 * node.Max
+
+    @override
+    def start_for_edges(self, frames: int, edge: Edge) -> float:
+        action = "arm for edges"
+        with vendor_errors(self._name, action):
+            camera = self._camera
+            camera.LineSelector.Value = edge.line
+            # One that is an input alone may not be written.
+            if genicam.IsWritable(camera.LineMode):
+                camera.LineMode.Value = "Input"
+            check_taken(self._name, "LineMode", camera.LineMode.Value, "Input", action)
+            # Rounded up: the pattern has settled then.
+            delay_us = self._heed(edge.line, math.ceil(1e6 * edge.delay_s))
+            wanted = activation_of(edge)
+            camera.TriggerActivation.Value = wanted
+            got = camera.TriggerActivation.Value
+            check_taken(self._name, "TriggerActivation", got, wanted, action)
+            self._grab()
+            return 1e-6 * delay_us
 
     @override
     def stop(self) -> None:

@@ -7,6 +7,7 @@ but to whoever listens, and takes Ctrl-C for itself; none of that gets out of he
 """
 
 import importlib
+import math
 import os
 import signal
 import threading
@@ -22,11 +23,13 @@ from drivers.camera.triggered import (
     Buffer,
     Sensor,
     TriggeredCamera,
+    activation_of,
     bits_of,
     check_taken,
+    lines_of,
     the_one,
 )
-from labctl.devices import CameraSettings, Clock, Found, Identity
+from labctl.devices import CameraSettings, Clock, Edge, Found, Identity
 from labctl.errors import DeviceError, DeviceTimeoutError, FrameError
 
 # By name: whether the library is installed makes no difference to a type checker.
@@ -179,7 +182,7 @@ class GenTLSensor(Sensor):
         self._gain: Any = None
         self._spoilt = _Spoilt()
         self._shots = 0
-        self._is_running = self._is_gone = False
+        self._is_running = self._is_gone = self._waits_for_edges = False
 
     @override
     def open(self) -> tuple[int, int]:
@@ -381,8 +384,50 @@ class GenTLSensor(Sensor):
     def start(self, frames: int) -> None:
         del frames
         self._shots = 0
+        if self._waits_for_edges:
+            with vendor_errors(self._name, "arm"):
+                self._heed(self._source, 0.0)
         if self._source == SOFTWARE:
             self._run("arm")
+
+    def _heed(self, source: str, delay_us: float) -> float:
+        """Set what starts an exposure, after how long; return what it took, in us."""
+        self._waits_for_edges = source != self._source
+        self._set("TriggerSource", source)
+        node = self._delay()
+        if node is None:
+            return 0.0
+        node.value = self._as_node(node, delay_us)
+        return float(node.value)
+
+    def _delay(self) -> Any:  # noqa: ANN401 - harvesters has no types
+        return self._first("TriggerDelay", "TriggerDelayAbs")
+
+    @property
+    @override
+    def edge_lines(self) -> tuple[str, ...]:
+        # Started for each frame it would miss edges.
+        if self._source != SOFTWARE:
+            return ()
+        with vendor_errors(self._name, "lines"):
+            return lines_of(self._nodes.TriggerSource.symbolics)
+
+    @property
+    @override
+    def edge_delay_limits_s(self) -> tuple[float, float]:
+        with vendor_errors(self._name, "delay limits"):
+            node = self._delay()
+            return (0.0, 0.0) if node is None else (1e-6 * node.min, 1e-6 * node.max)
+
+    @override
+    def start_for_edges(self, frames: int, edge: Edge) -> float:
+        self._shots = 0
+        with vendor_errors(self._name, "arm for edges"):
+            # Rounded up: the pattern has settled then.
+            delay_us = self._heed(edge.line, math.ceil(1e6 * edge.delay_s))
+            self._set("TriggerActivation", activation_of(edge))
+        self._run("arm for edges")
+        return 1e-6 * delay_us
 
     def _run(self, action: str) -> None:
         with vendor_errors(self._name, action):

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar, final
@@ -11,10 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from labctl.devices import Camera, CameraSettings, Clock, Frame, Identity, Settings
+from labctl.devices import (
+    Camera,
+    CameraSettings,
+    Clock,
+    Edge,
+    Frame,
+    Identity,
+    Settings,
+)
 from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
 T = TypeVar("T")
+ALONE_S: Final = 0.02  # beyond the slowest of its batch, for a frame that is left over
 GAIN_DB: Final = 0.1  # how far a gain may be from the one asked for
 #: Bits of the pixel formats of GenICam that are right-justified.
 BITS: Final = {"Mono8": 8, "Mono10": 10, "Mono12": 12, "Mono16": 16}
@@ -111,8 +120,10 @@ def the_one(
     return hits[0]
 
 
-def check_taken(name: str, node: str, got: object, wanted: object) -> None:
-    """Refuse a setting that a camera did not take when it was opened.
+def check_taken(
+    name: str, node: str, got: object, wanted: object, action: str = "open"
+) -> None:
+    """Refuse a setting that a camera did not take.
 
     Parameters
     ----------
@@ -122,6 +133,8 @@ def check_taken(name: str, node: str, got: object, wanted: object) -> None:
         What was set.
     got, wanted
         What was read back, and what was sent.
+    action
+        What it was set for.
 
     Raises
     ------
@@ -130,7 +143,39 @@ def check_taken(name: str, node: str, got: object, wanted: object) -> None:
     """
     if got != wanted:
         text = f"{node}={got} read back, expected {wanted}."
-        raise DeviceError(name, "open", text)
+        raise DeviceError(name, action, text)
+
+
+def lines_of(sources: Iterable[str]) -> tuple[str, ...]:
+    """Find the lines among the sources of triggers that a GenICam camera names.
+
+    Parameters
+    ----------
+    sources
+        Entries of ``TriggerSource``.
+
+    Returns
+    -------
+    lines
+        Those that a cable ends at.
+    """
+    return tuple(each for each in sources if each.startswith(("Line", "CC")))
+
+
+def activation_of(edge: Edge) -> str:
+    """Name an edge as GenICam cameras do in ``TriggerActivation``.
+
+    Parameters
+    ----------
+    edge
+        The edge.
+
+    Returns
+    -------
+    entry
+        Of that node.
+    """
+    return "RisingEdge" if edge.is_rising else "FallingEdge"
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +245,30 @@ class Sensor(Protocol):
     def start(self, frames: int) -> None:
         """Get ready for triggers; no old frame is left."""
 
+    @property
+    def edge_lines(self) -> tuple[str, ...]:
+        """Lines on which an edge can start an exposure; most have none."""
+        return ()
+
+    @property
+    def edge_delay_limits_s(self) -> tuple[float, float]:
+        """Least and greatest time that it waits after an edge."""
+        return 0.0, 0.0
+
+    def start_for_edges(self, frames: int, edge: Edge) -> float:
+        """Get ready for edges; return the delay that it took, which is no shorter.
+
+        For sensors that have lines. A :meth:`start` after it is as before.
+
+        Raises
+        ------
+        DeviceError
+            It did not take the edge.
+        """
+        del frames
+        where, text = "camera", f"no {edge.line}, expected a sensor that has lines."
+        raise DeviceError(where, "arm for edges", text)
+
     @abstractmethod
     def stop(self) -> None:
         """Stop; may be called when not started."""
@@ -268,7 +337,7 @@ class _Ends:
 
 @final
 class TriggeredCamera(Camera):
-    """A camera that is triggered by software, one exposure in flight.
+    """A camera that is triggered, by software or edges, one exposure in flight.
 
     Parameters
     ----------
@@ -323,6 +392,9 @@ class TriggeredCamera(Camera):
         self._last: int | None = None
         self._started_s: list[float] = []
         self._ends = _Ends()
+        # From an edge to its exposure; None where software triggers.
+        self._delay_s: float | None = None
+        self._slowest_s = 0.0
 
     @property
     @override
@@ -493,13 +565,49 @@ class TriggeredCamera(Camera):
 
     @override
     def arm(self, frames: int) -> None:
-        sensor = self._opened("arm")
+        sensor = self._ready("arm", frames)
+        sensor.start(frames)
+        self._begin(frames, None)
+
+    def _ready(self, action: str, frames: int) -> Sensor:
+        sensor = self._opened(action)
         if frames < 1:
             raise OutOfRangeError(self._name, "frames", frames, low=1, high="any")
         self.disarm()
-        sensor.start(frames)
+        return sensor
+
+    def _begin(self, frames: int, delay_s: float | None) -> None:
         self._armed, self._left, self._frames = True, frames, 0
         self._last, self._started_s, self._ends = None, [], _Ends()
+        self._delay_s, self._slowest_s = delay_s, 0.0
+
+    @property
+    @override
+    def edge_lines(self) -> tuple[str, ...]:
+        return self._opened("lines").edge_lines
+
+    @property
+    @override
+    def edge_delay_limits_s(self) -> tuple[float, float]:
+        return self._opened("delay limits").edge_delay_limits_s
+
+    @override
+    def arm_for_edges(self, frames: int, edge: Edge) -> None:
+        sensor = self._ready("arm for edges", frames)
+        lines = sensor.edge_lines
+        if not lines:
+            super().arm_for_edges(frames, edge)
+        if edge.line not in lines:
+            raise OutOfRangeError(
+                self._name, "line", edge.line, low=lines[0], high=lines[-1]
+            )
+        self._check("delay_s", edge.delay_s, sensor.edge_delay_limits_s)
+        delay_s = sensor.start_for_edges(frames, edge)
+        if not 0 <= delay_s - edge.delay_s + 1e-9 <= 2e-6 + 0.01 * edge.delay_s:
+            sensor.stop()
+            text = f"delay_s={delay_s:g} read back, expected {edge.delay_s:g}."
+            raise DeviceError(self._name, "arm for edges", text)
+        self._begin(frames, max(delay_s, edge.delay_s))
 
     @override
     def trigger(self) -> None:
@@ -512,7 +620,12 @@ class TriggeredCamera(Camera):
         # slow to be told; the latter has another counter.
         sensor.forget_exposures()
         self._started_s.append(self._clock.now())
-        sensor.fire()
+        if self._delay_s is None:
+            sensor.fire()
+
+    def _least_s(self) -> float:
+        """Time between a trigger and the earliest end of its exposure."""
+        return (self._delay_s or 0.0) + self._taken.exposure_s
 
     @property
     @override
@@ -535,9 +648,9 @@ class TriggeredCamera(Camera):
             if counter is not None:
                 text = (
                     f"exposure {counter} over {took_s:.6f} s after trigger {newest}, "
-                    f"expected that of the trigger, of {self._taken.exposure_s:g} s"
+                    f"expected that of the trigger, after {self._least_s():g} s"
                 )
-                if took_s >= self._taken.exposure_s and ends.is_of(newest, counter):
+                if took_s >= self._least_s() and ends.is_of(newest, counter):
                     ends.take(newest, counter, now_s)
                     return
         # Once one was not told, or not as expected, the next may be that one, late.
@@ -563,6 +676,8 @@ class TriggeredCamera(Camera):
             raise FrameError(self._name, "incomplete", buffer.problem)
         self._check_order(before, buffer.number)
         start_s = self._begun(host_s)
+        if self._delay_s is not None:
+            self._check_alone(host_s)
         # Both read here, before and after, or when it said that the exposure was over:
         # its own clock is recorded, and proves nothing, as makers differ in which
         # moment they stamp.
@@ -603,13 +718,33 @@ class TriggeredCamera(Camera):
             ``stale``: the exposure cannot have ended yet.
         """
         start_s = self._started_s[self._frames - 1]
-        if host_s - start_s < self._taken.exposure_s:
+        if host_s - start_s < self._least_s():
             text = (
                 f"here {host_s - start_s:.6f} s after its trigger, expected at least "
-                f"the exposure of {self._taken.exposure_s:g} s"
+                f"{self._least_s():g} s, delay and exposure"
             )
             raise FrameError(self._name, "stale", text)
-        return start_s
+        return start_s + (self._delay_s or 0.0)
+
+    def _check_alone(self, host_s: float) -> None:
+        """Refuse the last frame where an edge too many has made another.
+
+        It has shifted those behind it, so that one is left over. It is waited for as
+        long as the slowest frame took, and :data:`ALONE_S`.
+
+        Raises
+        ------
+        FrameError
+            ``gap``
+        """
+        took_s = host_s - self._started_s[self._frames - 1]
+        self._slowest_s = max(self._slowest_s, took_s)
+        count = len(self._started_s)
+        if self._left or self._frames < count:
+            return
+        if self._sensor.fetch(self._slowest_s + ALONE_S) is not None:
+            text = f"more than {count} frames: an edge came that nobody gave"
+            raise FrameError(self._name, "gap", text)
 
     def _counts(self, data: NDArray[Any]) -> NDArray[np.uint16]:
         """Return an owned copy of counts that are what they should be.

@@ -20,7 +20,8 @@ from labctl.devices import Counts, Levels
 from labctl.errors import FrameError, InputError, OutOfRangeError
 from labctl.identity import REPEATABLE
 from labctl.live import command, pattern, picture
-from labctl.reservoir import FRAME_SHARE, PhaseScale, calibration
+from labctl.reservoir import PhaseScale, calibration
+from labctl.wired import FRAME_SHARE
 
 FRAME_S: Final = 0.08  # least time between two frames: the page draws no faster
 UNWATCHED_S: Final = 10.0  # nobody looked for so long: no light

@@ -87,3 +87,25 @@ def test_options_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="expected"):
         make(**wrong)
+
+
+def test_an_output_gives_edges_where_the_panel_has_one(
+    make: Make, monkeypatch: pytest.MonkeyPatch, need_module: Callable[..., ModuleType]
+) -> None:
+    with make() as slm:
+        assert not slm.gives_edges
+    with pytest.raises(DeviceError, match="does not support output triggering"):
+        make(gives_edges=True).open()
+    told: list[bool] = []
+    kind = need_module("slmsuite.hardware.slms.simulated").SimulatedSLM
+
+    def switched(_: object, on: bool) -> None:
+        told.append(on)
+
+    monkeypatch.setattr(kind, "set_output_trigger", switched)
+    with make() as slm:
+        assert told == []
+    with make(gives_edges=True) as slm:
+        assert slm.gives_edges
+        assert told == [True]
+        assert slm.settings()["gives_edges"] is True

@@ -127,6 +127,7 @@ class AcmeSLM(Part, SLM):
     bit_depth = property(lambda self: 8)
     pitch_um = property(lambda self: 8.0)
     settle_s = property(lambda self: 0.01)
+    gives_edges = property(lambda self: self._fault == "edges")
 
     def write(self, levels):
         raise NotImplementedError
@@ -140,6 +141,11 @@ class AcmeCamera(Part, Camera):
     gain_limits_db = property(lambda self: (0.0, 12.0))
     saturation_dn = property(lambda self: 4095)
     frame_id_modulus = property(lambda self: None)
+    edge_lines = property(lambda self: ("Line1",) * self._fault.startswith("edges"))
+
+    @property
+    def edge_delay_limits_s(self):
+        return (0.0, 1.0 if self._fault == "edges" else 0.001)
 
     def configure(self, *, exposure_s, gain_db=0.0, region=None):
         self.hang()
@@ -311,6 +317,38 @@ def test_a_bench_tells_who_is_there_and_how_it_is_set(lab: Lab) -> None:
         assert table.settings()["slm"] == {"fault": ""}
         assert isinstance(table.clock, RealClock)
         table.beat()
+
+
+def test_a_wiring_that_its_devices_cannot_use_is_refused_at_open(lab: Lab) -> None:
+    wire = {"source": "slm", "line": "Line1"}
+    tree = lab.tree(slm="edges", camera="edges") | {"wiring": {"exposure": wire}}
+    with bench.open(lab.write(tree)) as table:
+        assert table.sequence is not None
+    for part, match in (
+        ("slm", r"slm: wiring: gives_edges=no, expected an edge.*gives_edges in the"),
+        (
+            "camera",
+            r"camera: wiring: line=Line1, expected one of none\. Correct",
+        ),
+    ):
+        tree["devices"][part]["options"]["fault"] = ""
+        with pytest.raises(DeviceError, match=match):
+            bench.open(lab.write(tree))
+        assert lab.said()[-4:-1] == ["camera close", "slm close", "laser close"]
+        tree["devices"][part]["options"]["fault"] = "edges"
+    # By the settling that was calibrated, not by what the vendor says.
+    tree["devices"]["camera"]["options"]["fault"] = "edges, at once"
+    with pytest.raises(DeviceError, match=r"delay=0\.02 s, .*expected 0 to 0\.001 s"):
+        bench.open(lab.write(tree))
+
+
+def test_a_batch_is_played_in_one_way(lab: Lab) -> None:
+    tree = lab.tree() | {"wiring": {"exposure": {"source": "slm", "line": "Line1"}}}
+    with pytest.raises(ProtocolError, match="another way to play a batch"):
+        lab.write(tree | {"sequence": {"driver": "sim.sequence"}})
+    tree["wiring"]["exposure"]["source"] = "clock"
+    with pytest.raises(ProtocolError, match=r"wiring\.exposure\.source"):
+        lab.write(tree)
 
 
 def test_calibrations_in_force_come_with_the_bench(lab: Lab) -> None:

@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, tuple[tuple[object, ...], dict[str, object]]] = {
     "write": ((np.zeros((2, 3), np.uint8),), {}),
     "configure": ((), {"exposure_s": 0.01, "gain_db": 1.0, "region": (0, 0, 1, 2)}),
     "arm": ((4,), {}),
+    "arm_for_edges": ((4, devices.Edge("Line1", is_rising=True, delay_s=0.1)), {}),
     "frame": ((0.5,), {}),
     "wait_exposed": ((0.5,), {}),
     "set_open": ((True,), {}),
@@ -75,8 +76,17 @@ def members(role: str) -> list[str]:
 CALLS = [(role, name) for role in ROLES for name in members(role)]
 # What a driver may leave to its role.
 CALLS += [
-    ("camera", name) for name in ("time_error_s", "tells_exposure_end", "wait_exposed")
+    ("camera", name)
+    for name in (
+        "time_error_s",
+        "tells_exposure_end",
+        "wait_exposed",
+        "edge_lines",
+        "edge_delay_limits_s",
+        "arm_for_edges",
+    )
 ]
+CALLS.append(("slm", "gives_edges"))
 
 
 def ask(device: object, role: str, name: str) -> object:
@@ -158,7 +168,12 @@ def test_times_of_a_driver_that_does_not_say_hold_as_they_are(make: Make) -> Non
     device.open()
     assert device.time_error_s == 0
     assert device.tells_exposure_end is False
+    assert device.edge_lines == ()
     device.close()
+    panel = bounded.BoundedSLM(Plain(), 0.5)  # type: ignore[arg-type]  # no panel
+    panel.open()
+    assert panel.gives_edges is False
+    panel.close()
 
 
 def test_a_frame_may_take_its_own_time_on_top(make: Make) -> None:

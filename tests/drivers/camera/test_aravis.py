@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from labctl.bench import RealClock
-from labctl.devices import Camera
-from labctl.errors import DeviceError, FrameError
+from labctl.devices import Camera, Edge
+from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
 pytestmark = pytest.mark.peer
 Start = Callable[..., Any]
@@ -70,6 +70,19 @@ def test_whenever_it_is_triggered_its_frame_comes_after_the_exposure(
         RealClock().sleep(0.04 * number / 13)
         camera.trigger()
         assert camera.frame(5.0).trigger == number
+
+
+def test_armed_for_edges_it_heeds_its_line_and_software_again(camera: Camera) -> None:
+    camera.configure(exposure_s=0.002, region=(2, 4, 120, 160))
+    assert list(camera.edge_lines) == ["Line0"]
+    assert max(camera.edge_delay_limits_s) == 0  # it has no delay
+    camera.arm_for_edges(1, Edge("Line0", is_rising=True, delay_s=0.0))
+    camera.trigger()
+    with pytest.raises(FrameError, match="no frame within"):
+        camera.frame(0.3)
+    with pytest.raises(OutOfRangeError, match="delay_s"):
+        camera.arm_for_edges(1, Edge("Line0", is_rising=True, delay_s=0.01))
+    assert shots(camera, 1, exposure_s=0.002)[0].trigger == 1
 
 
 @pytest.mark.slow

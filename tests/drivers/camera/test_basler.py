@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from labctl.bench import RealClock
+from labctl.devices import Edge
 from labctl.errors import DeviceError, FrameError, LabctlError, OutOfRangeError
 
 pytestmark = pytest.mark.peer
@@ -151,6 +152,40 @@ def test_a_camera_that_cannot_tell_the_end_of_an_exposure_is_refused(
     with pytest.raises(DeviceError, match="Remove tells_exposure_end"):
         made.open()
     made.close()
+
+
+def test_armed_for_edges_the_line_starts_exposures_and_software_again(
+    camera: Any,  # noqa: ANN401
+) -> None:
+    camera.configure(exposure_s=1e-3, region=(3, 5, 60, 90))
+    assert camera.edge_lines == ("Line1", "Line2", "Line3")
+    assert camera.edge_delay_limits_s == pytest.approx((0, 0.01))
+    camera.arm_for_edges(3, Edge("Line2", is_rising=False, delay_s=0.0025))
+    vendor = camera._sensor._camera
+    assert vendor.TriggerSource.Value == "Line2"
+    assert vendor.TriggerActivation.Value == "FallingEdge"
+    assert vendor.TriggerDelay.Value == 2500
+    assert vendor.LineMode.Value == "Input"
+    camera.trigger()  # an edge may come from now on
+    with pytest.raises(FrameError, match="no frame within"):
+        camera.frame(0.2)
+    # The emulator takes a software trigger as an edge, and has no delay.
+    camera.arm_for_edges(3, Edge("Line1", is_rising=True, delay_s=0.0))
+    for number in (1, 2, 3):
+        camera.trigger()
+        vendor.WaitForFrameTriggerReady(500)
+        vendor.ExecuteSoftwareTrigger()
+        assert camera.frame(2.0).trigger == number
+    camera.disarm()
+    armed(camera, 1)
+    assert vendor.TriggerSource.Value == "Software"
+    assert vendor.TriggerDelay.Value == 0
+    camera.trigger()
+    assert camera.frame(2.0).trigger == 1
+    with pytest.raises(OutOfRangeError, match="line=Line9"):
+        camera.arm_for_edges(1, Edge("Line9", is_rising=True, delay_s=0.0))
+    with pytest.raises(OutOfRangeError, match="delay_s=1"):
+        camera.arm_for_edges(1, Edge("Line1", is_rising=True, delay_s=1.0))
 
 
 def test_another_sensor_or_another_camera_is_refused(basler: ModuleType) -> None:
