@@ -10,7 +10,7 @@
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -395,7 +395,7 @@ class _Room:
             moment += timedelta(seconds=1)
         stem = _stem(kind, moment)
         limits = {**kind.limits, **self._limits(kind)}
-        finding, why = self._found(kind, limits, path)
+        finding, why, cost = self._found(kind, limits, path)
         merits = () if finding is None else finding.merits
         if self.job.options.check and finding is not None:
             return _compared(kind, found.get(kind.name), finding, why, path)
@@ -404,7 +404,7 @@ class _Room:
         made = {
             **self._made(kind, found, path, limits),
             "created": moment,
-            "conditions": {} if finding is None else dict(finding.conditions),
+            "conditions": cost if finding is None else dict(finding.conditions),
             "figure_of_merit": {} if finding is None else _figures_of_merit(finding),
         }
         if finding is None or why:
@@ -426,8 +426,8 @@ class _Room:
 
     def _found(
         self, kind: Kind, limits: Mapping[str, float], path: Path
-    ) -> tuple[Finding | None, str]:
-        """Measure and judge: what was found, and why that is not good enough."""
+    ) -> tuple[Finding | None, str, dict[str, float]]:
+        """Measure and judge: what was found, why it is not good enough, its cost."""
         finding: Finding | None = None
         recorder = Recorder.create(
             path, layout=self._layout(), header=self._header(kind, limits)
@@ -440,6 +440,10 @@ class _Room:
                 why = str(error)
             else:
                 why = _judged(finding)
+            cost = stand.cost
+            if finding is not None:
+                told = {**finding.conditions, **cost}
+                finding = replace(finding, conditions=told)
             self.bench.dark()
             for figure in () if finding is None else finding.figures:
                 _draw(recorder, figure)
@@ -447,7 +451,7 @@ class _Room:
             if why:
                 recorder.event("error", kind.name, why)
                 recorder.set_status("failed")
-        return finding, why
+        return finding, why, cost
 
     def _take_up(self, name: str) -> None:
         self.bench.calibrations[name] = self.job.source.in_force()[name].record

@@ -285,8 +285,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
             "the panel's drive, or measure with more light."
         )
         raise OutcomeError(text)
-    spent = stand.ledger.counts[CATEGORY] - before
-    return _finding(stand, swept, limits, spent)
+    return _finding(stand, swept, limits)
 
 
 def _flats(stand: Stand, levels: Whole) -> Levels:
@@ -466,9 +465,7 @@ def _whole_alone(stand: Stand, light: Light, more: Light, why: str) -> _Swept:
     )
 
 
-def _finding(
-    stand: Stand, swept: _Swept, limits: Mapping[str, float], spent: int
-) -> Finding:
+def _finding(stand: Stand, swept: _Swept, limits: Mapping[str, float]) -> Finding:
     phase = swept.phase_rad
     span = float(phase[-1]) * stand.levels / (stand.levels - 1)
     error = swept.most_rad
@@ -486,7 +483,6 @@ def _finding(
         figures=_figures(swept),
         conditions={
             "power_mw": stand.power_mw,
-            "writes": float(spent),
             "signal_to_noise": math.sqrt(swept.signal),
         },
         remarks=(swept.remark,),

@@ -84,6 +84,8 @@ class Stand:
         self._patterns: dict[bytes, int] = {}
         self._power_mw = 0.0
         self._stage = ""
+        self._writes, self._before = 0, ledger.counts[CATEGORY]
+        self._began_s = bench.clock.now()
         self._taken = self.configure(bench.file.reservoir.exposure_s)
 
     # ---- what is known of the bench ---------------------------------------------
@@ -158,6 +160,19 @@ class Stand:
         if record is not None and isinstance(record.values, Settle):
             return max(rough, record.values.settle_s)
         return rough
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Patterns written and frames exposed so far, and seconds on the bench clock.
+
+        An exposure has a write of its own, also where the pattern is the one before;
+        patterns that are held without one come on top.
+        """
+        return {
+            "writes": float(self._writes),
+            "exposures": float(self.ledger.counts[CATEGORY] - self._before),
+            "took_s": self.bench.clock.now() - self._began_s,
+        }
 
     # ---- what a procedure does ----------------------------------------------------
 
@@ -240,6 +255,7 @@ class Stand:
         wait_s = self.settle_s if settle_s is None else settle_s
         exposer = Exposer(self.bench, self.ledger, self._taken, wait_s)
         numbers, size = self._numbers(panel), exposer.longest
+        self._writes += len(panel)
         parts = []
         with exposer.booked(CATEGORY, len(panel)):
             for start in range(0, len(panel), size):
@@ -266,6 +282,7 @@ class Stand:
         """
         self.bench.beat()
         self.bench.slm.write(panel[0])
+        self._writes += 1
         self.bench.clock.sleep(self.settle_s)
 
     @contextmanager

@@ -89,6 +89,9 @@ def test_what_is_missing_is_measured_in_order_and_then_holds(
     assert records["slm-phase"].wavelength_nm == 780
     assert set(records["slm-phase"].parents) == {"settle"}
     assert records["settle"].figure_of_merit == {"spread": 0.5, "spread_error": 0.1}
+    cost = records["settle"].conditions
+    assert (cost["writes"], cost["exposures"]) == (2, 2)
+    assert 0 < cost["took_s"] < 1
     assert calibrate().rows == ()
 
 
@@ -178,6 +181,8 @@ def test_what_builds_on_a_failure_is_skipped(
     outcome = calibrate()
     assert ends(outcome) == [("settle", "failed"), ("slm-phase", "skipped")]
     assert outcome.rows[0].why == "settle: dark. Light it."
+    assert outcome.rows[0].path is not None
+    assert "exposures: 1.0" in outcome.rows[0].path.read_text(encoding="utf-8")
 
 
 def test_settings_are_restored_also_after_a_failure(
