@@ -208,6 +208,7 @@ KIND = Kind(
     of=("slm", "laser", "camera"),
     measure=measure,
     needs=("camera", "settle"),
+    looks_at_outputs=True,
     valid_days=7.0,
     limits={"common_percent_per_hour": 100.0, "element_percent_per_hour": 100.0},
 )

@@ -362,6 +362,12 @@ class _Room:
             return f"needs view {reachable[0]}, and nobody moved the camera there"
         return ""
 
+    def _needs(self, kind: Kind) -> tuple[str, ...]:
+        """Kinds that must hold before, on this bench."""
+        if kind.looks_at_outputs and self.bench.file.drawing is not None:
+            return (*kind.needs, "mapping")
+        return kind.needs
+
     def _lacking(
         self, kind: Kind, found: Mapping[str, InForce], rows: Sequence[Row]
     ) -> Row | None:
@@ -373,7 +379,7 @@ class _Room:
             It was asked for by name.
         """
         lost = {row.kind: row.status for row in rows if row.status != "passed"}
-        for name in kind.needs:
+        for name in self._needs(kind):
             each = found.get(name)
             if each is not None:
                 faults = (*each.faults, self.bench.mismatch(each.record))
@@ -517,7 +523,7 @@ class _Room:
                 bench.laser.wavelength_nm if kind.depends_on_wavelength else None
             ),
             "geometry": {r: s for r, s in bench.geometry.items() if r in kind.of},
-            "parents": {name: found[name].sha256 for name in kind.needs},
+            "parents": {name: found[name].sha256 for name in self._needs(kind)},
             "software": {
                 "labctl": labctl.__version__,
                 "git": machine.git_commit,

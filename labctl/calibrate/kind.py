@@ -179,6 +179,9 @@ class Kind:
         :class:`labctl.errors.OutcomeError` that names what is wrong.
     needs
         Kinds that must hold before.
+    looks_at_outputs
+        Whether it uses the bench's outputs: where the bench file has a drawing these
+        lie where ``mapping`` says, which must hold before as well.
     views
         Where the camera may look; empty for anywhere.
     roles
@@ -196,6 +199,7 @@ class Kind:
     of: tuple[str, ...]
     measure: Callable[[Stand, Mapping[str, float]], Finding]
     needs: tuple[str, ...] = ()
+    looks_at_outputs: bool = False
     views: tuple[View, ...] = ()
     roles: tuple[Role, ...] = ()
     depends_on_wavelength: bool = False

@@ -262,6 +262,7 @@ KIND = Kind(
     of=("slm", "laser", "camera"),
     measure=measure,
     needs=("camera", "settle", "slm-phase"),
+    looks_at_outputs=True,
     depends_on_wavelength=True,
     valid_days=7.0,
     limits={"noise_percent": 50.0, "excess": 2.0},

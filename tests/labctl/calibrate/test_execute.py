@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -118,6 +119,32 @@ def test_parents_that_were_measured_again_make_their_children_due(
     calibrate()
     calibrate("settle")
     assert ends(calibrate()) == [("slm-phase", "passed")]
+
+
+def test_outputs_that_move_with_the_mapping_make_due_what_looks_at_them(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing = {"matrix_px": [[32.0, 0.0], [0.0, 48.0]], "offset_px": [16.0, 24.0]}
+    mapped = {"mirrored": False, **drawing}
+    rate = {
+        "common_percent_per_hour": 1.0,
+        "element_percent_per_hour": 1.0,
+        "holds_s": 9.0,
+    }
+
+    def finds(values: Mapping[str, Any]) -> Callable[..., Finding]:
+        return lambda stand, limits: replace(quick(stand, limits), values=values)
+
+    mapping = replace(SETTLE, name="mapping", measure=finds(mapped))
+    drift = replace(SETTLE, name="drift", measure=finds(rate), looks_at_outputs=True)
+    use(monkeypatch, SETTLE, mapping, drift)
+    for changes, due in (({"drawing": drawing}, ["drift"]), ({}, [])):
+        path = make_bench(changes)
+        assert [status for _, status in ends(calibrate())] == ["passed"] * 3
+        assert len(in_force(path)["drift"].parents) == len(due)
+        calibrate("mapping")
+        assert [row.kind for row in calibrate().rows] == due
+        shutil.rmtree(path.parent)
 
 
 def test_another_device_or_wavelength_makes_due(

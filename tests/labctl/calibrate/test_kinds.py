@@ -21,6 +21,11 @@ def test_a_kind_comes_after_those_that_it_needs() -> None:
         assert set(kind.needs) <= set(names[:at]), kind.name
 
 
+def test_the_kinds_that_look_at_outputs_say_so() -> None:
+    names = [kind.name for kind in KINDS if kind.looks_at_outputs]
+    assert names == ["noise-floor", "drift"]
+
+
 def test_every_kind_has_limits_and_belongs_to_devices() -> None:
     for kind in KINDS:
         assert kind.limits, kind.name
