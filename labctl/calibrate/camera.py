@@ -36,6 +36,8 @@ QUANTISATION_DN2 = 1 / 12
 LEAST_PIXELS = 8
 # A pixel whose dark level alone is so many times the noise of a frame is hot.
 HOT_SIGMA = 8.0
+# Of the pixels, at the shortest exposure of the photon transfer.
+MOST_SATURATED = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -509,7 +511,8 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     Raises
     ------
     OutcomeError
-        No light, too little, an unstable source, or bits that never change.
+        No light, too little or too much, an unstable source, or bits that never
+        change.
     """
     longest = stand.longest_s
     dark_stacks = _darks(stand, longest)
@@ -517,6 +520,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     stand.light(stand.nominal_mw)
     spread = _stacks(stand, "photon transfer", _spread(stand), longest, FRAMES)
     _require_light(stand, spread[-1], dark)
+    _require_room(stand, spread[0])
     _require_steady(spread)
     spot = _stacks(stand, "saturation", stand.flat(), longest, SPOT_FRAMES)
     declared = float(stand.bench.camera.saturation_dn)
@@ -584,6 +588,26 @@ def _require_light(stand: Stand, stack: Stack, dark: Dark) -> None:
     )
     text = f"camera: {stand.why_dark(exposed)}"
     raise OutcomeError(text)
+
+
+def _require_room(stand: Stand, stack: Stack) -> None:
+    """Refuse light that saturates the sensor however short it is exposed.
+
+    Raises
+    ------
+    OutcomeError
+        It does, in more than a tenth of the pixels.
+    """
+    saturation_dn = stand.bench.camera.saturation_dn
+    share = float((stack.frames >= saturation_dn).mean())
+    if share > MOST_SATURATED:
+        text = (
+            f"camera: saturated: {100 * share:.0f} % of the pixels at exposure_s="
+            f"{stack.exposure_s:g} and power_mw={stand.nominal_mw:g}, expected at most "
+            f"{100 * MOST_SATURATED:.0f} % at {saturation_dn} counts. Put a filter "
+            "before the camera."
+        )
+        raise OutcomeError(text)
 
 
 def _require_steady(stacks: Sequence[Stack]) -> None:

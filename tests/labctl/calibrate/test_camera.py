@@ -239,11 +239,15 @@ def failure(outcome: Outcome) -> str:
             "camera: dark: the laser emits and the camera sees nothing",
         ),
         (
+            {"world.options.sensor.photons_per_s": 1e12},
+            "camera: saturated: ",
+        ),
+        (
             {"world.options.light.power_noise": 0.1},
             "camera: unstable source: power changes by",
         ),
     ],
-    ids=["blocked", "unstable"],
+    ids=["blocked", "saturated", "unstable"],
 )
 @pytest.mark.slow
 def test_what_is_wrong_is_named_and_nothing_is_installed(
