@@ -6,7 +6,7 @@ handed out like any other, and refused here; its counter has 16 bits and skips 0
 
 import importlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, final
 
@@ -16,12 +16,14 @@ from typing_extensions import override
 from drivers.camera.triggered import (
     BITS,
     Buffer,
+    GainScale,
     Sensor,
     TriggeredCamera,
     activation_of,
     bits_of,
     check_taken,
     lines_of,
+    scale_of_gain,
 )
 from labctl.devices import CameraSettings, Clock, Edge, Found, Identity
 from labctl.errors import DeviceError, DeviceTimeoutError
@@ -78,16 +80,22 @@ class AravisSensor(Sensor):
         one there is.
     pixel_format
         As :data:`drivers.camera.triggered.BITS` names it.
+    told
+        What its gain is in dB, where it does not count in dB.
     """
 
     modulus = 65_535  # 16 bits: 65,535 is followed by 1
 
-    def __init__(self, name: str, camera: str, pixel_format: str) -> None:
+    def __init__(
+        self, name: str, camera: str, pixel_format: str, told: GainScale | None
+    ) -> None:
         self._name, self._wanted, self._format = name, camera, pixel_format
+        self._told = told
+        self._scale: GainScale | None = None
         self._camera: Any = None
         self._stream: Any = None
         self._taken: CameraSettings | None = None
-        self._has_gain = self._waits_for_edges = False
+        self._is_whole = self._waits_for_edges = False
 
     @override
     def open(self) -> tuple[int, int]:
@@ -100,11 +108,24 @@ class AravisSensor(Sensor):
                 camera.set_exposure_time_auto(Aravis.Auto.OFF)
             if camera.is_gain_auto_available():
                 camera.set_gain_auto(Aravis.Auto.OFF)
-            self._has_gain = bool(camera.is_gain_available())
+            self._scale = None
+            if camera.is_gain_available():
+                self._prepare_gain(camera)
             camera.set_pixel_format_from_string(self._format)
             camera.set_trigger(SOFTWARE)
             columns, rows = camera.get_sensor_size()
             return int(rows), int(columns)
+
+    def _prepare_gain(self, camera: Any) -> None:  # noqa: ANN401 - no types
+        """Find out what its gain counts in, and put it to its least."""
+        node = camera.get_device().get_feature("Gain")
+        # aravis takes a raw gain for one in dB.
+        is_real = isinstance(node, Aravis.GcFloat)
+        unit = str(node.get_unit() or "") if is_real else ""
+        self._is_whole = not is_real
+        self._scale = scale_of_gain(self._name, unit, self._told)
+        low, _ = camera.get_gain_bounds()
+        camera.set_gain(low)
 
     @override
     def close(self) -> None:
@@ -135,11 +156,11 @@ class AravisSensor(Sensor):
     @property
     @override
     def gain_limits_db(self) -> tuple[float, float]:
-        if not self._has_gain:
+        if self._scale is None:
             return 0.0, 0.0
         with vendor_errors(self._name, "gain limits"):
             low, high = self._camera.get_gain_bounds()
-        return float(low), float(high)
+        return self._scale.limits_db(float(low), float(high))
 
     @property
     @override
@@ -162,8 +183,9 @@ class AravisSensor(Sensor):
         with vendor_errors(self._name, "configure"):
             camera.set_region(column, row, width, height)
             camera.set_exposure_time(1e6 * exposure_s)
-            if self._has_gain:
-                camera.set_gain(gain_db)
+            if self._scale is not None:
+                number = self._scale.as_number(gain_db)
+                camera.set_gain(round(number) if self._is_whole else number)
             self._taken = self._read()
             return self._taken
 
@@ -172,7 +194,7 @@ class AravisSensor(Sensor):
         left, top, wide, high = camera.get_region()
         return CameraSettings(
             1e-6 * float(camera.get_exposure_time()),
-            float(camera.get_gain()) if self._has_gain else 0.0,
+            0.0 if self._scale is None else self._scale.as_db(camera.get_gain()),
             (int(top), int(left), int(high), int(wide)),
         )
 
@@ -304,7 +326,7 @@ class AravisSensor(Sensor):
         return isinstance(device, Aravis.GvDevice) and not device.is_controller()
 
 
-def aravis(
+def aravis(  # noqa: PLR0913 - one parameter an option
     *,
     shape: Sequence[int],
     pixel_um: float,
@@ -312,6 +334,7 @@ def aravis(
     name: str = "camera",
     pixel_format: str = "Mono12",
     camera: str = "",
+    gain: Mapping[str, float] | None = None,
 ) -> TriggeredCamera:
     """Make a GigE Vision or USB3 Vision camera.
 
@@ -330,6 +353,10 @@ def aravis(
     camera
         Network address, or name as ``labctl devices`` prints it; empty for the only
         one there is.
+    gain
+        What its own numbers of gain are in dB, where it does not count in dB:
+        ``{db_per_step: 0.0359, zero: 0}`` or, for factors, ``{unity: 32}``. Without it
+        such a gain stays at its least.
 
     Returns
     -------
@@ -343,7 +370,7 @@ def aravis(
     """
     return TriggeredCamera(
         name,
-        AravisSensor(name, camera, pixel_format),
+        AravisSensor(name, camera, pixel_format, GainScale.of(name, gain)),
         clock=clock,
         shape=shape,
         pixel_um=pixel_um,

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, final
@@ -21,12 +21,14 @@ from typing_extensions import override
 
 from drivers.camera.triggered import (
     Buffer,
+    GainScale,
     Sensor,
     TriggeredCamera,
     activation_of,
     bits_of,
     check_taken,
     lines_of,
+    scale_of_gain,
     the_one,
 )
 from labctl.devices import CameraSettings, Clock, Edge, Found, Identity
@@ -167,10 +169,18 @@ class GenTLSensor(Sensor):
         File of the producer; empty for all that are installed.
     trigger
         ``Software``; a line, such as ``Line1``; or ``start``.
+    told
+        What its gain is in dB, where it does not count in dB.
     """
 
     def __init__(
-        self, name: str, pixel_format: str, wanted: str, producer: str, trigger: str
+        self,
+        name: str,
+        pixel_format: str,
+        wanted: str,
+        producer: str,
+        trigger: str,
+        told: GainScale | None,
     ) -> None:
         self._name, self._format, self._wanted = name, pixel_format, wanted
         self._producer, self._source = producer, trigger
@@ -180,6 +190,8 @@ class GenTLSensor(Sensor):
         self._nodes: Any = None
         self._exposure: Any = None
         self._gain: Any = None
+        self._told = told
+        self._scale: GainScale | None = None
         self._spoilt = _Spoilt()
         self._shots = 0
         self._is_running = self._is_gone = self._waits_for_edges = False
@@ -234,11 +246,11 @@ class GenTLSensor(Sensor):
         if self._exposure is None:
             text = "no ExposureTime, expected one. It cannot be used on a bench."
             raise DeviceError(self._name, "open", text)
-        gain = self._first("Gain")
-        # Others count in units of their own: they stay at their least.
-        self._gain = gain if gain is not None and gain.unit.lower() == "db" else None
-        if gain is not None:
-            gain.value = gain.min
+        self._gain = self._first("Gain", "GainRaw")
+        if self._gain is not None:
+            unit = str(getattr(self._gain, "unit", ""))
+            self._scale = scale_of_gain(self._name, unit, self._told)
+            self._gain.value = self._gain.min
         self._prepare_trigger()
         self._prepare_counter()
 
@@ -293,6 +305,7 @@ class GenTLSensor(Sensor):
         camera, self._camera = self._camera, None
         library, self._library = self._library, None
         self._nodes = self._exposure = self._gain = None
+        self._scale = None
         self._is_running = False
         with vendor_errors(self._name, "close"):
             try:
@@ -327,10 +340,10 @@ class GenTLSensor(Sensor):
     @property
     @override
     def gain_limits_db(self) -> tuple[float, float]:
-        if self._gain is None:
+        if self._scale is None:
             return 0.0, 0.0
         with vendor_errors(self._name, "gain limits"):
-            return float(self._gain.min), float(self._gain.max)
+            return self._scale.limits_db(float(self._gain.min), float(self._gain.max))
 
     @property
     @override
@@ -359,15 +372,17 @@ class GenTLSensor(Sensor):
             for name, at in there.items():
                 nodes.get_node(name).value = at
             self._exposure.value = self._as_node(self._exposure, 1e6 * exposure_s)
-            if self._gain is not None:
-                self._gain.value = gain_db
+            if self._scale is not None:
+                number = self._scale.as_number(gain_db)
+                whole = isinstance(self._gain.value, int)
+                self._gain.value = round(number) if whole else number
             read = {
                 name: int(nodes.get_node(name).value) if name in there else 0
                 for name in offsets
             }
             return CameraSettings(
                 1e-6 * float(self._exposure.value),
-                0.0 if self._gain is None else float(self._gain.value),
+                0.0 if self._scale is None else self._scale.as_db(self._gain.value),
                 (
                     read["OffsetY"],
                     read["OffsetX"],
@@ -559,6 +574,7 @@ def genicam(  # noqa: PLR0913 - one parameter an option
     producer: str = "",
     trigger: str = SOFTWARE,
     padding: int = 0,
+    gain: Mapping[str, float] | None = None,
 ) -> TriggeredCamera:
     """Make a camera that a GenTL producer knows.
 
@@ -586,6 +602,10 @@ def genicam(  # noqa: PLR0913 - one parameter an option
     padding
         Low bits of each count that are always 0: counts of 12 bits, left-justified in
         ``Mono16``, have 4. They are checked, and taken away.
+    gain
+        What its own numbers of gain are in dB, where it does not count in dB:
+        ``{db_per_step: 0.0359, zero: 0}`` or, for factors, ``{unity: 32}``. Without it
+        such a gain stays at its least.
 
     Returns
     -------
@@ -602,7 +622,9 @@ def genicam(  # noqa: PLR0913 - one parameter an option
         raise ValueError(text)
     return TriggeredCamera(
         name,
-        GenTLSensor(name, pixel_format, camera, producer, trigger),
+        GenTLSensor(
+            name, pixel_format, camera, producer, trigger, GainScale.of(name, gain)
+        ),
         clock=clock,
         shape=shape,
         pixel_um=pixel_um,

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar, final
@@ -118,6 +118,118 @@ def the_one(
         )
         raise DeviceError(name, "open", text)
     return hits[0]
+
+
+@dataclass(frozen=True)
+class GainScale:
+    """What a camera's own numbers of gain are in dB.
+
+    Parameters
+    ----------
+    zero
+        The number at 0 dB.
+    db_per_step
+        ``dB = db_per_step * (number - zero)``; 0 for a camera that counts in factors,
+        ``dB = 20 log10(number / zero)``.
+    """
+
+    zero: float = 0.0
+    db_per_step: float = 1.0
+
+    @classmethod
+    def of(cls, name: str, told: Mapping[str, float] | None) -> "GainScale | None":
+        """Take it from the options of a camera.
+
+        Parameters
+        ----------
+        name
+            Name of the camera, for the message.
+        told
+            ``{db_per_step: 0.0359, zero: 0}`` or ``{unity: 32}``; None for nothing.
+
+        Raises
+        ------
+        ValueError
+            It is neither.
+        """
+        if told is None:
+            return None
+        keys = set(told)
+        if "db_per_step" in keys <= {"db_per_step", "zero"} and told["db_per_step"] > 0:
+            return cls(told.get("zero", 0.0), told["db_per_step"])
+        if keys == {"unity"} and told["unity"] > 0:
+            return cls(told["unity"], 0.0)
+        text = (
+            f"{name}: gain={dict(told)}, expected {{db_per_step: …, zero: …}}, of a "
+            "camera that counts in steps of dB, or {unity: …}, the number at which one "
+            "that counts in factors leaves the signal as it is. Its data sheet says."
+        )
+        raise ValueError(text)
+
+    def as_db(self, number: float) -> float:
+        """Give the gain of a number of the camera, in dB.
+
+        Parameters
+        ----------
+        number
+            As the camera counts; above 0 for factors.
+        """
+        if self.db_per_step:
+            return self.db_per_step * (number - self.zero)
+        return 20 * math.log10(number / self.zero)
+
+    def as_number(self, gain_db: float) -> float:
+        """Give the camera's number of a gain.
+
+        Parameters
+        ----------
+        gain_db
+            Gain.
+        """
+        if self.db_per_step:
+            return gain_db / self.db_per_step + self.zero
+        return self.zero * 10 ** (gain_db / 20)
+
+    def limits_db(self, low: float, high: float) -> tuple[float, float]:
+        """Give the least and the greatest gain.
+
+        Parameters
+        ----------
+        low, high
+            Least and greatest number; a factor of 0 is no gain, 1 is the next.
+        """
+        least = low if low > 0 or self.db_per_step else 1.0
+        return self.as_db(least), self.as_db(high)
+
+
+def scale_of_gain(name: str, unit: str, told: GainScale | None) -> GainScale | None:
+    """Choose how a camera's gain becomes dB.
+
+    Parameters
+    ----------
+    name
+        Name of the camera, for the message.
+    unit
+        What the camera says, such as ``dB``; empty for none.
+    told
+        What its options say.
+
+    Returns
+    -------
+    scale
+        None where nobody says it: then the gain stays at its least.
+
+    Raises
+    ------
+    DeviceError
+        The options say it of a gain that is in dB already.
+    """
+    if unit.lower() != "db":
+        return told
+    if told is not None:
+        text = "option gain, expected none: its gain is in dB. Remove the option."
+        raise DeviceError(name, "open", text)
+    return GainScale()
 
 
 def check_taken(

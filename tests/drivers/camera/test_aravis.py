@@ -50,14 +50,34 @@ def shots(camera: Camera, count: int, **settings: Any) -> list[Any]:  # noqa: AN
     return frames
 
 
-def test_exposure_and_gain_change_the_frame(camera: Camera) -> None:
+def test_exposure_changes_the_frame(camera: Camera) -> None:
     dim, bright = (
         np.mean(shots(camera, 1, exposure_s=exposure_s)[0].data)
         for exposure_s in (0.002, 0.006)
     )
     assert bright > 2 * dim
-    louder = np.mean(shots(camera, 1, exposure_s=0.002, gain_db=6.0)[0].data)
-    assert louder > dim
+
+
+def test_a_gain_without_a_unit_stays_at_its_least(camera: Camera) -> None:
+    assert camera.gain_limits_db == (0.0, 0.0)
+    with pytest.raises(OutOfRangeError, match="gain_db"):
+        camera.configure(exposure_s=0.002, gain_db=6.0)
+
+
+def test_a_gain_in_steps_is_in_db_by_the_data_sheet(
+    library: ModuleType, gige: Start
+) -> None:
+    gige()
+    with made(library, gain={"db_per_step": 0.6}) as camera:
+        assert camera.gain_limits_db == pytest.approx((0.0, 6.0))
+        dim, loud = (
+            np.mean(shots(camera, 1, exposure_s=0.002, gain_db=gain_db)[0].data)
+            for gain_db in (0.0, 5.4)
+        )
+        assert loud > dim
+        assert camera._sensor._camera.get_gain() == 9  # type: ignore[attr-defined]
+        with pytest.raises(DeviceError, match="read back"):
+            camera.configure(exposure_s=0.002, gain_db=0.3)  # between two steps
 
 
 def test_whenever_it_is_triggered_its_frame_comes_after_the_exposure(

@@ -5,6 +5,7 @@ The nodes are those of a GigE Vision camera, read over the network by GenICam's 
 library; there the buffers do not come from harvesters (``tests/conftest.py``).
 """
 
+import math
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -265,3 +266,16 @@ def test_every_error_of_its_libraries_becomes_ours(library: ModuleType) -> None:
             raise error
         late = kind.__name__ == "TimeoutException"
         assert isinstance(caught.value, DeviceTimeoutError) is late
+
+
+def test_a_gain_in_factors_is_in_db_by_the_data_sheet(
+    wired: Callable[..., Camera],
+) -> None:
+    with wired(pixel_format="Mono16", gain={"unity": 1}) as camera:
+        low, high = camera.gain_limits_db
+        assert low == 0.0
+        assert high == pytest.approx(20.0)  # its numbers end at 10
+        taken = camera.configure(exposure_s=0.0015, gain_db=20 * math.log10(4))
+        assert taken.gain_db == pytest.approx(12.04, abs=0.01)
+        nodes = camera._sensor._nodes  # type: ignore[attr-defined]  # the driver's own
+        assert nodes.GainRaw.value == 4

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
-from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera
+from drivers.camera.triggered import (
+    Buffer,
+    GainScale,
+    Sensor,
+    TriggeredCamera,
+    scale_of_gain,
+)
 from labctl.devices import CameraSettings, Clock, Identity
 from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
@@ -377,3 +383,40 @@ def test_options_that_make_no_sense_are_refused(
     options: dict[str, Any] = {"shape": (6, 10), "pixel_um": 3.5, "bits": 12} | wrong
     with pytest.raises(ValueError, match="expected rows and columns"):
         TriggeredCamera("camera", chip, clock=chip.clock, **options)
+
+
+@pytest.mark.parametrize(
+    ("told", "number", "gain_db"),
+    [
+        ({"db_per_step": 0.5}, 12, 6.0),
+        ({"db_per_step": 0.5, "zero": 192}, 204, 6.0),
+        ({"unity": 32}, 320, 20.0),
+    ],
+)
+def test_a_gain_goes_to_db_and_back(
+    told: dict[str, float], number: float, gain_db: float
+) -> None:
+    scale = GainScale.of("camera", told)
+    assert scale is not None
+    assert scale.as_db(number) == pytest.approx(gain_db)
+    assert scale.as_number(gain_db) == pytest.approx(number)
+
+
+def test_a_factor_of_nothing_is_no_gain() -> None:
+    assert GainScale(4.0, 0.0).limits_db(0, 40)[0] == pytest.approx(-12.04, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"zero": 3}, {"db_per_step": 0}, {"unity": -1}, {"unity": 1, "zero": 0}],
+)
+def test_a_gain_that_nobody_can_turn_into_db_is_refused(told: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"expected \{db_per_step: …, zero: …\}"):
+        GainScale.of("camera", told)
+
+
+def test_a_scale_for_a_gain_in_db_is_refused() -> None:
+    assert scale_of_gain("camera", "", None) is None
+    assert scale_of_gain("camera", "dB", None) == GainScale()
+    with pytest.raises(DeviceError, match="its gain is in dB"):
+        scale_of_gain("camera", "dB", GainScale(0.0, 0.5))
