@@ -242,6 +242,7 @@ def run_labctl(words: Sequence[str], told: Path, temporary: str) -> None:
 
 def obey(order: Mapping[str, Any]) -> None:
     """Do one order, in the child."""
+    os.chdir(order.get("folder", "."))
     if order["do"] == "labctl":
         run_labctl(order["words"], Path(order["told"]), order["temporary"])
     path = Path(order["path"])
