@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import select
 import socket
 import threading
 import time
@@ -346,27 +347,44 @@ def on_tcp(server: Server, stack: ExitStack) -> int:
     return int(listener.getsockname()[1])
 
 
+def serve_end(server: Server, master: int, ended: int, closed: list[int]) -> None:
+    """Answer at the master's end until the other pipe speaks."""
+    while not closed:
+        ready, _, _ = select.select([master, ended], [], [])
+        if ended in ready:
+            return
+        try:
+            answer = server.take(os.read(master, 256))
+            if not closed:
+                os.write(master, answer)
+        except OSError:
+            return
+
+
 def on_pty(server: Server, stack: ExitStack) -> tuple[str, Callable[[], None]]:
     tty = pytest.importorskip("tty")  # not on Windows
     master, slave = os.openpty()
     tty.setraw(master)
     tty.setraw(slave)
+    ended, end = os.pipe()
     closed: list[int] = []
 
-    def serve() -> None:
-        while True:
-            try:
-                data = os.read(master, 256)
-                os.write(master, server.take(data))
-            except OSError:
-                return
+    thread = threading.Thread(
+        target=serve_end, args=(server, master, ended, closed), daemon=True
+    )
 
     def unplug() -> None:
-        if not closed:
-            closed.append(1)
-            os.close(master)
+        if closed:
+            return
+        closed.append(1)
+        os.write(end, b".")
+        # First: it would read from whoever has the number of the closed end next.
+        if thread is not threading.current_thread():
+            thread.join(10)
+        for each in (master, ended, end):
+            os.close(each)
 
-    threading.Thread(target=serve, daemon=True).start()
+    thread.start()
     # The slave is kept: else the next port of any process would have its number.
     stack.callback(unplug)
     return os.ttyname(slave), unplug

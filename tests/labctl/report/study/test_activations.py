@@ -25,6 +25,6 @@ def test_the_table_can_be_sorted_and_its_script_is_allowed(
 ) -> None:
     page = make_study("activations-smoke", "seeds=1").with_suffix(".html")
     html = page.read_text(encoding="utf-8")
-    assert html.count('<table class="sortable wide">') == 2
+    assert html.count('<table role="table" class="sortable wide">') == 2
     assert html.count("<script>") == 1
     assert "script-src 'sha256-" in html
