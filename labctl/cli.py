@@ -7,12 +7,14 @@ need them, so that ``labctl --help`` answers at once.
 import errno
 import io
 import json
+import math
 import os
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, NoReturn, TextIO
@@ -26,6 +28,8 @@ from labctl import lane
 from labctl.errors import LabctlError
 
 EXIT_INTERRUPTED = 130
+# A command that was asked to end has so long to do it before it is asked once more.
+ENDING_S = 10.0
 # What a pipe answers whose reader left; Windows says EINVAL.
 READER_LEFT = frozenset({errno.EPIPE, errno.EINVAL})
 # A device, a limit, the record or a person ended the run: it can go on.
@@ -499,16 +503,40 @@ def clear(
         typer.echo(f"cleared: latched since {latch.when} by {latch.who}: {latch.why}")
 
 
-def _interrupt(number: int, frame: object) -> NoReturn:
-    """End the run in order, as Ctrl-C does.
+class _Interrupt:
+    """A handler that ends the command in order, as Ctrl-C does.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        Always.
+    The bench is made dark and the record closed on the way out; a second signal
+    (somebody presses Ctrl-C again) must not cut that short. It is answered with a line,
+    until ``ENDING_S`` have passed: by then the first one was lost, or something hangs.
+
+    Parameters
+    ----------
+    clock
+        Time in seconds that only grows.
     """
-    del frame
-    raise KeyboardInterrupt(signal.Signals(number).name)
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._asked_s = -math.inf
+
+    def __call__(self, number: int, frame: object) -> None:
+        """End the command, or say that it is ending.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            The first time, and again after ``ENDING_S``.
+        """
+        del frame
+        now_s = self._clock()
+        if now_s - self._asked_s < ENDING_S:
+            # sys.stderr may be in the middle of a line: a handler does not enter it.
+            with suppress(OSError):
+                os.write(2, b"labctl: ending; dark comes first, then the record.\n")
+            return
+        self._asked_s = now_s
+        raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def main() -> NoReturn:
@@ -519,9 +547,13 @@ def main() -> NoReturn:
     SystemExit
         Always.
     """
+    interrupt = _Interrupt()
+    # A shell's background job has Ctrl-C ignored, and keeps it so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _interrupt)
+            signal.signal(getattr(signal, name), interrupt)
     sys.stdout, sys.stderr = _outlet(sys.stdout), _outlet(sys.stderr)
     try:
         app(prog_name="labctl")

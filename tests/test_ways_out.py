@@ -280,6 +280,15 @@ def work(bench):
         time.sleep(1.0)
 at_beat(40, work)
 """
+# Ctrl-C once more, in the moment in which the record begins to be closed.
+AGAIN = """
+from labctl.recording import writer
+quiet = writer.undisturbed
+def again():
+    signal.raise_signal(signal.SIGINT)
+    return quiet()
+writer.undisturbed = again
+"""
 FULL = """
 import resource, signal
 def fill(bench):
@@ -322,6 +331,10 @@ WAYS = {
     ),
     "sigint-twice": Way(
         "Ctrl-C twice", "the run", twice, code=130, status="interrupted",
+    ),
+    "sigint-closing": Way(
+        "Ctrl-C, and again as the record is closed", "the run", sent("SIGINT"),
+        first=AGAIN, code=130, status="interrupted", said="ending; dark comes first",
     ),
     "sigterm": Way(
         "SIGTERM", "the run", sent("SIGTERM"), code=130, status="interrupted",

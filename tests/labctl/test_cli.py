@@ -608,6 +608,22 @@ def test_a_missing_protocol_is_refused_with_what_there_is(
 # --- Ctrl-C, and what ends a run from outside
 
 
+def test_a_second_signal_cuts_no_ending_short(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    now_s = [1e6]
+    interrupt = cli._Interrupt(lambda: now_s[0])
+    with pytest.raises(KeyboardInterrupt, match="SIGINT"):
+        interrupt(signal.SIGINT, None)
+    assert capfd.readouterr().err == ""
+    now_s[0] += 0.99 * cli.ENDING_S
+    interrupt(signal.SIGTERM, None)
+    assert "ending" in capfd.readouterr().err
+    now_s[0] += 0.02 * cli.ENDING_S
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        interrupt(signal.SIGTERM, None)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_ctrl_c_leaves_the_bench_dark_and_the_record_readable(here: Path) -> None:
     temporary = here / "temporary"
