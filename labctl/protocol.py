@@ -606,7 +606,7 @@ class TrainProtocol(_Document):
     method
         Which way the device is trained.
     surrogate
-        The learned backward pass.
+        The learned backward pass; ``twin-pairs`` where nothing is said.
     probes
         Where perturbations come from.
     estimator
@@ -625,7 +625,7 @@ class TrainProtocol(_Document):
     data: DataEntry
     model: Annotated[list[Layer], Field(min_length=1, max_length=32)]
     method: MethodEntry = MethodEntry()
-    surrogate: SurrogateEntry
+    surrogate: SurrogateEntry = SurrogateEntry(name="twin-pairs")
     probes: ProbeEntry = ProbeEntry()
     estimator: EstimatorEntry = EstimatorEntry()
     drift: DriftEntry = DriftEntry()
