@@ -36,7 +36,7 @@ def test_the_kind_chooses_the_model(text: str, kind: type) -> None:
         (TRAIN, ["model=[{layer: linear}]"], "model: has no device layer, expected"),
         (TRAIN, ["model=[]"], "model: got [], expected a list of 1 to 32, each a"),
         (TRAIN, ["model.0.split=1"], "model.0.split: got 1, expected a number above 0"),
-        (TRAIN, ["surrogate={width: 9}"], "surrogate.name: is missing, expected name"),
+        (TRAIN, ["surrogate={width: 9}"], "surrogate.name: is missing, expected one"),
         (TRAIN, ["seed=-1"], "seed: got -1, expected a whole number at least 0."),
         (TRAIN, ["budget.shots=1e3"], "budget.shots: got 1000.0, expected a whole"),
         (TRAIN, ["reservoir.bins=[0, 3]"], "reservoir.bins.0: got 0, expected a whole"),
