@@ -6,6 +6,7 @@ the seed of a run, so that results of different runs are of the same samples.
 
 import csv
 import hashlib
+import importlib.util
 import math
 import random
 import zipfile
@@ -303,12 +304,26 @@ def _built_in(name: str, task: Task | None) -> Dataset:
 
 def _digits(count: int) -> Split:
     """Load the 1797 handwritten digits of UCI's test set, 8x8, 0 to 16."""
-    # scikit-learn takes seconds to import: only for whom it is needed.
+    x, y = _digits_table()
+    return Split(x[:count] / 16.0, y[:count])
+
+
+def _digits_table() -> tuple[NDArray[np.float64], Labels]:
+    """Read scikit-learn's file of digits, without the seconds that its import takes.
+
+    Where a version keeps the file elsewhere, scikit-learn itself reads it.
+    """
+    found = importlib.util.find_spec("sklearn")
+    places = (found.submodule_search_locations or []) if found else []
+    for place in places:
+        path = Path(place) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            rows = np.loadtxt(path, delimiter=",")
+            return rows[:, :-1], rows[:, -1].astype(np.int64)
     from sklearn.datasets import load_digits  # noqa: PLC0415 - start-up time
 
     x, y = load_digits(return_X_y=True)
-    x = np.asarray(x, dtype=np.float64) / 16.0
-    return Split(x[:count], np.asarray(y[:count], dtype=np.int64))
+    return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.int64)
 
 
 def _balanced(

@@ -201,6 +201,15 @@ def test_digits_are_those_of_uci_in_a_split_that_never_moves() -> None:
     assert np.array_equal(np.unique(dataset.train.x * 16), np.arange(17))
 
 
+def test_digits_are_the_same_however_they_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = data.load(set="digits")
+    # A version of scikit-learn that keeps its file elsewhere.
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert data.load(set="digits").sha256 == read.sha256
+
+
 @pytest.mark.parametrize("name", ["yin-yang", "spirals", "xor"])
 def test_generated_sets_do_not_move(name: str) -> None:
     first = {

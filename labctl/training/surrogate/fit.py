@@ -9,6 +9,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any, Final, TypedDict
 
 import torch
@@ -105,7 +106,6 @@ class Fitter:
         fitted = bool(list(surrogate.parameters()))
         _check_terms(surrogate, self.terms, fitted=fitted)
         _check_starts(surrogate, settings)
-        self._adam = self._optimiser()
         self._averaged = (
             copy.deepcopy(surrogate).requires_grad_(requires_grad=False)
             if fitted and settings.average
@@ -332,10 +332,12 @@ class Fitter:
         self.surrogate.restart(self.generator)
         if self._averaged is not None:
             self._averaged.load_state_dict(self.surrogate.state_dict())
-        self._adam = self._optimiser()
+        self.__dict__.pop("_adam", None)
         self.steps = 0
 
-    def _optimiser(self) -> torch.optim.Optimizer | None:
+    @cached_property
+    def _adam(self) -> torch.optim.Optimizer | None:
+        """Made when it is asked for first: PyTorch loads its compiler for it."""
         parameters = list(self.surrogate.parameters())
         rate = self.settings.learning_rate
         return torch.optim.Adam(parameters, lr=rate, fused=True) if parameters else None
