@@ -325,9 +325,7 @@ class ScreenSLM(SLM):
         glfw.poll_events()
         label, position = self._place
         now = [
-            size
-            for name, at, size in map(_described, glfw.get_monitors())
-            if (name, at) == (label, position)
+            size for name, at, size in _still_there() if (name, at) == (label, position)
         ]
         if not now:
             text = f"the monitor {label} is gone. Look at plug and power, open again."
@@ -415,6 +413,15 @@ class ScreenSLM(SLM):
             glfw.poll_events()
         # A panel is scanned line by line over one refresh: the last line counts.
         self._clock.sleep(self._period_s)
+
+
+def _still_there() -> Iterator[tuple[str, tuple[int, int], tuple[int, int]]]:
+    """Describe the monitors, without one that is switched off at this moment."""
+    for monitor in glfw.get_monitors():
+        try:
+            yield _described(monitor)
+        except glfw.GLFWError:  # listed, and without a mode: its event is on its way
+            continue
 
 
 def _described(

@@ -35,7 +35,16 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from labctl import bounded, calibration, devices, document, registry, state, twin
+from labctl import (
+    bounded,
+    calibration,
+    devices,
+    document,
+    registry,
+    state,
+    twin,
+    waiting,
+)
 from labctl.bounded import BoundedSequence
 from labctl.calibration import (
     BenchFile,
@@ -49,7 +58,14 @@ from labctl.calibration import (
     Settle,
     Wavefront,
 )
-from labctl.devices import CameraSettings, Clock, Device, Identity, Settings
+from labctl.devices import (
+    CameraSettings,
+    Clock,
+    Device,
+    Frame,
+    Identity,
+    Settings,
+)
 from labctl.document import Document
 from labctl.duty import Lit
 from labctl.errors import (
@@ -66,7 +82,7 @@ from labctl.errors import (
 )
 from labctl.guard import GuardedLaser, Patience, given_to_laser, laser_fault
 from labctl.placement import Bins, placed
-from labctl.wired import FRAME_SHARE, WiredSequence
+from labctl.wired import WiredSequence
 
 ENVIRONMENT: Final = "LABCTL_BENCH"
 DEFAULT: Final = "sim"
@@ -700,6 +716,33 @@ class Bench:
                 self._check_meter(meter, limits)
             if rests:
                 self._rest()
+
+    def frame(self, timeout_s: float) -> Frame:
+        """Take a frame from the camera, with signs of life while it is waited for.
+
+        Parameters
+        ----------
+        timeout_s
+            Longest time to wait.
+
+        Returns
+        -------
+        frame
+            The answer to the oldest trigger that has none yet.
+
+        Raises
+        ------
+        FrameError
+            ``timeout``, or what the camera says of the frame.
+        SafetyError
+            As :meth:`beat`.
+        """
+
+        def alive() -> None:
+            self.beat(rests=False)
+
+        turn_s = self.file.turn_s
+        return waiting.frame(self.camera, timeout_s, turn_s=turn_s, beat=alive)
 
     def judge_saturation(self, pixels: int) -> None:
         """Stop the run over saturated pixels, where the bench file says so.
@@ -1373,7 +1416,8 @@ def _joined(
             meter=within.get("meter"),
             clock=clock,
             wire=file.wiring.exposure,
-            patience_s=file.limits.exposure_s + FRAME_SHARE * file.heartbeat_s,
+            patience_s=file.limits.exposure_s + file.frame_s,
+            turn_s=file.turn_s,
             beat=guarded.beat,
         )
     return Bench(

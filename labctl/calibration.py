@@ -34,6 +34,8 @@ View = Literal["far_field", "image", "through_medium"]
 Dark = Literal["emission_off", "shutter_closed"]
 # A grating spectrometer's line of a laser moves by less.
 NEAR_NM: Final = 0.5
+# A frame is waited for so long without a sign of life, as a share of the heartbeat.
+FRAME_SHARE: Final = 0.2
 # A map is inverted to so much of a pixel, in so many steps.
 NEAR_PX: Final = 1e-6
 INVERSIONS: Final = 30
@@ -128,6 +130,10 @@ class Limits(Schema):
     call_s
         Longest time of one call of a device, by the computer's clock: one that has
         not returned by then counts as hung, and the run ends. Opening may take 30 s.
+    frame_s
+        Longest time from the end of an exposure to its frame; none is a fifth of
+        heartbeat_s. While a frame is waited for the run gives signs of life, and the
+        light stays on: more is for cameras that are slow to read out.
     beam_diameter_um
         Diameter of the beam at the part that bears least, at exp(-2) of the
         intensity.
@@ -160,6 +166,7 @@ class Limits(Schema):
     exposure_s: Positive
     heartbeat_s: Annotated[float, Field(gt=0, le=5)] | None = None
     call_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+    frame_s: Annotated[float, Field(gt=0, le=60)] | None = None
     beam_diameter_um: Positive | None = None
     repetition_rate_hz: Positive | None = None
     pulse_width_fs: Positive | None = None
@@ -497,6 +504,19 @@ class BenchFile(Schema):
     def heartbeat_s(self) -> float:
         """The laser is dark so long after the last sign of life of the run."""
         return self.limits.heartbeat_s or (5.0 if self.simulated else 2.0)
+
+    @property
+    def frame_s(self) -> float:
+        """Longest time from the end of an exposure to its frame."""
+        return self.limits.frame_s or FRAME_SHARE * self.heartbeat_s
+
+    @property
+    def turn_s(self) -> float:
+        """Longest time that is waited for a frame without a sign of life.
+
+        At most half of the heartbeat is exposure, so the guard takes none for silence.
+        """
+        return self.limits.exposure_s + FRAME_SHARE * self.heartbeat_s
 
     @property
     def simulated(self) -> bool:

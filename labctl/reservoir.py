@@ -46,7 +46,6 @@ from labctl.identity import (
 )
 from labctl.placement import Bins, UprightBins
 from labctl.training.blackbox import Response
-from labctl.wired import FRAME_SHARE
 
 T = TypeVar("T")
 CalibrationValues = TypeVar("CalibrationValues", Settle, CameraResponse)
@@ -882,7 +881,7 @@ class _Stepper:
     ) -> None:
         self._bench, self._settle_s, self._shape = bench, settle_s, shape
         # How long a frame is waited for once its exposure is over.
-        self._patience_s = FRAME_SHARE * bench.file.heartbeat_s
+        self._patience_s = bench.file.frame_s
         self._timeout_s = exposure_s + self._patience_s
         self.exposed = self._triggers = 0
         self._counter = Counter()
@@ -941,7 +940,8 @@ class _Stepper:
 
     def _wait_exposed(self, exposed: _Exposed) -> None:
         try:
-            self._bench.camera.wait_exposed(self._timeout_s)
+            turn_s = self._bench.file.turn_s
+            self._bench.camera.wait_exposed(min(self._timeout_s, turn_s))
         except FrameError:
             return  # its frame tells what became of it, and is waited for
         self._leave_room(self._bench.clock.now())
@@ -1018,7 +1018,7 @@ class _Stepper:
         verdict = Verdict("duplicate")
         for _ in range(MOST_COPIES):
             try:
-                frame = self._bench.camera.frame(timeout_s)
+                frame = self._bench.frame(timeout_s)
             except FrameError as error:
                 return replace(row, quality=error.kind, detail=error.detail)
             answer = Answer(

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from labctl import devices
+from labctl import devices, waiting
 from labctl.calibration import ExposureWire
 from labctl.devices import (
     SLM,
@@ -39,9 +39,6 @@ from labctl.devices import (
 from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
 LONGEST: Final = 1024
-# A frame is waited for so long beyond its exposure, as a share of the heartbeat: at
-# most half of that is exposure, so the guard does not take waiting for silence.
-FRAME_SHARE: Final = 0.2
 # How far the clock of a camera may be off, as a fraction and in steps.
 RATE: Final = 2e-4
 STAMP_S: Final = 1e-5
@@ -63,6 +60,8 @@ class WiredSequence(devices.Sequence):
         The cable, as the bench file declares it.
     patience_s
         Longest time between the end of the delay and the frame.
+    turn_s
+        Longest time of it without a sign of life.
     beat
         Tells the guard that the run is alive.
     """
@@ -76,10 +75,11 @@ class WiredSequence(devices.Sequence):
         clock: Clock,
         wire: ExposureWire,
         patience_s: float,
+        turn_s: float,
         beat: Callable[[], None],
     ) -> None:
         self._slm, self._camera, self._meter = slm, camera, meter
-        self._beat = beat
+        self._beat, self._turn_s = beat, turn_s
         self._clock, self._wire, self._patience_s = clock, wire, patience_s
 
     @property
@@ -215,14 +215,17 @@ class WiredSequence(devices.Sequence):
         if not self._camera.tells_exposure_end:
             return False
         try:
-            self._camera.wait_exposed(timeout_s)
+            self._camera.wait_exposed(min(timeout_s, self._turn_s))
         except FrameError:
             return False  # its frame tells what became of it, and is waited for
         return True
 
     def _collect(self, timeout_s: float, batch: "_Batch") -> None:
         try:
-            batch.frames.append(self._camera.frame(timeout_s))
+            came = waiting.frame(
+                self._camera, timeout_s, turn_s=self._turn_s, beat=self._beat
+            )
+            batch.frames.append(came)
         except FrameError as error:
             if error.kind != "timeout":
                 raise

@@ -37,6 +37,7 @@ Aravis: Final[Any] = importlib.import_module("gi.repository.Aravis")
 GLib: Final[Any] = importlib.import_module("gi.repository.GLib")
 
 BUFFERS: Final = 4
+LOOKS: Final = 3  # a camera that is busy, or boots, answers the next call for all
 SOFTWARE: Final = "Software"
 
 
@@ -100,7 +101,7 @@ class AravisSensor(Sensor):
     @override
     def open(self) -> tuple[int, int]:
         with vendor_errors(self._name, "open"):
-            self._camera = Aravis.Camera.new(self._wanted or None)
+            self._camera = self._found()
             device = self._camera.get_device()
             device.set_range_check_policy(Aravis.RangeCheckPolicy.ENABLE)
             camera = self._camera
@@ -115,6 +116,23 @@ class AravisSensor(Sensor):
             camera.set_trigger(SOFTWARE)
             columns, rows = camera.get_sensor_size()
             return int(rows), int(columns)
+
+    def _found(self) -> Any:  # noqa: ANN401 - no types
+        """Look for the camera; each look is given up after a second or two.
+
+        Raises
+        ------
+        GLib.Error
+            It is not there, or does not let itself be taken.
+        """
+        for _ in range(LOOKS - 1):
+            try:
+                return Aravis.Camera.new(self._wanted or None)
+            except GLib.Error as err:
+                kind = Aravis.DeviceError.NOT_FOUND
+                if not err.matches(Aravis.device_error_quark(), kind):
+                    raise
+        return Aravis.Camera.new(self._wanted or None)
 
     def _prepare_gain(self, camera: Any) -> None:  # noqa: ANN401 - no types
         """Find out what its gain counts in, and put it to its least."""

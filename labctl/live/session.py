@@ -21,7 +21,6 @@ from labctl.errors import FrameError, InputError, OutOfRangeError
 from labctl.identity import REPEATABLE
 from labctl.live import command, pattern, picture
 from labctl.reservoir import PhaseScale, calibration
-from labctl.wired import FRAME_SHARE
 
 FRAME_S: Final = 0.08  # least time between two frames: the page draws no faster
 UNWATCHED_S: Final = 10.0  # nobody looked for so long: no light
@@ -252,10 +251,10 @@ class Session:
             camera.arm(ARMED)
             self._left = ARMED
         self._left -= 1
-        heartbeat_s = self._bench.file.heartbeat_s
+        patience_s = self._bench.file.frame_s
         camera.trigger()
         try:
-            frame = camera.frame(self._expose.exposure_s + FRAME_SHARE * heartbeat_s)
+            frame = self._bench.frame(self._expose.exposure_s + patience_s)
         except FrameError as err:
             if err.kind not in REPEATABLE:
                 raise

@@ -139,6 +139,23 @@ def test_a_monitor_that_was_switched_off_is_noticed_at_the_next_pattern(
         slm.write(patterns()["ramp"])
 
 
+def test_a_monitor_without_a_mode_is_gone_before_its_event_is_here(
+    screen: ModuleType, slm: SLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = screen._described
+
+    def off(monitor: Any) -> object:  # noqa: ANN401 - glfw's
+        seen = described(monitor)
+        if seen[0] == "DUMMY1":
+            raise screen.glfw.GLFWError(b"Failed to query video mode")
+        return seen
+
+    slm.write(patterns()["ramp"])
+    monkeypatch.setattr(screen, "_described", off)
+    with pytest.raises(DeviceError, match="DUMMY1 is gone"):
+        slm.write(patterns()["ramp"])
+
+
 def test_the_monitor_is_chosen_by_name_place_and_mode(
     screen: ModuleType,
     desktop: Monitors,

@@ -645,6 +645,31 @@ def test_a_pattern_is_written_while_the_frame_before_is_read_out(
     assert is_ahead.all() == is_ahead.any() == (way == "overlapped")
 
 
+@pytest.mark.parametrize("way", ["stepped", "overlapped"])
+@pytest.mark.parametrize("frame_s", [None, 3.0])
+def test_a_camera_that_is_slow_to_read_out_is_waited_for_alive(
+    way: str, frame_s: float | None
+) -> None:
+    source = with_times(broken(), write_s=0.001, readout_s=2.5)
+    limits = source.file.limits.model_copy(update={"frame_s": frame_s})
+    source = replace(source, file=source.file.model_copy(update={"limits": limits}))
+    beats_s: list[float] = []
+    with watched(source, way=way) as seen, pytest.MonkeyPatch.context() as patch:
+        bench = seen.reservoir.bench
+        phases = some_phases(seen.reservoir, 3)
+        patch.setattr(bench, "beat", lambda **_: beats_s.append(bench.clock.now()))
+        if frame_s is None:
+            with pytest.raises(FrameError, match="no frame within") as caught:
+                seen.reservoir(phases, category="probe")
+            assert caught.value.kind == "timeout"
+            return
+        seen.reservoir(phases, category="probe")
+        seen.check()
+    assert seen.column("quality").tolist() == ["ok"] * 3
+    # The guard acts after three quarters of it.
+    assert np.diff(beats_s).max() < 0.75 * source.file.heartbeat_s
+
+
 def test_a_write_during_an_exposure_would_be_noticed() -> None:
     """A camera that says too early that an exposure is over is not believed."""
     source = with_options(broken(), "camera", tells_exposure_end=True)

@@ -255,7 +255,8 @@ class Bench:
         self.camera.open()
         self.camera.configure(exposure_s=EXPOSURE_S)
         self.beats = 0
-        named: dict[str, Any] = {"meter": None, "wire": WIRE, "patience_s": 0.1}
+        named: dict[str, Any] = {"meter": None, "wire": WIRE}
+        named |= {"patience_s": 0.1, "turn_s": 0.1}
         self.sequence = WiredSequence(
             slm=self.panel,
             camera=self.camera,

@@ -21,7 +21,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable  # noqa: TC003 - no types at run time here
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,7 +47,7 @@ COUNTS_PER_S: Final = 1.0e4  # of the mean intensity at nominal power
 OFFSET_DN: Final = 4
 SENSOR: Final = (2048, 2048)
 SCALE: Final = 4  # sensor pixels along a point of the far field
-WAIT_S: Final = 10.0
+WAIT_S: Final = 60.0
 
 
 def beam(shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -140,8 +139,9 @@ class Room:
         self.mock = mocks.CoboltLaserMock()
         self._port = port
         self.plug_laser()
-        self.readout_s = 0.0
         self.frames = 0
+        self._passes, self._held = threading.Event(), threading.Event()
+        self._passes.set()
         self.errors: list[str] = []
         self._asked: queue.Queue[Exposure | None] = queue.Queue()
         # One thread with one connection: the camera's own is another for every frame.
@@ -188,7 +188,9 @@ class Room:
             self._asked.put((1e-6 * exposure_us, answer))
             time.sleep(1e-6 * exposure_us)  # it would send at its next tick
             lit = answer.get(timeout=WAIT_S)
-            time.sleep(self.readout_s)
+            if not self._passes.is_set():
+                self._held.set()
+                self._passes.wait(WAIT_S)
             if lit is not None:
                 self._store(buffer, lit)
                 self.frames += 1
@@ -235,9 +237,15 @@ class Room:
         self._port.unlink(missing_ok=True)
         self._port.symlink_to(self._bridge.port)
 
-    def read_out(self, seconds: float) -> None:
-        """Let so much time pass between each exposure and its frame."""
-        self.readout_s = seconds
+    def hold(self) -> dict[str, object]:
+        """Keep the next frame in the camera; answer once it was exposed."""
+        self._held.clear()
+        self._passes.clear()
+        return {"held": self._held.wait(WAIT_S)}
+
+    def let_go(self) -> None:
+        """Send what is kept."""
+        self._passes.set()
 
     def unplug_laser(self) -> None:
         """Pull the laser's cable; it stays as it is."""
@@ -264,8 +272,8 @@ def main() -> None:
         "plug laser": room.plug_laser,
         "unplug camera": room.unplug_camera,
         "plug camera": room.plug_camera,
-        "slow readout": partial(room.read_out, 0.25),
-        "quick readout": partial(room.read_out, 0.0),
+        "hold": room.hold,
+        "let go": room.let_go,
     }
     sys.stdout.write("ready\n")
     sys.stdout.flush()

@@ -4,6 +4,7 @@ What it should be is computed here once more, in another way, from what was aske
 """
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from labctl import bench, state, stop
 from labctl.bench import Bench, RealClock
@@ -155,6 +157,8 @@ class Running:
         self._camera.clear_triggers()
         self._camera.set_frame_rate(20)
         self._stream = self._camera.create_stream(None, None)
+        # Packets of a frame may come as late as they please.
+        self._stream.set_property("frame-retention", 60_000_000)
         for _ in range(12):
             size = self._camera.get_payload()
             self._stream.push_buffer(self._aravis.Buffer.new_allocate(size))
@@ -162,7 +166,7 @@ class Running:
 
     def next(self) -> Image:
         """The oldest buffer there is."""
-        buffer = self._stream.timeout_pop_buffer(5_000_000)
+        buffer = self._stream.timeout_pop_buffer(60_000_000)
         assert buffer.get_status() == self._aravis.BufferStatus.SUCCESS
         data = np.frombuffer(buffer.get_data(), np.uint8, REGION[2] * REGION[3])
         frame = data.reshape(REGION[2:]).copy()
@@ -221,59 +225,91 @@ def test_the_chain_fails_who_takes_the_next_buffer_of_a_queue(
     assert wrong(np.stack(frames), wanted) == len(blocks)
 
 
-@pytest.mark.soak  # the timing of others' threads under load
 def test_the_chain_fails_who_drains_and_takes_the_frame_in_flight(
     room: Room, running: tuple[SLM, Running]
 ) -> None:
     slm, camera = running
-    room.ask("slow readout")
     blocks = patterns(8, 3)
     frames = []
     for each in blocks:
+        assert room.ask("hold")["held"]  # exposed, and not here yet
         slm.write(panel(each))
         camera.drain()
+        room.ask("let go")
         frames.append(camera.next())
-    room.ask("quick readout")
     wanted = [expected(each, 50, 0.005) for each in blocks]
-    assert wrong(np.stack(frames), wanted) > 0
+    assert wrong(np.stack(frames), wanted) == len(blocks)
+    assert wrong(np.stack(frames[1:]), wanted[:-1]) == 0  # of the pattern before
+
+
+def bound_s(idle_s: float) -> float:
+    """How long something may take; how quick an idle computer is, a soak asks."""
+    return idle_s if os.environ.get("LABCTL_SOAK") == "1" else 120
 
 
 @contextmanager
-def ends_dark_within(room: Room, seconds: float) -> Iterator[None]:
+def ends_dark(room: Room, idle_s: float) -> Iterator[None]:
     """What fails inside is over soon, and leaves no light."""
     start_s = time.monotonic()
     yield
-    assert time.monotonic() - start_s < seconds
+    assert time.monotonic() - start_s < bound_s(idle_s)
     assert room.ask("state")["light"] is False
+
+
+class Fault(threading.Thread):
+    """Takes a part away once so many frames of a burst were made."""
+
+    def __init__(self, room: Room, fault: Callable[[], object]) -> None:
+        super().__init__()
+        self._room, self._fault = room, fault
+        self._begun = room.ask("state")["frames"]
+        self._is_over = threading.Event()
+        self.frames: int | None = None
+
+    @override
+    def run(self) -> None:
+        while not self._is_over.wait(0.02):  # the burst is others' threads
+            if self._room.ask("state")["frames"] >= self._begun + 3:
+                self._fault()
+                self.frames = self._room.ask("state")["frames"]
+                return
+
+    def end(self) -> int:
+        """Return how many frames there were when the part was away."""
+        self._is_over.set()
+        self.join()
+        assert self.frames is not None, "the burst ended before the fault"
+        return self.frames
 
 
 def lit_until_it_fails(room: Room, fault: Callable[[], object]) -> None:
     """A burst on a bench that loses a part in the middle of it."""
     room.desktop.reset()
-    # The burst is endless; its thread is no clock, the fault may come at any shot.
-    later = threading.Timer(0.4, fault)
     with bench.open(bench.load("loopback")) as table, table.dark_after():
         table.light(50)
         assert room.ask("state")["light"] is True
+        # The burst is endless: the fault comes at any moment of a shot.
+        later = Fault(room, fault)
         later.start()
         try:
             while True:
                 exposed(table, patterns(20, 4), 0.005)
         finally:
-            later.join()
+            before = later.end()
+            # That which was under way, and none after it.
+            assert room.ask("state")["frames"] <= before + 1
 
 
 def test_a_monitor_that_goes_off_ends_the_burst_dark(room: Room) -> None:
     off = partial(room.desktop.set, "--output", "DUMMY1", "--off")
-    with ends_dark_within(room, 10), pytest.raises(DeviceError, match="DUMMY1 is gone"):
+    with ends_dark(room, 10), pytest.raises(DeviceError, match="DUMMY1 is gone"):
         lit_until_it_fails(room, off)
 
 
-@pytest.mark.soak  # the timing of others' threads under load
 def test_a_camera_that_is_removed_ends_the_burst_dark_and_comes_back(
     room: Room,
 ) -> None:
-    with ends_dark_within(room, 20), pytest.raises(DeviceError) as caught:
+    with ends_dark(room, 20), pytest.raises(DeviceError) as caught:
         lit_until_it_fails(room, partial(room.ask, "unplug camera"))
     assert caught.value.device == "camera"
     room.ask("plug camera")  # with the settings of the factory: all are sent again
@@ -281,7 +317,6 @@ def test_a_camera_that_is_removed_ends_the_burst_dark_and_comes_back(
         assert (exposed(table, patterns(1, 5), 0.005) == 4).all()
 
 
-@pytest.mark.soak  # the timing of others' threads under load
 def test_a_camera_that_restarted_is_not_used_with_settings_of_the_factory(
     room: Room, table: Bench
 ) -> None:
@@ -290,7 +325,7 @@ def test_a_camera_that_restarted_is_not_used_with_settings_of_the_factory(
     room.ask("plug camera")
     with pytest.raises(DeviceError, match=r"away and forgot|no longer there"):
         table.camera.arm(1)
-    end_s = time.monotonic() + 15
+    end_s = time.monotonic() + 60
     with pytest.raises(FrameError, match="no longer there"):
         while time.monotonic() < end_s:
             table.camera.settings()
@@ -300,7 +335,6 @@ def test_a_camera_that_restarted_is_not_used_with_settings_of_the_factory(
 def test_a_laser_that_cannot_be_asked_counts_as_lit_and_latches(room: Room) -> None:
     room.desktop.reset()
     start_s = time.monotonic()
-    # No frames: whether they come in time under load is not asked here.
     with (
         pytest.raises(SafetyError) as caught,
         bench.open(bench.load("loopback")) as table,
@@ -311,7 +345,7 @@ def test_a_laser_that_cannot_be_asked_counts_as_lit_and_latches(room: Room) -> N
         room.ask("unplug laser")
         while True:
             table.laser.power_mw()
-    assert time.monotonic() - start_s < 20
+    assert time.monotonic() - start_s < bound_s(20)
     assert "by hand" in str(caught.value)
     assert state.latched("loopback") is not None
     assert room.ask("state")["light"] is True  # as labctl feared

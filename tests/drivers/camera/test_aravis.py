@@ -137,7 +137,7 @@ def test_what_is_out_of_range_is_refused_by_the_library_too(
 def test_who_is_not_there_is_told(library: ModuleType, gige: Start) -> None:
     gige()
     with pytest.raises(DeviceError, match="camera: open: "):
-        made(library, camera="127.0.0.9").open()
+        made(library, camera="Aravis-S9").open()
     with pytest.raises(DeviceError, match=r"shape=\[2048, 2048\], expected \[1000"):
         made(library, shape=[1000, 2048]).open()
     with pytest.raises(ValueError, match="pixel_format='Mono9'"):
