@@ -7,8 +7,7 @@ as they are; what it says that it sent is compared.
 
 import importlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 import numpy as np
@@ -23,35 +22,10 @@ from labctl.devices import (
     Written,
     check_levels,
 )
-from labctl.errors import DeviceError
+from labctl.errors import DeviceError, vendor_errors
 
 PANELS: Final = "slmsuite.hardware.slms"
 importlib.import_module(PANELS)  # refused here, with the extra's name, if it is absent
-
-
-@contextmanager
-def vendor_errors(where: str, action: str) -> Iterator[None]:
-    """Turn whatever slmsuite or a vendor below it raises into ours.
-
-    Parameters
-    ----------
-    where
-        Name of the panel.
-    action
-        What it was asked to do.
-
-    Raises
-    ------
-    DeviceError
-        Always, of an error of theirs.
-    """
-    try:
-        yield
-    except DeviceError:
-        raise
-    except Exception as err:  # vendors below it raise anything
-        text = f"{type(err).__name__}: {err}. Look at the panel and its software."
-        raise DeviceError(where, action, text) from err
 
 
 @final

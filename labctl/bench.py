@@ -954,7 +954,7 @@ class Bench:
                 device.open()
                 self._opened[role] = device
                 self._compare_serial(role, device)
-        self._check_wiring()
+        self.check_wiring()
         self._recall_light()
         self._compare_pulses()
         if self.notice:
@@ -1014,8 +1014,16 @@ class Bench:
             )
             raise _OtherDeviceError(role, "open", text)
 
-    def _check_wiring(self) -> None:
-        """Refuse cables that the devices cannot use, by the settling in force."""
+    def check_wiring(self) -> None:
+        """Refuse cables that panel and camera, both open, cannot use.
+
+        By the settling in force.
+
+        Raises
+        ------
+        DeviceError
+            No output, no such line, or no delay as long as the settling.
+        """
         if not isinstance(self.sequence, WiredSequence):
             return
         record, settle_s = self.calibrations.get("settle"), self.slm.settle_s

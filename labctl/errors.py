@@ -24,7 +24,8 @@ Messages have one form: *where: what=got, expected …. Do ….* Classes that ca
 fields build their message from them and keep them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -268,3 +269,31 @@ class OutcomeError(LabctlError):
     """Measured, and not good enough: a typed failure of a calibration or training."""
 
     exit_code = 6
+
+
+@contextmanager
+def vendor_errors(where: str, action: str) -> Iterator[None]:
+    """Turn whatever a library of many vendors raises into a device's error.
+
+    For libraries that hand on what those below them raise; where a library has errors
+    of its own, its driver maps those and no others.
+
+    Parameters
+    ----------
+    where
+        Name of the device.
+    action
+        What it was asked to do.
+
+    Raises
+    ------
+    DeviceError
+        Always, of an error of theirs.
+    """
+    try:
+        yield
+    except DeviceError:
+        raise
+    except Exception as err:  # vendors raise anything
+        text = f"{type(err).__name__}: {err}. Look at the device and its software."
+        raise DeviceError(where, action, text) from err

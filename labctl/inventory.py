@@ -5,7 +5,7 @@ group ``labctl.finders``, one a vendor's library, which a package of drivers bri
 along. A library that is missing hides only what it would find, and is named.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from labctl import bench, registry, state
 from labctl.bench import Bench, BenchSource
-from labctl.calibration import DriverEntry
+from labctl.calibration import DriverEntry, ExposureWire
 from labctl.devices import SLM, Camera, Device, Found, Laser, Meter, Shutter
 from labctl.errors import DeviceError, InputError, LabctlError
 
@@ -100,9 +100,9 @@ class Answer:
     Parameters
     ----------
     role
-        Its role.
+        Its role, or ``wiring``.
     driver
-        Its driver.
+        Its driver; of a cable its ends.
     identity
         Vendor, model, serial, firmware; empty where it did not answer.
     health
@@ -120,7 +120,7 @@ class Answer:
     def text(self) -> str:
         """Say it to a person."""
         who = " ".join(part for part in self.identity.values() if part)
-        story = self.error or f"{who}: {self.health}"
+        story = self.error or ": ".join(filter(None, (who, self.health)))
         return f"  {self.role:<10} {self.driver}: {story}"
 
 
@@ -194,7 +194,11 @@ def call(source: BenchSource) -> RollCall:
     made = bench.construct(source)
     owned = state.Ownership(name)
     try:
-        return RollCall(name, [_opened(*each) for each in _devices(made)])
+        answers = [_opened(*each) for each in _devices(made)]
+        if made.file.wiring is not None:
+            ill = {answer.role for answer in answers if answer.error}
+            answers.append(_wired(made, made.file.wiring.exposure, ill))
+        return RollCall(name, answers)
     finally:
         owned.release()
 
@@ -212,6 +216,28 @@ def _opened(role: str, entry: DriverEntry, device: Device) -> Answer:
             return _said(role, entry, device)
     except LabctlError as err:
         return Answer(role, entry.driver, error=str(err))
+
+
+def _wired(made: Bench, wire: ExposureWire, ill: Set[str]) -> Answer:
+    """Look at both ends of the cable; what comes over it only a batch shows."""
+    role, driver = "wiring", f"{wire.source} to {wire.line}"
+    away = [each for each in ("slm", "camera") if each in ill]
+    if away:
+        text = f"not looked at, as {' and '.join(away)} gave no good answer."
+        return Answer(role, driver, error=text)
+    try:
+        found = made.source.in_force()
+        made.calibrations = {kind: each.record for kind, each in found.items()}
+        with made.slm, made.camera:
+            made.check_wiring()
+            _, longest_s = made.camera.edge_delay_limits_s
+    except LabctlError as err:
+        return Answer(role, driver, error=str(err))
+    health = (
+        f"both ends fit: the panel gives edges, the camera takes {wire.edge} ones and "
+        f"waits up to {longest_s:g} s. Whether a cable is in, the first batch tells"
+    )
+    return Answer(role, driver, health=health)
 
 
 def _said(role: str, entry: DriverEntry, device: Device) -> Answer:

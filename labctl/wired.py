@@ -253,6 +253,13 @@ class WiredSequence(devices.Sequence):
         if not (np.diff(stamps_s) > 0).all():
             if len(batch.told) == len(batch.written):
                 return
+            if batch.told:  # one was slow, as others' work may make it
+                text = (
+                    "a write took longer than the settling, so that nobody knows "
+                    f"which edge began its exposure ({len(batch.told)} of "
+                    f"{len(batch.written)} are known)"
+                )
+                raise FrameError(self._camera.name, "stale", text)
             text = (
                 "it stamped no times on its frames, and did not tell the end of each "
                 "exposure after a write that is shorter than the settling: expected "

@@ -33,7 +33,7 @@ def test_every_one_is_a_valid_bench_file() -> None:
 def test_its_drivers_take_its_options_and_a_twin_stands_in(
     path: Path, need_module: Callable[[str], ModuleType]
 ) -> None:
-    for peer in ("glfw", "moderngl", "pypylon.pylon", "harvesters.core"):
+    for peer in ("glfw", "moderngl", "pypylon.pylon", "harvesters.core", "slmsuite"):
         need_module(peer)
     source = bench.load(path)
     made = bench.construct(source)
@@ -43,7 +43,9 @@ def test_its_drivers_take_its_options_and_a_twin_stands_in(
     assert (twin.slm.shape, twin.camera.shape) == (made.slm.shape, made.camera.shape)
 
 
-VENDORS = ("screen.slm", "basler.camera", "genicam.camera", "ell14.attenuator")
+VENDORS = {"screen.slm", "slmsuite.slm", "basler.camera", "genicam.camera"} | {
+    "ell14.attenuator"
+}
 
 
 @pytest.fixture
@@ -75,7 +77,8 @@ def test_without_a_vendors_library_it_is_rehearsed_and_falls_back(
         text += "fallback: sim\n"
     own.write_text(text, encoding="utf-8")
     ((_, what),) = validate([str(own)]).good
-    assert what.startswith("bench file; not checked: devices.slm: driver=screen.slm")
+    panel = "slmsuite" if path.stem == "crystal" else "screen"
+    assert what.startswith(f"bench file; not checked: devices.slm: driver={panel}.slm")
     for simulate in (True, False) if path.stem == "desk" else (False,):
         options = Options(bench=path.stem, simulate=simulate, overrides=OVERRIDES)
         job = prepare("tasks/digits.yaml", options)

@@ -98,8 +98,9 @@ class BaslerSensor(Sensor):
         self._camera: Any = None
         self._ends: _Ends | None = None
         self._waits_for_edges = False
-        # A frame that came together with what was asked for.
-        self._early: Any = None
+        # Frames that came together with what was asked for: of an exposure that is
+        # waited for, and of the one before, whose frame nobody has taken yet.
+        self._early: list[Any] = []
 
     @override
     def open(self) -> tuple[int, int]:
@@ -189,7 +190,7 @@ class BaslerSensor(Sensor):
         if camera is not None:
             with vendor_errors(self._name, "close"):
                 camera.StopGrabbing()
-                ends, self._ends, self._early = self._ends, None, None
+                ends, self._ends, self._early = self._ends, None, []
                 if ends is not None:  # before it is forgotten, or the process crashes
                     camera.DeregisterCameraEventHandler(ends, _EVENT)
                 camera.Close()
@@ -257,7 +258,7 @@ class BaslerSensor(Sensor):
             self._grab()
 
     def _grab(self) -> None:
-        self._early = None
+        self._early = []
         self._camera.StartGrabbing(pylon.GrabStrategy_OneByOne)
         self.forget_exposures()
 
@@ -297,7 +298,7 @@ class BaslerSensor(Sensor):
 
     @override
     def stop(self) -> None:
-        self._early = None
+        self._early = []
         with vendor_errors(self._name, "disarm"):
             self._camera.StopGrabbing()
 
@@ -316,8 +317,9 @@ class BaslerSensor(Sensor):
     @override
     def fetch(self, timeout_s: float) -> Buffer | None:
         with vendor_errors(self._name, "frame"):
-            result, self._early = self._early, None
-            if result is None:
+            if self._early:
+                result = self._early.pop(0)
+            else:
                 result = self._camera.RetrieveResult(
                     max(1, math.ceil(1000 * timeout_s)), pylon.TimeoutHandling_Return
                 )
@@ -349,10 +351,10 @@ class BaslerSensor(Sensor):
     def _hear(self, timeout_s: float) -> None:
         """Wait for a report, and have it told: that is part of retrieving results."""
         waiting = self._camera.GetCameraEventWaitObject()
-        if waiting.Wait(math.ceil(1000 * timeout_s)) and self._early is None:
+        if waiting.Wait(math.ceil(1000 * timeout_s)):
             result = self._camera.RetrieveResult(0, pylon.TimeoutHandling_Return)
             if result is not None and result.IsValid():
-                self._early = result
+                self._early.append(result)
 
     @override
     def is_removed(self) -> bool:

@@ -17,10 +17,9 @@ from drivers.camera.triggered import (
     Sensor,
     TriggeredCamera,
     check_taken,
-    vendor_errors,
 )
 from labctl.devices import CameraSettings, Clock, Identity
-from labctl.errors import DeviceError
+from labctl.errors import DeviceError, vendor_errors
 
 DEVICES: Final = "pylablib.devices"
 importlib.import_module(DEVICES)

@@ -13,9 +13,9 @@ from typing import Any, Final, final
 import numpy as np
 from typing_extensions import override
 
-from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera, vendor_errors
+from drivers.camera.triggered import Buffer, Sensor, TriggeredCamera
 from labctl.devices import CameraSettings, Clock, Identity
-from labctl.errors import DeviceError
+from labctl.errors import DeviceError, vendor_errors
 
 CAMERAS: Final = "slmsuite.hardware.cameras"
 importlib.import_module(CAMERAS)  # refused here, with the extra's name, if it is absent

@@ -2,8 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar, final
 
@@ -55,31 +54,6 @@ def bits_of(name: str, pixel_format: str) -> int:
         )
         raise ValueError(text)
     return BITS[pixel_format]
-
-
-@contextmanager
-def vendor_errors(where: str, action: str) -> Iterator[None]:
-    """Turn whatever a library of many vendors raises into ours.
-
-    Parameters
-    ----------
-    where
-        Name of the camera.
-    action
-        What it was asked to do.
-
-    Raises
-    ------
-    DeviceError
-        Always, of an error of theirs.
-    """
-    try:
-        yield
-    except DeviceError:
-        raise
-    except Exception as err:  # vendors below it raise anything
-        text = f"{type(err).__name__}: {err}. Look at the camera and its software."
-        raise DeviceError(where, action, text) from err
 
 
 def the_one(

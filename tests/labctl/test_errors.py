@@ -19,6 +19,7 @@ from labctl.errors import (
     ProtocolError,
     RecordError,
     SafetyError,
+    vendor_errors,
 )
 
 BRANCHES = {
@@ -69,3 +70,20 @@ def test_a_rejected_frame_keeps_its_class_and_what_was_exposed() -> None:
     assert str(error) == "camera: frame gap: 2 missing"
     assert FrameError("camera", "gap", "2 missing", exposed=7).exposed == 7
     assert isinstance(DeviceTimeoutError("meter", "read", "silent"), DeviceError)
+
+
+def test_whatever_a_vendor_raises_is_of_the_device() -> None:
+    match = r"slm: write: KeyError: 'lut'\. Look at the device and its software"
+    wrong = KeyError("lut")
+    with (
+        pytest.raises(DeviceError, match=match) as caught,
+        vendor_errors("slm", "write"),
+    ):
+        raise wrong
+    assert caught.value.__cause__ is wrong
+    ours = FrameError("camera", "gap", "2 missing")
+    with pytest.raises(FrameError) as kept, vendor_errors("camera", "frame"):
+        raise ours
+    assert kept.value is ours
+    with pytest.raises(KeyboardInterrupt), vendor_errors("slm", "write"):
+        raise KeyboardInterrupt

@@ -386,6 +386,23 @@ def test_a_camera_that_tells_nothing_is_refused(tells: bool) -> None:
         bench.play(3)
 
 
+def test_a_write_that_is_slow_once_refuses_the_batch_and_not_the_bench() -> None:
+    bench = Bench(tells=True)
+    bench.chip.stamps = False
+    write = bench.panel.write
+
+    def slow(levels: Levels) -> Written:
+        written = write(levels)
+        if bench.panel.writes == 2:
+            bench.clock.sleep(SETTLE_S)
+        return written
+
+    bench.panel.write = slow  # type: ignore[method-assign]  # others' work
+    error = refusal(bench, 3)
+    assert (error.kind, error.exposed) == ("stale", 3)
+    assert "(2 of 3 are known)" in str(error)
+
+
 @pytest.mark.parametrize("tells", [False, True])
 def test_one_pattern_alone_is_played_too(tells: bool) -> None:
     bench = Bench(tells)

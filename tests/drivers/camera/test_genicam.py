@@ -16,8 +16,14 @@ import numpy as np
 import pytest
 
 from labctl.bench import RealClock
-from labctl.devices import Camera
-from labctl.errors import DeviceError, DeviceTimeoutError, FrameError, LabctlError
+from labctl.devices import Camera, Edge
+from labctl.errors import (
+    DeviceError,
+    DeviceTimeoutError,
+    FrameError,
+    LabctlError,
+    OutOfRangeError,
+)
 
 pytestmark = pytest.mark.peer
 Start = Callable[..., Any]
@@ -232,6 +238,65 @@ def test_a_line_without_an_edge_gives_no_frame(wired: Callable[..., Camera]) -> 
         assert (nodes.TriggerMode.value, nodes.TriggerSource.value) == ("On", "Line0")
         with pytest.raises(FrameError, match="timeout"):
             camera.frame(0.1)
+
+
+def test_armed_for_edges_the_line_starts_exposures_and_software_again(
+    wired: Callable[..., Camera],
+) -> None:
+    with wired() as camera:
+        camera.configure(exposure_s=0.001, region=(0, 0, 16, 16))
+        assert camera.edge_lines == ("Line0",)
+        assert camera.edge_delay_limits_s == (0.0, 0.0)  # it has no delay
+        camera.arm_for_edges(1, Edge("Line0", is_rising=True, delay_s=0.0))
+        nodes = camera._sensor._nodes  # type: ignore[attr-defined]  # the driver's own
+        assert nodes.TriggerSource.value == "Line0"
+        assert nodes.TriggerActivation.value == "RisingEdge"
+        camera.trigger()  # an edge may come from now on, and none does
+        with pytest.raises(FrameError, match="no frame within"):
+            camera.frame(0.1)
+        with pytest.raises(OutOfRangeError, match="delay_s"):
+            camera.arm_for_edges(1, Edge("Line0", is_rising=True, delay_s=0.01))
+        with pytest.raises(OutOfRangeError, match="line=Line9"):
+            camera.arm_for_edges(1, Edge("Line9", is_rising=True, delay_s=0.0))
+        # An edge that it does not know is refused, and not taken for another.
+        with pytest.raises(DeviceError, match="arm for edges"):
+            camera.arm_for_edges(1, Edge("Line0", is_rising=False, delay_s=0.0))
+        camera.arm(1)
+        assert nodes.TriggerSource.value == "Software"
+        camera.trigger()
+        assert camera.frame(5.0).trigger == 1
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_the_delay_after_an_edge_is_rounded_up_and_taken_away_again(
+    wired: Callable[..., Camera],
+    library: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    is_whole: bool,
+) -> None:
+    with wired() as camera:
+        camera.configure(exposure_s=0.001, region=(0, 0, 16, 16))
+        sensor = camera._sensor  # type: ignore[attr-defined]  # the driver's own
+        delay = SimpleNamespace(value=0.0, min=0.0, max=1e5)
+        monkeypatch.setattr(sensor, "_delay", lambda: delay)
+        if is_whole:
+            monkeypatch.setattr(library.genapi, "IInteger", SimpleNamespace)
+        assert camera.edge_delay_limits_s == pytest.approx((0, 0.1))
+        camera.arm_for_edges(1, Edge("Line0", is_rising=True, delay_s=0.0123456))
+        assert delay.value == 12_346
+        assert isinstance(delay.value, int)
+        camera.arm(1)
+        assert delay.value == 0
+
+
+def test_started_for_each_frame_it_would_miss_edges(
+    wired: Callable[..., Camera],
+) -> None:
+    with wired(trigger="start") as camera:
+        assert camera.edge_lines == ()
+        camera.configure(exposure_s=0.001, region=(0, 0, 16, 16))
+        with pytest.raises(DeviceError):
+            camera.arm_for_edges(1, Edge("Line0", is_rising=True, delay_s=0.0))
 
 
 def test_a_camera_that_answers_no_more_was_removed(
