@@ -74,9 +74,10 @@ def _read(record: Record) -> Page:
     try:
         return content.read(record)
     except (AttributeError, LookupError, TypeError, ValueError) as err:
+        said = f"{type(err).__name__} {err}".partition("\n")[0]  # pydantic's go on
         text = (
-            f"{record.path}: {type(err).__name__} {err}, expected what labctl records "
-            f"of a run of kind {record.kind}. Restore the file from a copy."
+            f"{record.path}: {said}, expected what labctl records of a run of kind "
+            f"{record.kind}. Restore the file from a copy."
         )
         raise InputError(text) from err
 

@@ -26,6 +26,11 @@ from labctl.recording.layout import (
     train_layout,
 )
 from labctl.recording.writer import Recorder
+from labctl.report import page
+from labctl.run.execute import execute
+from labctl.run.prepare import prepare
+from labctl.run.progress import Silent
+from labctl.run.setting import Options
 
 MACROPIXELS, BINS, FRAME = (3, 5), (2, 3), (6, 9)
 MARKUP = "<script>alert('x')</script>\"&<b>"
@@ -394,6 +399,48 @@ def evaluation_record(write_record: WriteRecord) -> Path:
 def scan_record(write_record: WriteRecord) -> Path:
     """The power swept over five values, two patterns each."""
     return write_record("scan")
+
+
+# Enough for a page that has every figure of its study.
+SMALL = {
+    "loss-fields": (
+        'study.losses=[mse, "cos+mse", gen]',
+        "study.a=[1]",
+        "study.steps=5",
+        "seeds=1",
+    ),
+    "restore-jacobian": ("seeds=1", "study.reach=[2]", "study.reach_steps=24"),
+    "destroy-jacobian": ("seeds=1",),
+    "activations": ("seeds=1",),
+    "evolution": ("seeds=1",),
+    "manifold": ("seeds=1",),
+}
+STUDIES = Path(__file__).parents[3] / "protocols" / "studies"
+Once = Callable[[str, Callable[[Path], Any]], Any]
+MakeStudy = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def make_study(once: Once) -> MakeStudy:
+    """Run a shipped study in a small form, and write its page beside it.
+
+    Once for all workers.
+    """
+
+    def make(name: str) -> Path:
+        def run(folder: Path) -> Path:
+            out = folder / "run.h5"
+            options = Options(
+                out=out, overwrite=True, overrides=SMALL.get(name, ("seeds=2",))
+            )
+            execute(prepare(str(STUDIES / f"{name}-smoke.yaml"), options), Silent())
+            page.write(out, out.with_suffix(".html"))
+            return out
+
+        found: Path = once(f"study-{name}", run)
+        return found
+
+    return make
 
 
 # ---- a browser -------------------------------------------------------------------

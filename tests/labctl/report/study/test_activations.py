@@ -13,7 +13,7 @@ EXPECTED = {"mega", "by-task", "fields-mega"}
 
 @pytest.mark.slow
 def test_the_page_shows_every_figure(make_study: Callable[..., Path]) -> None:
-    with Record.open(make_study("activations-smoke", "seeds=1")) as record:
+    with Record.open(make_study("activations")) as record:
         page = content.read(record)
     drawn = {d.name for section in page.sections for d in section.drawings}
     assert drawn >= EXPECTED
@@ -23,7 +23,7 @@ def test_the_page_shows_every_figure(make_study: Callable[..., Path]) -> None:
 def test_the_table_can_be_sorted_and_its_script_is_allowed(
     make_study: Callable[..., Path],
 ) -> None:
-    page = make_study("activations-smoke", "seeds=1").with_suffix(".html")
+    page = make_study("activations").with_suffix(".html")
     html = page.read_text(encoding="utf-8")
     assert html.count('<table role="table" class="sortable wide">') == 2
     assert html.count("<script>") == 1

@@ -8,14 +8,12 @@ import pytest
 from labctl.report.study.course import FIGURES
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
-# One seed is enough for a page.
-FEW = {"activations": ("seeds=1",), "evolution": ("seeds=1",)}
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_page_is_quiet_and_usable(
     name: str, make_study: Callable[..., Path], check_page: Callable[[Path], str]
 ) -> None:
-    record = make_study(f"{name}-smoke", *FEW.get(name, ()))
+    record = make_study(name)
     text = check_page(record.with_suffix(".html"))
     assert "What the document claims, and what was found" in text

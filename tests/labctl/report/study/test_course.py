@@ -9,7 +9,6 @@ from labctl.recording.header import Header
 from labctl.recording.layout import study_layout
 from labctl.recording.reader import Record
 from labctl.recording.writer import Recorder
-from labctl.report import page
 from labctl.report.study.course import sections
 
 
@@ -30,18 +29,3 @@ def test_a_study_that_has_not_ended_says_how_far_it_is(begun: Path) -> None:
     assert section.sentences == (
         "1 jobs have ended; claims are judged after the last one.",
     )
-
-
-def test_markup_in_claims_is_shown_as_text(
-    tmp_path: Path, make_header: Callable[..., Header], markup: str
-) -> None:
-    path = tmp_path / "run.h5"
-    header = make_header("study", {"study": {"name": "other"}}, markup)
-    with Recorder.create(path, layout=study_layout(()), header=header) as recorder:
-        recorder.append(
-            "claims", claim=[markup], measured=[markup], verdict=[markup[:32]]
-        )
-    html = page.write(path, tmp_path / "run.html").read_text(encoding="utf-8")
-    assert "<script" not in html
-    assert "<b>" not in html
-    assert html.count("&lt;script&gt;alert") > 10

@@ -13,7 +13,7 @@ EXPECTED = {"responses", "device-measures", "shot", "ledger"}
 
 @pytest.mark.slow
 def test_the_page_shows_every_figure(make_study: Callable[..., Path]) -> None:
-    with Record.open(make_study("device-activations-smoke")) as record:
+    with Record.open(make_study("device-activations")) as record:
         page = content.read(record)
     drawn = {d.name for section in page.sections for d in section.drawings}
     assert drawn == EXPECTED

@@ -13,7 +13,7 @@ EXPECTED = {"methods", "courses", "shot", "ledger"}
 
 @pytest.mark.slow
 def test_the_page_shows_every_figure(make_study: Callable[..., Path]) -> None:
-    with Record.open(make_study("evolution-smoke", "seeds=1")) as record:
+    with Record.open(make_study("evolution")) as record:
         page = content.read(record)
     drawn = {d.name for section in page.sections for d in section.drawings}
     assert drawn == EXPECTED

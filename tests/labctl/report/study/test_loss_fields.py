@@ -26,13 +26,6 @@ Visit = Callable[[Path], Any]
 NAMES = (*losses.LOSSES, "gen")
 PLACES = (-1.7, -0.4, 0.3, 1.1)
 TARGETS = ((0.6, -0.5), (-1.2, 0.9), (0.05, 0.02))
-FEW = (
-    "loss-fields-smoke",
-    'study.losses=[mse, "cos+mse", gen]',
-    "study.a=[1]",
-    "study.steps=5",
-    "seeds=1",
-)
 ASK = """
 const [name, points, a] = arguments;
 return points.map(([x, y]) => {
@@ -44,11 +37,11 @@ return points.map(([x, y]) => {
 
 @pytest.fixture(scope="module")
 def html(make_study: Make) -> Path:
-    return make_study(*FEW).with_suffix(".html")
+    return make_study("loss-fields").with_suffix(".html")
 
 
 def test_the_page_has_explorer_figures_and_claims(make_study: Make) -> None:
-    with Record.open(make_study(*FEW)) as record:
+    with Record.open(make_study("loss-fields")) as record:
         page = content.read(record)
     found = {section.name: section for section in page.sections}
     assert found["fields"].explorer is not None

@@ -17,7 +17,7 @@ EXPECTED = {"film-knot", "film-saddle", "errors", "shot", "ledger"}
 
 @pytest.mark.slow
 def test_the_page_shows_every_figure(make_study: Callable[..., Path]) -> None:
-    with Record.open(make_study("manifold-smoke")) as record:
+    with Record.open(make_study("manifold")) as record:
         page = content.read(record)
     drawn = {d.name for section in page.sections for d in section.drawings}
     assert drawn == EXPECTED
@@ -32,7 +32,7 @@ def test_keys_step_through_the_film(
     need_module: Callable[..., ModuleType],
 ) -> None:
     keys = need_module("selenium.webdriver.common.keys").Keys
-    driver = visit(make_study("manifold-smoke").with_suffix(".html"))
+    driver = visit(make_study("manifold").with_suffix(".html"))
     told = driver.find_element("id", "film-told")
     canvas = driver.find_element("id", "film-canvas")
     assert told.text.startswith("knot, digital: after 0 of 60 steps")

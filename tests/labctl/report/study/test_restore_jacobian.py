@@ -21,7 +21,7 @@ EXPECTED = {
 
 @pytest.mark.slow
 def test_the_page_shows_every_figure(make_study: Callable[..., Path]) -> None:
-    with Record.open(make_study("restore-jacobian-smoke", "seeds=1")) as record:
+    with Record.open(make_study("restore-jacobian")) as record:
         page = content.read(record)
     drawn = {d.name for section in page.sections for d in section.drawings}
     assert drawn >= EXPECTED
