@@ -170,6 +170,17 @@ class Record:
         return self._state["status"]
 
     @property
+    def is_written(self) -> bool:
+        """Whether a run writes it at this moment.
+
+        Raises
+        ------
+        InputError
+            That cannot be told: its lock cannot be asked.
+        """
+        return is_written(self._path)
+
+    @property
     def start_time(self) -> str:
         """Start, ISO 8601."""
         return self.text("start_time")
@@ -338,7 +349,8 @@ class Record:
         if name not in self.tables.get(table, ()):
             text = (
                 f"{self._path}: {table}/{name} is not there, expected one of "
-                f"{', '.join(self.tables.get(table, tuple(self.tables)))}."
+                f"{', '.join(self.tables.get(table, tuple(self.tables)))}. "
+                "Name one of them, or restore the file from a copy."
             )
             raise InputError(text)
         count = self._counts[COUNTERS[table]]
@@ -376,7 +388,8 @@ class Record:
         if name not in self.tables:
             text = (
                 f"{self._path}: {name} is not there, expected one of "
-                f"{', '.join(self.tables)}."
+                f"{', '.join(self.tables)}. "
+                "Name one of them, or restore the file from a copy."
             )
             raise InputError(text)
         return {column: self.column(name, column) for column in self.tables[name]}

@@ -194,11 +194,28 @@ def _again(result: Mapping[str, Any]) -> str:
     return f"{times}, from {low:.4g} to {high:.4g}; this is the mean."
 
 
+def _no_result(record: Record) -> str:
+    """Say why there is none, and what can be done."""
+    text = f"There is no result: the status of this record is {record.status}."
+    if record.status not in _UNENDED:
+        return text
+    if record.is_written:
+        return f"{text} It is being written: a later report shows more."
+    todo = (
+        "Measure again."
+        if record.kind == "calibrate"
+        else f"Go on with labctl run --resume {shlex.quote(record.path.name)}."
+    )
+    return f"{text} Nobody writes it any more: its run was killed. {todo}"
+
+
+_UNENDED = ("running", "paused")
+
+
 def _result(record: Record) -> Section:
     result = record.result
     if not result:
-        sentence = f"There is no result: the status of this record is {record.status}."
-        return Section("result", "Result", (sentence,))
+        return Section("result", "Result", (_no_result(record),))
     found = scores(record.kind, result)
     drawings = []
     if found:
@@ -567,8 +584,7 @@ def _calibration(record: Record) -> Section:
     result = record.result
     title = f"Calibration {record.resolved.get('calibration', '')}"
     if not result:
-        sentence = f"There is no result: the status of this record is {record.status}."
-        return Section("result", title, (sentence,))
+        return Section("result", title, (_no_result(record),))
     merits = {
         name: f"{_measured(value, error)}, limit {limit:.4g}"
         for name, (value, error, limit) in result.get("merits", {}).items()

@@ -244,6 +244,8 @@ def test_a_record_that_is_written_and_one_left_by_a_kill_have_pages(
         assert "There is no result: the status of this record is running." in text
         assert "No step was recorded yet." in text
         assert "begun" in text
+    assert "It is being written: a later report shows more." in live
+    assert "was killed. Go on with labctl run --resume left.h5." in killed
     short = tmp_path / "short.h5"
     short.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match="expected"):
