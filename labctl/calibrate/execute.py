@@ -401,15 +401,17 @@ class _Room:
             moment += timedelta(seconds=1)
         stem = _stem(kind, moment)
         limits = {**kind.limits, **self._limits(kind)}
-        finding, why, cost = self._found(kind, limits, path)
+        # While every device answers.
+        made = {**self._made(kind, found, limits), "created": moment}
+        with self._keeping(kind, stem, made, path):
+            finding, why, cost = self._found(kind, limits, path)
         merits = () if finding is None else finding.merits
         if self.job.options.check and finding is not None:
             return _compared(kind, found.get(kind.name), finding, why, path)
         if self.job.options.check:
             return Row(kind.name, "failed", why, (), path)
-        made = {
-            **self._made(kind, found, path, limits),
-            "created": moment,
+        made |= {
+            "record": store.hash_of(path),
             "conditions": cost if finding is None else dict(finding.conditions),
             "figure_of_merit": {} if finding is None else _figures_of_merit(finding),
         }
@@ -429,6 +431,28 @@ class _Room:
             self.progress.say(f"{kind.name}: {remark}")
         until = f"{moment + timedelta(days=days):%Y-%m-%d %H:%M} UTC"
         return Row(kind.name, "passed", "", merits, path, yaml, until)
+
+    @contextmanager
+    def _keeping(
+        self, kind: Kind, stem: str, made: Mapping[str, Any], path: Path
+    ) -> Iterator[None]:
+        """Keep also a measurement that a device, a limit, the disk or a bug ended.
+
+        A person who ended it did not make it fail.
+        """
+        try:
+            yield
+        except Exception as error:
+            if path.exists() and not self.job.options.check:
+                told = {**made, "failed": kind.name, "record": store.hash_of(path)}
+                why = str(error) or type(error).__name__
+                try:
+                    kept = store.keep(self._folder, stem, told, why)
+                except CalibrationError as other:
+                    error.add_note(f"and then: {other}")
+                else:
+                    self.progress.say(f"{kind.name}: failed, kept as {kept}")
+            raise
 
     def _found(
         self, kind: Kind, limits: Mapping[str, float], path: Path
@@ -510,7 +534,6 @@ class _Room:
         self,
         kind: Kind,
         found: Mapping[str, InForce],
-        path: Path,
         limits: Mapping[str, float],
     ) -> dict[str, Any]:
         bench, machine = self.bench, environment.capture()
@@ -530,7 +553,6 @@ class _Room:
                 "python": platform.python_version(),
                 "numpy": np.__version__,
             },
-            "record": store.hash_of(path),
             "limits": dict(limits),
         }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from labctl import bench as benches
@@ -19,7 +20,13 @@ from labctl.calibrate.execute import Options, Outcome, Row, prepare
 from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
 from labctl.calibrate.stand import Stand
 from labctl.calibration import CalibrationRecord
-from labctl.errors import CalibrationError, DeviceError, InputError, OutcomeError
+from labctl.errors import (
+    CalibrationError,
+    DeviceError,
+    InputError,
+    InterlockError,
+    OutcomeError,
+)
 from labctl.recording.reader import Record
 from labctl.report import page
 from labctl.run.progress import Silent
@@ -238,6 +245,93 @@ def test_settings_are_restored_also_after_a_failure(
         calibrate("settle")
     # As the simulated camera is after opening.
     assert seen == [(0.001, [0, 0, 32, 48], False)] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DeviceError("camera", "frame", "no answer"), 3),
+        (InterlockError("laser: interlock open. Close it."), 4),
+        (ZeroDivisionError("a bug"), 1),
+    ],
+    ids=["device", "interlock", "bug"],
+)
+def test_what_ends_a_measurement_is_kept_and_leaves_the_one_in_force(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    code: int,
+) -> None:
+    folder = make_bench().parent
+    calibrate("settle")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def end(stand: Stand, _limits: Mapping[str, float]) -> Finding:
+        stand.expose(stand.flat())
+        raise error
+
+    use(monkeypatch, replace(SETTLE, measure=end))
+    call = CliRunner()
+    ended = call.invoke(cli.app, ["calibrate", "--bench", "lab", "settle"])
+    assert ended.exit_code == code
+    (kept,) = [path for path in folder.iterdir() if path.name not in before]
+    assert kept.name.endswith("-failed.yaml")
+    assert kept.name in ended.stdout
+    told = YAML(typ="safe").load(kept.read_text(encoding="utf-8"))
+    assert (told["failed"], told["why"]) == ("settle", str(error))
+    assert told["serials"] == {"slm": "SIM-SLM-1"}
+    record = Path(told["record"]["file"])
+    assert store.hash_of(record).sha256 == told["record"]["sha256"]
+    with Record.open(record) as opened:
+        assert opened.status in {"failed", "stopped"}
+        assert opened.lengths["shots"] == 1
+    assert {n: (folder / n).read_bytes() for n in before} == before
+    call.invoke(cli.app, ["clear", "--bench", "lab", "--reason", "closed"])
+    # A check installs nothing, and so leaves nothing.
+    again = call.invoke(cli.app, ["calibrate", "--bench", "lab", "settle", "--check"])
+    assert again.exit_code == code
+    call.invoke(cli.app, ["clear", "--bench", "lab", "--reason", "closed"])
+    assert {path.name for path in folder.iterdir()} == {*before, kept.name}
+
+
+def test_a_failure_that_cannot_be_kept_is_told_with_what_ended_it(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_bench().parent
+
+    def end(stand: Stand, _limits: Mapping[str, float]) -> Finding:
+        del stand
+        text = "no answer"
+        raise DeviceError("camera", "frame", text)
+
+    def full(path: Path, _raw: bytes) -> None:
+        text = f"{path}: cannot be written (disk full). Make room there."
+        raise CalibrationError(text)
+
+    use(monkeypatch, replace(SETTLE, measure=end))
+    monkeypatch.setattr(store, "_write_new", full)
+    with pytest.raises(DeviceError, match="no answer") as caught:
+        calibrate("settle")
+    (note,) = caught.value.__notes__
+    assert note.startswith("and then: ")
+    assert "disk full" in note
+    assert [path.name for path in folder.iterdir()] == ["bench.yaml"]
+
+
+def test_who_ends_a_measurement_does_not_make_it_fail(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_bench().parent
+
+    def end(stand: Stand, _limits: Mapping[str, float]) -> Finding:
+        stand.expose(stand.flat())
+        raise KeyboardInterrupt
+
+    use(monkeypatch, replace(SETTLE, measure=end))
+    with pytest.raises(KeyboardInterrupt):
+        calibrate("settle")
+    assert [path.name for path in folder.iterdir()] == ["bench.yaml"]
 
 
 def test_a_check_installs_nothing_and_says_what_moved(

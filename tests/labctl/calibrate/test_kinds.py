@@ -5,8 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
+from labctl import cli
 from labctl.calibrate import execute as room
+from labctl.calibrate import store
 from labctl.calibrate.execute import Outcome
 from labctl.calibrate.kind import Finding
 from labctl.calibrate.kinds import KINDS
@@ -63,3 +67,44 @@ def test_what_is_not_measurable_here_blocks_only_what_builds_on_it(
         "noise-floor": "skipped",
         "drift": "failed",
     }
+
+
+# ---- by command, with one in force ------------------------------------------------
+
+BROKEN: Mapping[str, tuple[str, Mapping[str, object], int, str]] = {
+    "unplugged": (
+        "camera",
+        {"devices.camera.options.faults": [{"kind": "removed", "at_shot": 5}]},
+        3,
+        "camera: ",
+    ),
+    "interlock": (
+        "camera",
+        {"devices.laser.options.faults": [{"kind": "interlock", "after_s": 0.0}]},
+        4,
+        "interlock open",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_goes_wrong_is_named_and_kept_and_leaves_the_one_in_force(
+    make_bench: Callable[..., Path], known: Callable[..., None], name: str
+) -> None:
+    kind, changes, code, said = BROKEN[name]
+    folder = make_bench(changes).parent
+    known(folder / "bench.yaml", {"kind": "settle", "settle_s": 0.06})
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    call = CliRunner()
+    ended = call.invoke(cli.app, ["calibrate", "--bench", "lab", kind])
+    call.invoke(cli.app, ["clear", "--bench", "lab", "--reason", "mended"])
+    assert ended.exit_code == code, ended.output
+    assert said in ended.stderr
+    (kept,) = folder.glob("*-failed.yaml")
+    told = YAML(typ="safe").load(kept.read_text(encoding="utf-8"))
+    assert told["failed"] == kind
+    assert said in told["why"]
+    record = Path(told["record"]["file"])
+    assert store.hash_of(record).sha256 == told["record"]["sha256"]
+    assert {n: (folder / n).read_bytes() for n in before} == before
+    assert len(list(folder.iterdir())) == len(before) + 1
