@@ -187,7 +187,7 @@ class PanelOptions:
         Gaussian blur of the phase, sigma in macropixels; the model is [S], the
         size [G].
     zero_order
-        Share of the power that is not modulated [G].
+        Share of the power that is not modulated [G]; 1: the panel does nothing.
     curvature_rad
         Bow of the backplane over the panel, rms: focus, astigmatism and coma of
         this specimen; 0.5 is usual [G].
@@ -214,7 +214,7 @@ class PanelOptions:
     lut_error: float = _number(0.02, 0.0, 0.05)
     lut_overshoot: float = _number(0.03, -0.5, 0.5)
     crosstalk_macropixels: float = _number(0.25, 0.0, 2.0)
-    zero_order: float = _number(0.03, 0.0, 0.9)
+    zero_order: float = _number(0.03, 0.0, 1.0)
     curvature_rad: float = _number(0.0, 0.0, 10.0)
     flicker_rad: float = _number(0.05, 0.0, 1.0)
     flicker_hz: float = _number(120.0, 0.0, 1e6)

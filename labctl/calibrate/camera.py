@@ -14,8 +14,16 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
-from labctl.calibrate.stand import Exposed, Stand
+from labctl.calibrate.kind import (
+    MORE_LIGHT,
+    Figure,
+    Finding,
+    Kind,
+    Merit,
+    Quantity,
+    Series,
+)
+from labctl.calibrate.stand import Exposed, Glimpse, Stand, glimpse
 from labctl.devices import Levels
 from labctl.errors import OutcomeError
 
@@ -36,6 +44,8 @@ QUANTISATION_DN2 = 1 / 12
 LEAST_PIXELS = 8
 # A pixel whose dark level alone is so many times the noise of a frame is hot.
 HOT_SIGMA = 8.0
+# Light is what is so many times its noise.
+LIT = 10.0
 # Of the pixels, at the shortest exposure of the photon transfer.
 MOST_SATURATED = 0.1
 
@@ -519,7 +529,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     dark = fit_dark(dark_stacks)
     stand.light(stand.nominal_mw)
     spread = _stacks(stand, "photon transfer", _spread(stand), longest, FRAMES)
-    _require_light(stand, spread[-1], dark)
+    _require_light(stand, spread[-1], dark, dark_stacks[-1])
     _require_room(stand, spread[0])
     _require_steady(spread)
     spot = _stacks(stand, "saturation", stand.flat(), longest, SPOT_FRAMES)
@@ -568,25 +578,39 @@ def _stacks(
     return stacks
 
 
-def _require_light(stand: Stand, stack: Stack, dark: Dark) -> None:
-    """Refuse frames that are no brighter than dark ones.
+def _require_light(stand: Stand, stack: Stack, dark: Dark, without: Stack) -> None:
+    """Refuse frames that are no brighter than those without light.
 
     Raises
     ------
     OutcomeError
-        They are not; says where the light is lost.
+        They are not; says where the light is lost, or how much more is needed.
     """
     level = stack.frames.mean(axis=0) - dark.level_dn
     level -= dark.dark_dn_per_s * stack.exposure_s
     level[dark.hot] = 0
     noise = math.sqrt(2 * (dark.variance_dn2 + QUANTISATION_DN2) / len(stack.frames))
     drift = dark.dark_error * stack.exposure_s * level.size
-    if level.sum() > 10 * (noise * math.sqrt(level.size) + drift):
+    needed = LIT * (noise * math.sqrt(level.size) + drift)
+    if level.sum() > needed:
         return
+    # A flat pattern holds what little there is together.
+    stand.stage("faint light")
+    flat = _stack(stand.repeated(stand.flat(), len(stack.frames)))
+    counts = 1 / len(stack.frames) + 1 / len(without.frames)
+    noise = math.sqrt(counts * float(without.frames.var(axis=0, ddof=1).mean()))
+
+    def look(shown: Stack) -> Glimpse:
+        above = shown.frames.mean(axis=0) - without.frames.mean(axis=0)
+        above[dark.hot] = 0
+        frame = above.reshape(stand.bench.camera.shape)
+        return glimpse(frame, noise, needed, "counts", shown.exposure_s)
+
+    seen = max(look(stack), look(flat), key=lambda each: each.is_seen)
     exposed = Exposed(
         np.zeros((0, 1, 1), np.uint16), stack.power_mw, np.zeros(0), stack.exposure_s
     )
-    text = f"camera: {stand.why_dark(exposed)}"
+    text = f"camera: {stand.why_dark(exposed, seen)}"
     raise OutcomeError(text)
 
 
@@ -677,6 +701,7 @@ def _finding(
             100 * gain_error / gain,
             math.nan,
             limits["gain_error_percent"],
+            remedy=MORE_LIGHT,
         )
     ]
     if straight is not None:

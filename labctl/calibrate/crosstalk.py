@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
+from labctl.calibrate.kind import (
+    MORE_LIGHT,
+    Figure,
+    Finding,
+    Kind,
+    Merit,
+    Quantity,
+    Series,
+)
 from labctl.calibrate.patterns import Painter, linear_power
 from labctl.calibrate.stand import Stand
 from labctl.calibration import PanelMap
@@ -269,7 +277,13 @@ def _finding(
         values={"sigma_px": sigma_px, "most_px": width.most_px},
         quantities={"sigma_px": Quantity(sigma_px, width.error_px, 0.05)},
         merits=(
-            Merit("error_px", width.error_px, math.nan, limits["error_px"]),
+            Merit(
+                "error_px",
+                width.error_px,
+                math.nan,
+                limits["error_px"],
+                remedy=MORE_LIGHT,
+            ),
             Merit(
                 "held_out_percent",
                 100 * math.sqrt(gap2) / max(size, 1e-300),

@@ -575,13 +575,15 @@ def _stem(kind: Kind, moment: datetime) -> str:
 
 
 def _judged(finding: Finding) -> str:
-    """Say which merits are not good enough; empty if all are."""
+    """Say which merits are not good enough, and what to do; empty if all are."""
     bad = [merit for merit in finding.merits if not merit.is_kept]
-    return "; ".join(
+    told = "; ".join(
         f"{merit.name}={merit.value:.3g}, expected at "
         f"{'least' if merit.is_floor else 'most'} {merit.limit:.3g}"
         for merit in bad
     )
+    remedies = dict.fromkeys(merit.remedy for merit in bad if merit.remedy)
+    return ". ".join([told, *remedies])
 
 
 def _figures_of_merit(finding: Finding) -> dict[str, float]:

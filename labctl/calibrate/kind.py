@@ -14,6 +14,11 @@ from labctl.calibration import View
 
 Value = JsonValue | NDArray[np.float64]
 Role = Literal["meter", "attenuator"]
+# What to do about an error that is too great, as a rule.
+MORE_LIGHT = (
+    "Too few photons, as a rule: take a filter away, raise the power, or allow a "
+    "longer exposure (limits.exposure_s)."
+)
 # What has moved by less than this many standard errors has not moved.
 SIGNIFICANT = 4.0
 
@@ -58,6 +63,8 @@ class Merit:
         Greatest value that is good enough, or the least one.
     is_floor
         Whether the limit is the least value.
+    remedy
+        What to do where it is not good enough; empty where that depends.
     """
 
     name: str
@@ -65,6 +72,7 @@ class Merit:
     error: float
     limit: float
     is_floor: bool = False
+    remedy: str = ""
 
     @property
     def is_kept(self) -> bool:

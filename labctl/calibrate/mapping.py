@@ -15,7 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
+from labctl.calibrate.kind import (
+    MORE_LIGHT,
+    Figure,
+    Finding,
+    Kind,
+    Merit,
+    Quantity,
+    Series,
+)
 from labctl.calibrate.patterns import Painter, linear_power
 from labctl.calibrate.stand import Stand
 from labctl.errors import OutcomeError
@@ -300,6 +308,7 @@ def _finding(
                 rest,
                 rest / math.sqrt(2 * HELD_OUT),
                 limits["residual_px"],
+                remedy=MORE_LIGHT,
             ),
         ),
         figures=(

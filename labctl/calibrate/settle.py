@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
+from labctl.calibrate.kind import (
+    MORE_LIGHT,
+    Figure,
+    Finding,
+    Kind,
+    Merit,
+    Quantity,
+    Series,
+)
 from labctl.calibrate.stand import Stand
 from labctl.devices import Levels
 from labctl.errors import OutcomeError
@@ -457,7 +465,13 @@ def _finding(
             "tau_s": Quantity(found.tau_s, found.tau_error, 0.05 * found.tau_s),
         },
         merits=(
-            Merit("error_percent", percent, math.nan, limits["error_percent"]),
+            Merit(
+                "error_percent",
+                percent,
+                math.nan,
+                limits["error_percent"],
+                remedy=MORE_LIGHT,
+            ),
             leakage,
         ),
         figures=figures,

@@ -20,7 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
+from labctl.calibrate.kind import (
+    MORE_LIGHT,
+    Figure,
+    Finding,
+    Kind,
+    Merit,
+    Quantity,
+    Series,
+)
 from labctl.calibrate.patterns import linear_power
 from labctl.calibrate.quadrants import (
     FEWEST,
@@ -477,7 +485,7 @@ def _finding(stand: Stand, swept: _Swept, limits: Mapping[str, float]) -> Findin
             "middle_rad": Quantity(float(phase[middle]), 2 * error, 0.02),
         },
         merits=(
-            Merit("rms_rad", error, math.nan, limits["rms_rad"]),
+            Merit("rms_rad", error, math.nan, limits["rms_rad"], remedy=MORE_LIGHT),
             Merit("span_rad", span, 2 * error, limits["span_rad"], is_floor=True),
         ),
         figures=_figures(swept),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from labctl.bench import Bench
@@ -27,6 +28,9 @@ CATEGORY = "calibrate"
 V = TypeVar("V", bound=object)
 # A frame is bright enough when its peak is so many times the noise of the dark.
 LEAST_SIGNAL = 8.0
+# Light is more than noise at so many standard errors; in the brightest of many spots
+# of so many pixels along a side at so many.
+SEEN, SEEN_SPOT, SPOT = 4.0, 7.0, 3
 TRIES = 8
 # No fit takes longer, on any computer that can run a bench.
 THINKING_S = 120.0
@@ -52,6 +56,92 @@ class Exposed:
     power_mw: NDArray[np.float64]
     start_s: NDArray[np.float64]
     exposure_s: float
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What little light there is in frames that hold too little of it.
+
+    Parameters
+    ----------
+    light, error
+        Of a frame, and its standard error.
+    where
+        Over the whole sensor, or in a spot.
+    needed
+        Light over the whole sensor that would do.
+    unit
+        Of these.
+    exposure_s
+        Exposure time of the frames.
+    is_seen
+        Whether it is more than noise.
+    """
+
+    light: float
+    error: float
+    where: str
+    needed: float
+    unit: str
+    exposure_s: float
+    is_seen: bool
+
+    def text(self) -> str:
+        """Say what was got, what was expected, what to do."""
+        got = (
+            f"light={self.light:.3g} ± {self.error:.2g} {self.unit} a frame "
+            f"{self.where} at exposure_s={self.exposure_s:g}, expected at least "
+            f"{self.needed:.3g} over the whole sensor"
+        )
+        if self.is_seen:
+            return (
+                f"too few photons: {got}. It can be had at about "
+                f"{self.needed / self.light:.2g} times the light: take a filter away, "
+                "raise the power, or allow a longer exposure (limits.exposure_s)."
+            )
+        return (
+            "dark, or too few photons to be told from it: the laser emits and the "
+            f"camera sees nothing, {got}. The beam is blocked, misses the camera or is "
+            "by far too faint: look between panel and camera, and take filters away."
+        )
+
+
+def glimpse(
+    level: NDArray[np.float64],
+    noise: float,
+    needed: float,
+    unit: str,
+    exposure_s: float,
+) -> Glimpse:
+    """Look for light over a whole mean frame, and in its brightest spot.
+
+    Parameters
+    ----------
+    level
+        Mean frame above the dark, ``(row, column)``.
+    noise
+        Standard error of a pixel of it.
+    needed
+        Light over the whole sensor that would do.
+    unit
+        Of these.
+    exposure_s
+        Exposure time of the frames.
+
+    Returns
+    -------
+    glimpse
+        Over the whole sensor if it is seen there, else in the spot if it is there.
+    """
+    light, error = float(level.sum()), noise * math.sqrt(level.size)
+    windows = sliding_window_view(level, [min(SPOT, side) for side in level.shape])
+    spot = float(windows.sum(axis=(2, 3)).max())
+    spot_error = noise * math.sqrt(windows[0, 0].size)
+    over = "over the whole sensor"
+    if light <= SEEN * error and spot > SEEN_SPOT * spot_error:
+        light, error, over = spot, spot_error, "in its brightest spot"
+    is_seen = light > SEEN * error
+    return Glimpse(light, error, over, needed, unit, exposure_s, is_seen)
 
 
 class Stand:
@@ -426,7 +516,8 @@ class Stand:
         Raises
         ------
         OutcomeError
-            Laser off, dark at the meter, or blocked on the way to the camera.
+            Laser off, dark at the meter, blocked on the way to the camera, or too few
+            photons.
         """
         response = self.response
         frame_e = response.electrons(exposed.frames, exposed.exposure_s).mean(axis=0)
@@ -437,16 +528,25 @@ class Stand:
         peak = float(frame_e.max()) / noise_e
         if peak > LEAST_SIGNAL or total > 10 * LEAST_SIGNAL:
             return
-        text = f"{self.name}: {self.why_dark(exposed)}"
+        seen = glimpse(
+            frame_e,
+            noise_e,
+            10 * LEAST_SIGNAL * noise_e * math.sqrt(frame_e.size),
+            "electrons",
+            exposed.exposure_s,
+        )
+        text = f"{self.name}: {self.why_dark(exposed, seen)}"
         raise OutcomeError(text)
 
-    def why_dark(self, exposed: Exposed) -> str:
+    def why_dark(self, exposed: Exposed, seen: Glimpse | None = None) -> str:
         """Say where the light is lost, as far as the bench can tell.
 
         Parameters
         ----------
         exposed
             Dark frames that should not be.
+        seen
+            What little light is in them; None where nobody looked.
 
         Returns
         -------
@@ -466,6 +566,8 @@ class Stand:
                 f"dark: power_mw={reading:.3g} metered, expected about "
                 f"{self._power_mw:g}. Look between laser and meter."
             )
+        if seen is not None:
+            return seen.text()
         return (
             "dark: the laser emits and the camera sees nothing, expected light. The "
             "beam is blocked, or misses the camera: look between panel and camera."

@@ -71,6 +71,9 @@ def test_what_is_not_measurable_here_blocks_only_what_builds_on_it(
 
 # ---- by command, with one in force ------------------------------------------------
 
+IDLE = {"world.options.panel.zero_order": 1.0}
+CURVE = {"kind": "slm-phase", "span_rad": 6.5}
+NOTHING = "the panel does not modulate"
 BROKEN: Mapping[str, tuple[str, Mapping[str, object], int, str]] = {
     "unplugged": (
         "camera",
@@ -84,16 +87,31 @@ BROKEN: Mapping[str, tuple[str, Mapping[str, object], int, str]] = {
         4,
         "interlock open",
     ),
+    "blocked": (
+        "settle",
+        {"world.options.sensor.photons_per_s": 0.0},
+        6,
+        "settle: dark, or too few photons to be told from it: the laser emits",
+    ),
+    "too few photons": (
+        "camera",
+        {"world.options.sensor.photons_per_s": 4000.0},
+        6,
+        "camera: too few photons: light=",
+    ),
+    "a settle that does not modulate": ("settle", IDLE, 6, f"settle: {NOTHING}"),
+    "a curve that does not modulate": ("slm-phase", IDLE, 6, f"slm-phase: {NOTHING}"),
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_goes_wrong_is_named_and_kept_and_leaves_the_one_in_force(
     make_bench: Callable[..., Path], known: Callable[..., None], name: str
 ) -> None:
     kind, changes, code, said = BROKEN[name]
     folder = make_bench(changes).parent
-    known(folder / "bench.yaml", {"kind": "settle", "settle_s": 0.06})
+    known(folder / "bench.yaml", {"kind": "settle", "settle_s": 0.06}, CURVE)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     call = CliRunner()
     ended = call.invoke(cli.app, ["calibrate", "--bench", "lab", kind])

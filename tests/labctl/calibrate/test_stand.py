@@ -1,5 +1,6 @@
 """What a procedure sees: frames, the exposure that fits, and why there is no light."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import pytest
 from labctl.calibrate import execute as room
 from labctl.calibrate.execute import Outcome
 from labctl.calibrate.kind import Finding, Kind
-from labctl.calibrate.stand import Stand
+from labctl.calibrate.stand import Stand, glimpse
 from labctl.calibration import CalibrationRecord, CameraResponse, Settle
 from labctl.errors import OutcomeError
 from labctl.recording.reader import Record
@@ -95,7 +96,7 @@ def test_the_exposure_is_chosen_so_that_the_peak_fits(
         (
             5.0,
             {"world.options.sensor.photons_per_s": 0.0},
-            "the camera sees nothing, expected light. The beam is blocked",
+            r"the camera sees nothing, light=.* The beam is blocked",
         ),
         (
             5.0,
@@ -122,6 +123,28 @@ def test_why_there_is_no_good_light_is_named(
             stand.brighten(stand.flat(), least_e=5000)
 
     on_stand(brighten, changes).raise_failures()
+
+
+@pytest.mark.parametrize(
+    ("spread_e", "spot_e", "said"),
+    [
+        (0.0, 0.0, "dark, or too few photons to be told from it: "),
+        (0.1, 0.0, "too few photons: light=.* over the whole sensor at "),
+        (0.0, 4.0, "too few photons: light=.* in its brightest spot at "),
+    ],
+    ids=["nothing", "everywhere", "in a spot"],
+)
+def test_what_little_light_there_is_is_found_and_told(
+    spread_e: float, spot_e: float, said: str
+) -> None:
+    for seed in range(20):
+        level = np.random.default_rng(seed).normal(spread_e, 0.5, (40, 60))
+        level[7:10, 50:53] += spot_e
+        seen = glimpse(level, 0.5, 1000.0, "electrons", 0.02)
+        assert re.match(said, seen.text()), seen.text()
+        light = 9 * spot_e if spot_e else spread_e * level.size
+        assert abs(seen.light - light) < 5 * seen.error
+        assert seen.is_seen == (light > 0)
 
 
 def test_a_laser_that_does_not_emit_is_named(on_stand: Callable[..., Outcome]) -> None:
