@@ -1,9 +1,10 @@
 """Kind ``settle``: how long after a write the panel shows what was written.
 
 A pattern is held long, another is written, and after a wait a short exposure is
-taken: how far from its goal is the panel still? Frames of slightly higher and lower
-levels say how the picture changes there, which needs no order to be looked at and works
-behind a scatterer as well. What is left of the step falls off as the crystal relaxes;
+taken: how far from its goal is the panel still? Settled frames of slightly higher and
+lower levels say how the picture changes there, which needs no order to be looked at and
+works behind a scatterer as well; not in proportion, so a cubic through them is
+inverted. What is left of the step falls off as the crystal relaxes;
 the tail gives the time after which less than a stated share is left. Large steps take
 longer than small ones: the wait is that of a step over all levels, by a straight line
 through the measured ones.
@@ -11,7 +12,7 @@ through the measured ones.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +34,19 @@ from labctl.errors import OutcomeError
 Array = NDArray[np.float64]
 # Share of a transition that may be left in a frame.
 LEFT = 0.005
-REPEATS, REFERENCES, FRESH, SETTLED = 6, 24, 12, 4
+REPEATS, REFERENCES, FRESH, SETTLED = 6, 18, 12, 4
 DELAYS = 12
 # Steps as shares of the panel's levels, from where to where.
 STEPS = ((0.1, 0.9), (0.9, 0.1), (0.1, 0.5), (0.5, 0.1), (0.4, 0.6), (0.6, 0.4))
-# To either side of a level, to see how frames change there; and how much may be left
-# of a step, as a share of all levels, to be seen in proportion.
-SHIFT, PROPORTIONAL = 0.05, 0.1
-_AROUND = (-SHIFT, 0.0, SHIFT)
+# To either side of a level, to see how frames change there, as shares of all levels:
+# farther than the last nothing is told.
+AROUND = (-0.1, -0.05, 0.0, 0.05, 0.1)
+FARTHEST = AROUND[-1]
+_NOTHING = (
+    "settle: the panel does not modulate: frames of different levels are the same "
+    "within noise, expected them to differ. Look at its cable, its polarisation and "
+    "whether it is awake."
+)
 _TOO_FAST = (
     "settle: a step falls within one delay, expected some points on its tail. Lower "
     "calibrate.settle_s in the bench file."
@@ -59,12 +65,18 @@ class Course:
         Since the write, ``(point,)``.
     left, error
         Share of the step that the panel has still to go, and its standard error.
+    shared
+        Standard error that all points share: the goal is known from frames, too.
+    exposure_s
+        Of each point, around its time.
     """
 
     size: float
     time_s: Array
     left: Array
     error: Array
+    shared: float = 0.0
+    exposure_s: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +126,81 @@ def left_over(frame: Array, settled: Array, others: Array) -> float:
     return float((frame - settled[1]) @ weight) / float(way @ weight)
 
 
+class Reach:
+    """How far a panel is from its goal, by settled frames of levels around that.
+
+    Along the change of the frames from the level below to the one above, weighted by
+    their noise, a frame's distance from the goal is a number; a cubic tells which level
+    it belongs to. Which way to look comes from one half of the frames and the number
+    from the other, as noise that is in both does not average out; and the other way
+    round.
+
+    Parameters
+    ----------
+    halves
+        Mean frames at :data:`AROUND` from the goal of either half of the exposures,
+        ``(half, shift, pixel)``.
+    """
+
+    def __init__(self, halves: Array) -> None:
+        middle = len(AROUND) // 2
+        self._ways: list[tuple[Array, float, Array, Array]] = []
+        for here, there in (halves, halves[::-1]):
+            goal = there[middle]
+            slope = there[middle + 1] - there[middle - 1]
+            weight = slope / np.maximum(goal, 1.0)
+            seen = (here - here[middle]) @ weight
+            by = np.array(AROUND)
+            powers = np.stack([by, by**2, by**3], axis=1)
+            terms, *_ = np.linalg.lstsq(powers, seen, rcond=None)
+            self._ways.append((weight, float(here[middle] @ weight), *_rising(terms)))
+
+    def away(self, frame: Array) -> float:
+        """Distance of a frame from the goal, as a share of all levels.
+
+        Parameters
+        ----------
+        frame
+            ``(pixel,)``.
+
+        Returns
+        -------
+        away
+            Signed; beyond :data:`FARTHEST` where it is not told.
+        """
+        found = [
+            np.interp(frame @ weight - zero, seen, by)
+            for weight, zero, seen, by in self._ways
+        ]
+        return float(np.mean(found))
+
+
+def _rising(terms: Array) -> tuple[Array, Array]:
+    """Numbers that a cubic shows around 0 as far as it rises, and where.
+
+    Beyond its turns, or well beyond :data:`FARTHEST`, it goes on to far away at once.
+
+    Raises
+    ------
+    OutcomeError
+        It does not rise at 0: the levels around the goal make no difference.
+    """
+    by = np.linspace(-1.5 * FARTHEST, 1.5 * FARTHEST, 601)
+    seen = np.stack([by, by**2, by**3], axis=1) @ terms
+    middle = len(by) // 2
+    if seen[middle + 1] <= seen[middle - 1]:
+        raise OutcomeError(_NOTHING)
+    rises = np.diff(seen) > 0
+    falls = np.flatnonzero(~rises)
+    low = falls[falls < middle].max(initial=-1) + 1
+    high = falls[falls >= middle].min(initial=len(by) - 1)
+    seen, by = seen[low : high + 1], by[low : high + 1]
+    step = 1e-9 * float(np.ptp(seen))
+    ends = np.array([seen[0] - step]), np.array([seen[-1] + step])
+    far = np.array([2 * FARTHEST])
+    return np.concatenate([ends[0], seen, ends[1]]), np.concatenate([-far, by, far])
+
+
 def fit_relaxation(courses: Sequence[Course]) -> Relaxation | None:
     """Fit one delay, and a time constant for each step, to the tails.
 
@@ -137,25 +224,37 @@ def fit_relaxation(courses: Sequence[Course]) -> Relaxation | None:
         return None
     tails = [_tail(course) for course in seen]
 
+    count = len(tails)
+
     def rest(parameters: Array) -> Array:
-        delay_s, log_taus = parameters[0], parameters[1:]
-        parts = [
-            (each.left - np.exp(-(each.time_s - delay_s) * math.exp(-log_tau)))
-            / each.error
-            for each, log_tau in zip(tails, log_taus, strict=True)
-        ]
+        delay_s, log_taus = parameters[0], parameters[1 : count + 1]
+        offsets = parameters[count + 1 :]
+        parts = []
+        for each, log_tau, offset in zip(tails, log_taus, offsets, strict=True):
+            rate = math.exp(-log_tau)
+            half = rate * each.exposure_s / 2
+            # The mean over an exposure is a little more than its middle.
+            mean = math.sinh(half) / half if half else 1.0
+            told = mean * np.exp(-(each.time_s - delay_s) * rate)
+            parts += [
+                (each.left - told - offset * each.shared) / each.error,
+                np.array([offset]),
+            ]
         return np.concatenate(parts)
 
     # Nothing happens before it is asked for.
     last_s = max(float(each.time_s.max()) for each in tails)
     log_taus = [math.log(max(float(t.time_s.min()), last_s / 20) / 2) for t in tails]
-    low = [-1e-9, *(math.log(last_s) - 9 for _ in tails)]
-    high = [last_s, *(math.log(last_s) + 1 for _ in tails)]
-    fit = least_squares(rest, [0.0, *log_taus], bounds=(low, high), x_scale="jac")
+    free = [math.inf] * count
+    low = [-1e-9, *(math.log(last_s) - 9 for _ in tails), *(-x for x in free)]
+    high = [last_s, *(math.log(last_s) + 1 for _ in tails), *free]
+    start = [0.0, *log_taus, *(0.0 for _ in tails)]
+    fit = least_squares(rest, start, bounds=(low, high), x_scale="jac")
     freedom = max(len(fit.fun) - len(fit.x), 1)
     scatter = max(2 * float(fit.cost) / freedom, 1.0)
-    spread = scatter * covariance(np.asarray(fit.jac, dtype=np.float64))
-    taus_s = np.exp(fit.x[1:])
+    every = covariance(np.asarray(fit.jac, dtype=np.float64))
+    spread = scatter * every[: count + 1, : count + 1]
+    taus_s = np.exp(fit.x[1 : count + 1])
     return _over_all_levels(seen, float(fit.x[0]), taus_s, spread)
 
 
@@ -196,13 +295,12 @@ def _has_transition(course: Course) -> bool:
 def _end(course: Course) -> tuple[float, float]:
     late = course.time_s > 0.6 * course.time_s.max()
     weight = 1 / course.error[late] ** 2
-    return float(np.average(course.left[late], weights=weight)), 1 / math.sqrt(
-        float(weight.sum())
-    )
+    error = math.hypot(1 / math.sqrt(float(weight.sum())), course.shared)
+    return float(np.average(course.left[late], weights=weight)), error
 
 
 def _tail(course: Course) -> Course:
-    """Part of a course that is seen in proportion: far from the goal none is.
+    """Part of a course that is told: far from the goal none is.
 
     Raises
     ------
@@ -218,13 +316,16 @@ def _tail(course: Course) -> Course:
             "calibrate.settle_s in the bench file."
         )
         raise OutcomeError(text)
-    early = np.flatnonzero(np.abs(course.left) > PROPORTIONAL / course.size)
+    early = np.flatnonzero(np.abs(course.left) > FARTHEST / course.size)
     start_s = float(course.time_s[early].max()) if early.size else -1.0
     tail = course.time_s > start_s
     if tail.sum() < 3 or not (course.left[tail] > 3 * course.error[tail]).any():
         raise OutcomeError(_TOO_FAST)
-    return Course(
-        course.size, course.time_s[tail], course.left[tail], course.error[tail]
+    return replace(
+        course,
+        time_s=course.time_s[tail],
+        left=course.left[tail],
+        error=course.error[tail],
     )
 
 
@@ -288,23 +389,34 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     longest_s = stand.settle_s
     exposure_s = _brief(stand, longest_s)
     mask = _mask(stand.panel)
-    ends = sorted({share + by for step in STEPS for share in step for by in _AROUND})
+    near = {round(end + by, 9) for _, end in STEPS for by in AROUND}
+    ends = sorted(near.union(start for start, _ in STEPS))
     panels = {share: _shown(stand, mask, share) for share in ends}
     stand.stage("settled frames")
-    settled = {share: _frames(stand, panels[share], REFERENCES) for share in ends}
+    settled = {share: _halves(stand, panels[share]) for share in ends}
     delays = np.array(
         [0.0, *np.geomspace(longest_s / 20, 0.6 * longest_s, DELAYS - 2), longest_s]
     )
     courses = []
     for number, (start, end) in enumerate(STEPS):
         stand.stage("transitions", number, len(STEPS))
-        require_step(settled[start], settled[end])
-        near = tuple(settled[end + by] for by in _AROUND)
-        left, error = _followed(stand, (panels[start], panels[end]), near, delays)
+        require_step(settled[start].mean(axis=0), settled[end].mean(axis=0))
+        known = [settled[round(end + by, 9)] for by in AROUND]
+        reach = Reach(np.stack(known, axis=1))
+        steps = panels[start], panels[end]
+        left, error = _followed(stand, steps, reach, delays)
         size = abs(end - start)
-        # A frame shows the middle of its exposure.
-        seen_s = delays + exposure_s / 2
-        courses.append(Course(size, seen_s, left / (start - end), error / size))
+        courses.append(
+            Course(
+                size=size,
+                # A frame shows the middle of its exposure.
+                time_s=delays + exposure_s / 2,
+                left=left / (start - end),
+                error=error / size,
+                shared=float(error[0]) / size * math.sqrt(REPEATS / REFERENCES),
+                exposure_s=exposure_s,
+            )
+        )
     with stand.thinking():
         found = fit_relaxation(courses)
     stand.stage("leakage")
@@ -334,6 +446,14 @@ def _mask(panel: tuple[int, int]) -> NDArray[np.bool_]:
 def _shown(stand: Stand, mask: NDArray[np.bool_], share: float) -> Levels:
     level = round(share * (stand.levels - 1))
     return stand.as_levels(np.where(mask, level, 0)[None])
+
+
+def _halves(stand: Stand, panel: Levels) -> Array:
+    """Mean settled frames of a pattern, of every other exposure, ``(2, pixel)``."""
+    exposed = stand.repeated(panel, REFERENCES)
+    stand.require_light(exposed)
+    flat = _flat(stand, exposed.frames, exposed.power_mw)
+    return np.stack([flat[half::2].mean(axis=0) for half in (0, 1)])
 
 
 def _frames(stand: Stand, panel: Levels, count: int) -> Array:
@@ -367,25 +487,13 @@ def require_step(before: Array, after: Array) -> None:
     noise2 = (np.maximum(before + after, 0) + 2) / REFERENCES
     chi2 = float(((before - after) ** 2 / noise2).mean())
     if chi2 < 1 + 8 * math.sqrt(2 / len(before)):
-        text = (
-            "settle: the panel does not modulate: frames of different levels are the "
-            "same within noise, expected them to differ. Look at its cable, its "
-            "polarisation and whether it is awake."
-        )
-        raise OutcomeError(text)
+        raise OutcomeError(_NOTHING)
 
 
 def _followed(
-    stand: Stand,
-    panels: tuple[Levels, Levels],
-    near: tuple[Array, ...],
-    delays: Array,
+    stand: Stand, panels: tuple[Levels, Levels], reach: Reach, delays: Array
 ) -> tuple[Array, Array]:
     """How far the panel is from its goal after each delay, in shares of all levels."""
-    below, goal, above = near
-    slope = above - below
-    weight = slope / np.maximum(goal, 1.0)
-    scale = 2 * SHIFT / float(slope @ weight)
     order = np.random.default_rng(3).permutation(
         np.repeat(np.arange(len(delays)), REPEATS)
     )
@@ -395,10 +503,13 @@ def _followed(
         stand.hold(panels[0])
         exposed = stand.expose(panels[1], settle_s=float(delays[number]))
         frame = _flat(stand, exposed.frames, exposed.power_mw)
-        left[number, taken[number]] = scale * float((frame[0] - goal) @ weight)
+        left[number, taken[number]] = reach.away(frame[0])
         taken[number] += 1
-    # Noise is about the same at every delay: that of all repeats together.
-    noise = math.sqrt(float(left.var(axis=1, ddof=1).mean()) / REPEATS)
+    # Noise is about the same at every delay at which the panel is near: that of all
+    # repeats together.
+    near = np.abs(left).max(axis=1) < FARTHEST
+    spread = left[near] if near.any() else left
+    noise = math.sqrt(float(spread.var(axis=1, ddof=1).mean()) / REPEATS)
     return left.mean(axis=1), np.full(len(delays), noise)
 
 
@@ -499,8 +610,8 @@ def _figure(courses: Sequence[Course], found: Relaxation | None) -> Figure:
         "What is left of a step",
         "Share of a step that the panel has still to go, over the time since the "
         "write. The tails give a delay and time constants, and these the time at which "
-        f"{100 * LEFT:g} % of a step over all levels is left; far from the goal a "
-        "phase is not seen in proportion.",
+        f"{100 * LEFT:g} % of a step over all levels is left; far from the goal "
+        "a frame does not tell.",
         "time since the write (ms)",
         "left of the step",
         tuple(series),
