@@ -386,12 +386,23 @@ class CalibrateEntry(Schema):
         Limits of figures of merit that replace the built-in ones, by kind and name.
     valid_days
         How long a calibration holds, by kind, where not as built in.
+    region
+        Row, column, height and width of the part of the sensor that is looked at, in
+        pixels; none is all of it, which for a large sensor is much to store.
+    reach_cycles_px
+        Greatest tilt whose light the camera still sees, in cycles a panel pixel; much
+        steeper ones are lost in crosstalk.
+    lacks
+        Kinds whose physics the bench does not have, and why: not measurable here.
     """
 
     settle_s: Positive | None = None
     views: dict[View, str] = Field(default_factory=dict)
     limits: dict[str, dict[str, float]] = Field(default_factory=dict)
     valid_days: dict[str, Positive] = Field(default_factory=dict)
+    reach_cycles_px: Annotated[float, Field(gt=0, le=0.5)] = 0.14
+    lacks: dict[str, str] = Field(default_factory=dict)
+    region: tuple[Place, Place, Pixels, Pixels] | None = None
 
 
 Pair = tuple[float, float]
@@ -770,16 +781,21 @@ class CameraResponse(Schema):
     hot_px: list[tuple[Place, Place]] = Field(default_factory=list)
 
     def electrons(
-        self, frames: NDArray[np.uint16], exposure_s: float
+        self,
+        frames: NDArray[np.uint16],
+        exposure_s: float,
+        corner: tuple[int, int] = (0, 0),
     ) -> NDArray[np.float64]:
         """Turn counts at 0 dB into electrons above the dark.
 
         Parameters
         ----------
         frames
-            Counts, ``(..., row, column)`` of the whole sensor.
+            Counts, ``(..., row, column)``.
         exposure_s
             Exposure time.
+        corner
+            Row and column of the sensor at which they begin.
 
         Returns
         -------
@@ -788,8 +804,11 @@ class CameraResponse(Schema):
         """
         dark_dn = self.offset_dn + self.dark_dn_per_s * exposure_s
         electrons = (frames.astype(np.float64) - dark_dn) / self.gain_dn_per_e
-        for row, column in self.hot_px:
-            electrons[..., row, column] = 0.0
+        height, width = frames.shape[-2:]
+        for hot_row, hot_column in self.hot_px:
+            row, column = hot_row - corner[0], hot_column - corner[1]
+            if 0 <= row < height and 0 <= column < width:
+                electrons[..., row, column] = 0.0
         return electrons
 
 

@@ -603,7 +603,7 @@ def _require_light(stand: Stand, stack: Stack, dark: Dark, without: Stack) -> No
     def look(shown: Stack) -> Glimpse:
         above = shown.frames.mean(axis=0) - without.frames.mean(axis=0)
         above[dark.hot] = 0
-        frame = above.reshape(stand.bench.camera.shape)
+        frame = above.reshape(stand.frame)
         return glimpse(frame, noise, needed, "counts", shown.exposure_s)
 
     seen = max(look(stack), look(flat), key=lambda each: each.is_seen)
@@ -684,7 +684,7 @@ def _finding(
     noise_error = noise_e * math.hypot(
         dark.variance_error / max(2 * own2, 1e-12), gain_error / gain
     )
-    columns = stand.bench.camera.shape[1]
+    (top, left), columns = stand.corner, stand.frame[1]
     remarks = []
     if reached is None:
         remarks.append(
@@ -720,7 +720,9 @@ def _finding(
             "gain_dn_per_e": gain,
             "read_noise_e": noise_e,
             "saturation_dn": reached,
-            "hot_px": [[int(p) // columns, int(p) % columns] for p in dark.hot],
+            "hot_px": [
+                [top + int(p) // columns, left + int(p) % columns] for p in dark.hot
+            ],
         },
         quantities={
             "offset_dn": Quantity(dark.offset_dn, dark.offset_error, 0.02 * gain),

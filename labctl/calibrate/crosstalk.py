@@ -225,15 +225,15 @@ def _orders(
     tilt = np.zeros((2, 2))
     tilt[0, axis], tilt[1, axis] = 1 / (2 * half), -1 / (2 * half)
     mapped = stand.calibrated(PanelMap)
-    places = mapped.places(tilt)
+    places = mapped.places(tilt) - stand.corner
     scale = math.sqrt(abs(float(np.linalg.det(np.array(mapped.matrix_px)))))
     reach = max(1, math.ceil(WINDOW * scale / min(stand.panel) - 0.25))
-    shape = stand.bench.camera.shape
+    shape = stand.frame
     inside = (places > reach) & (places < np.array(shape) - 1 - reach)
     if not inside.all():
         text = (
             f"crosstalk: first orders of a period of {2 * half} panel pixels fall at "
-            f"{places.round(1).tolist()}, expected on the sensor ({shape[0]} x "
+            f"{places.round(1).tolist()}, expected on the frame ({shape[0]} x "
             f"{shape[1]} px). Image more of the far field onto it."
         )
         raise OutcomeError(text)

@@ -23,7 +23,7 @@ from labctl.bench import Bench, BenchSource
 from labctl.calibrate import store
 from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity
 from labctl.calibrate.kinds import KINDS
-from labctl.calibrate.stand import Stand
+from labctl.calibrate.stand import Stand, frame_of
 from labctl.calibration import CalibrationRecord, InForce, View
 from labctl.errors import CalibrationError, InputError, OutcomeError
 from labctl.recording import environment
@@ -219,6 +219,7 @@ def prepare(options: Options) -> Job:
             raise InputError(text)
     chosen, reason = benches.choose(None, options.bench)
     source = benches.load(chosen)
+    _refuse_unknown(source, known)
     headline = (
         f"bench: {source.file.name} ({reason}), "
         f"{'SIMULATED' if source.file.simulated else 'real devices'}"
@@ -228,6 +229,22 @@ def prepare(options: Options) -> Job:
         headline += f"\n{note}" if note else ""
     wanted = tuple(kind for kind in KINDS if kind.name in options.kinds)
     return Job(source, wanted, options, headline)
+
+
+def _refuse_unknown(source: BenchSource, known: Mapping[str, Kind]) -> None:
+    """Refuse a bench that lacks a kind that there is not.
+
+    Raises
+    ------
+    InputError
+        It does.
+    """
+    for name in sorted(set(source.file.calibrate.lacks) - set(known)):
+        text = (
+            f"{source.path}: calibrate.lacks.{name} is not known, expected one of "
+            f"{', '.join(known)}. Correct it."
+        )
+        raise InputError(text)
 
 
 def execute(job: Job, progress: Progress, ask: Ask | None = None) -> Outcome:
@@ -350,6 +367,8 @@ class _Room:
             if getattr(self.bench, role) is None:
                 return f"the bench has no {role}"
         file = self.bench.file
+        if kind.name in file.calibrate.lacks:
+            return file.calibrate.lacks[kind.name]
         if not kind.views or file.view in kind.views:
             return ""
         given = file.calibrate.views
@@ -501,7 +520,7 @@ class _Room:
 
     def _layout(self) -> Layout:
         dtype: Literal["u1", "u2"] = "u1" if self.bench.slm.bit_depth <= 8 else "u2"
-        return calibrate_layout(self.bench.slm.shape, self.bench.camera.shape, dtype)
+        return calibrate_layout(self.bench.slm.shape, frame_of(self.bench), dtype)
 
     def _header(self, kind: Kind, limits: Mapping[str, float]) -> Header:
         bench, source = self.bench, self.job.source

@@ -30,9 +30,9 @@ from labctl.errors import OutcomeError
 
 Array = NDArray[np.float64]
 SPOTS, HELD_OUT, FRAMES = 24, 10, 12
-# Tilts between so many cycles over the panel and so many a panel pixel: away from the
-# light that stays in the middle, and not so steep that a blaze is lost in crosstalk.
-LEAST, MOST = 4.0, 0.14
+# Tilts are at least so many cycles over the panel: away from the light that stays in
+# the middle. The bench file says how steep they may be.
+LEAST = 4.0
 # Half of the side of the window in which a spot's middle is found, in units of the
 # smallest spot that the panel can make.
 WINDOW = 2.0
@@ -211,7 +211,8 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
         No light, no spots, or a map whose parity is not certain.
     """
     painter = Painter(stand)
-    tilts = _tilts(SPOTS + HELD_OUT, LEAST / min(stand.panel))
+    most = stand.bench.file.calibrate.reach_cycles_px
+    tilts = _tilts(SPOTS + HELD_OUT, LEAST / min(stand.panel), most)
     panel = painter.levels(painter.tilt(tilts))
     power_mw = linear_power(stand, panel[:4])
     stand.brighten(panel[:8])
@@ -233,14 +234,15 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
                 "that, or a phase curve of another wavelength."
             )
             raise OutcomeError(text)
-    return _finding(tilts, spots, limits, {"power_mw": power_mw})
+    places = spots + np.array(stand.corner)
+    return _finding(tilts, places, limits, {"power_mw": power_mw})
 
 
-def _tilts(count: int, least: float) -> Array:
+def _tilts(count: int, least: float, most: float) -> Array:
     """Directions all around, in random order, far from the middle."""
     rng = np.random.default_rng(7)
     turn = np.arange(count) * math.pi * (3 - math.sqrt(5))
-    length = np.sqrt(np.linspace(min(least, 0.8 * MOST) ** 2, MOST**2, count))
+    length = np.sqrt(np.linspace(min(least, 0.8 * most) ** 2, most**2, count))
     tilts: Array = np.stack([length * np.sin(turn), length * np.cos(turn)], axis=1)
     return rng.permutation(tilts)
 
@@ -285,7 +287,7 @@ def _finding(
     rows, columns = (math.sqrt(mapped.spread[at, at]) for at in (1, 2))
     zero = math.sqrt(mapped.spread[0, 0])
     top, left = (float(each) for each in mapped.terms[0])
-    reach = 0.1 / MOST
+    reach = 0.1 / float(np.abs(tilts).max())
     words = "mirrored" if mapped.is_mirrored else "upright"
     return Finding(
         values={

@@ -36,6 +36,23 @@ TRIES = 8
 THINKING_S = 120.0
 
 
+def frame_of(bench: Bench) -> tuple[int, int]:
+    """Height and width of frames of a calibration.
+
+    Parameters
+    ----------
+    bench
+        The open bench.
+
+    Returns
+    -------
+    shape
+        Of the sensor, or of the part that the bench file names.
+    """
+    region = bench.file.calibrate.region
+    return bench.camera.shape if region is None else region[2:]
+
+
 @dataclass(frozen=True, eq=False)
 class Exposed:
     """Frames that were accepted, and how they came about.
@@ -186,6 +203,17 @@ class Stand:
         return self.bench.slm.shape
 
     @property
+    def corner(self) -> tuple[int, int]:
+        """Row and column of the sensor at which frames begin."""
+        region = self.bench.file.calibrate.region
+        return (0, 0) if region is None else region[:2]
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width of frames."""
+        return frame_of(self.bench)
+
+    @property
     def levels(self) -> int:
         """Number of gray levels."""
         return 1 << self.bench.slm.bit_depth
@@ -282,7 +310,7 @@ class Stand:
         self._progress.update(update)
 
     def configure(self, exposure_s: float, gain_db: float = 0.0) -> CameraSettings:
-        """Set the camera up, the whole sensor.
+        """Set the camera up: the whole sensor, or what the bench file says of it.
 
         Parameters
         ----------
@@ -297,7 +325,9 @@ class Stand:
             What it really took.
         """
         self._taken = self.bench.configure_camera(
-            exposure_s=exposure_s, gain_db=gain_db
+            exposure_s=exposure_s,
+            gain_db=gain_db,
+            region=self.bench.file.calibrate.region,
         )
         return self._taken
 
@@ -408,16 +438,30 @@ class Stand:
         Parameters
         ----------
         exposed
-            Frames of the whole sensor.
+            Frames.
 
         Returns
         -------
         outputs
             Electrons, ``(frame, output)``.
+
+        Raises
+        ------
+        OutcomeError
+            The outputs lie elsewhere on the sensor.
         """
         entry = self.bench.file.reservoir
         bins = self.bench.bins(entry)
-        row, column, height, width = bins.region
+        top, left, height, width = bins.region
+        row, column = top - self.corner[0], left - self.corner[1]
+        rows, columns = self.frame
+        if min(row, column) < 0 or row + height > rows or column + width > columns:
+            text = (
+                f"{self.name}: outputs lie at {list(bins.region)}, expected inside of "
+                f"calibrate.region, which begins at {self.corner} and has {self.frame} "
+                "pixels. Make that larger."
+            )
+            raise OutcomeError(text)
         cut = exposed.frames[:, row : row + height, column : column + width]
         decoder = Decoder(entry, self.response, exposed.exposure_s, bins)
         return decoder.outputs(cut, exposed.power_mw)
@@ -429,7 +473,7 @@ class Stand:
 
     def signal_e(self, exposed: Exposed) -> NDArray[np.float64]:
         """Turn counts into electrons above the dark, by the camera's calibration."""
-        return self.response.electrons(exposed.frames, exposed.exposure_s)
+        return self.response.electrons(exposed.frames, exposed.exposure_s, self.corner)
 
     def brighten(
         self, panel: Levels, *, share: float = 0.7, least_e: float = 0.0
@@ -520,7 +564,7 @@ class Stand:
             photons.
         """
         response = self.response
-        frame_e = response.electrons(exposed.frames, exposed.exposure_s).mean(axis=0)
+        frame_e = self.signal_e(exposed).mean(axis=0)
         read_e = math.hypot(response.read_noise_e, 1.0)
         noise_e = read_e / math.sqrt(len(exposed.frames))
         # The sum over the sensor sees what no pixel does; but also the dark's drift.

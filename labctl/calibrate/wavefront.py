@@ -26,8 +26,8 @@ RANGES, POINTS, FRAMES, COMPARED = (1.6, 1.0, 0.6), 7, 8, 64
 # Frames of each that tell whether the medium is linear.
 TOLD = 32
 MODES = ("focus", "astigmatism 0", "astigmatism 45", "coma y", "coma x", "spherical")
-# Direction of the spot, in cycles a panel pixel: where it is not in the way.
-AWAY = (0.11, 0.14)
+# Direction of the spot, as shares of the greatest tilt: where it is not in the way.
+AWAY = (11 / 14, 1.0)
 # A gain counts from so many standard errors.
 CERTAIN = 3.0
 
@@ -210,10 +210,12 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
 def _aimed(stand: Stand) -> tuple[Array, tuple[int, int]]:
     """Choose a direction that leads to the middle of a camera pixel."""
     mapped = stand.calibrated(PanelMap)
-    place = mapped.places(np.array([AWAY]))[0].round()
+    reach = stand.bench.file.calibrate.reach_cycles_px
+    place = mapped.places(reach * np.array([AWAY]))[0].round()
     offset = mapped.places(np.zeros((1, 2)))[0]
     tilt = np.linalg.solve(np.array(mapped.matrix_px), place - offset)
-    return tilt, (int(place[0]), int(place[1]))
+    row, column = place - stand.corner
+    return tilt, (int(row), int(column))
 
 
 def _figures(sizes: Array, sweeps: list[tuple[Array, Array]]) -> tuple[Figure, ...]:

@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable  # noqa: TC003 - no types at run time here
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +46,9 @@ BEAM: Final = 0.6  # radius of exp(-2) of the intensity, of half the window's wi
 NOMINAL_MW: Final = 50.0
 COUNTS_PER_S: Final = 1.0e4  # of the mean intensity at nominal power
 OFFSET_DN: Final = 4
+# Of the camera, when it is told to have noise.
+GAIN_DN_PER_E: Final = 0.25
+READ_NOISE_E: Final = 4.0
 SENSOR: Final = (2048, 2048)
 SCALE: Final = 4  # sensor pixels along a point of the far field
 WAIT_S: Final = 60.0
@@ -62,11 +66,17 @@ class Light:
     """From levels on the panel to counts on the sensor."""
 
     def __init__(self) -> None:
+        self._noise = np.random.default_rng(1)
         self._turns = np.exp(2j * math.pi * np.arange(256) / 256)
         self._plan = propagation.plan(MEDIUM, GRID, MACROPIXEL, dtype=torch.complex128)
 
     def counts(
-        self, levels: NDArray[np.uint8], power_mw: float, exposure_s: float
+        self,
+        levels: NDArray[np.uint8],
+        power_mw: float,
+        exposure_s: float,
+        *,
+        noisy: bool = False,
     ) -> NDArray[np.uint8]:
         """Counts of the lit part of the sensor, right-justified 8 bits."""
         field = self._turns[levels]
@@ -80,9 +90,18 @@ class Light:
         power = power_mw / NOMINAL_MW
         entrance = torch.from_numpy(sums / area * beam(GRID) * math.sqrt(power))
         light = lens.far_intensity(self._plan.through(entrance[None]))[0].numpy()
+        if noisy:
+            return self._noisy(COUNTS_PER_S * exposure_s * light)
         counts = OFFSET_DN + COUNTS_PER_S * exposure_s * light
         pixels = np.minimum(counts, 255).astype(np.uint8)
         return pixels.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+
+    def _noisy(self, light: NDArray[np.float64]) -> NDArray[np.uint8]:
+        mean_e = (light / GAIN_DN_PER_E).repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+        seen_e = self._noise.poisson(np.minimum(mean_e, 1e6)).astype(np.float64)
+        seen_e += READ_NOISE_E * self._noise.standard_normal(seen_e.shape)
+        counts = np.rint(OFFSET_DN + GAIN_DN_PER_E * seen_e)
+        return np.clip(counts, 0, 255).astype(np.uint8)
 
 
 def levels_on(client: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - a peer has no types
@@ -139,6 +158,7 @@ class Room:
         self.mock = mocks.CoboltLaserMock()
         self._port = port
         self.plug_laser()
+        self.noisy = False
         self.frames = 0
         self._passes, self._held = threading.Event(), threading.Event()
         self._passes.set()
@@ -160,7 +180,8 @@ class Room:
                 try:
                     seen = levels_on(client)
                     power_mw = self.mock.power if self.mock.light else 0.0
-                    answer.put(light.counts(seen, power_mw, exposure_s))
+                    noisy = self.noisy
+                    answer.put(light.counts(seen, power_mw, exposure_s, noisy=noisy))
                 except Exception as error:  # noqa: BLE001 - told, not lost in a thread
                     self.errors.append(f"{type(error).__name__}: {error}")
                     answer.put(None)
@@ -247,6 +268,10 @@ class Room:
         """Send what is kept."""
         self._passes.set()
 
+    def make_noise(self, noisy: bool) -> None:
+        """Let the camera count photons, and add noise of its own."""
+        self.noisy = noisy
+
     def unplug_laser(self) -> None:
         """Pull the laser's cable; it stays as it is."""
         self._bridge.unplug()
@@ -274,6 +299,8 @@ def main() -> None:
         "plug camera": room.plug_camera,
         "hold": room.hold,
         "let go": room.let_go,
+        "noise": partial(room.make_noise, True),
+        "no noise": partial(room.make_noise, False),
     }
     sys.stdout.write("ready\n")
     sys.stdout.flush()

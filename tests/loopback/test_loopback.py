@@ -5,6 +5,7 @@ What it should be is computed here once more, in another way, from what was aske
 
 import math
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ from typing_extensions import override
 
 from labctl import bench, state, stop
 from labctl.bench import Bench, RealClock
+from labctl.calibrate import execute as calibration
+from labctl.calibrate import settle
+from labctl.calibration import CameraResponse, PanelMap, PhaseCurve, Settle
 from labctl.devices import SLM
 from labctl.errors import DeviceError, FrameError, SafetyError
 from labctl.identity import REPEATABLE
@@ -32,6 +36,7 @@ from labctl.run.progress import Silent
 from labctl.run.setting import Options
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
+ROOT = Path(__file__).parents[2]
 SHAPE, MACROPIXELS, GRID = (600, 800), (12, 16), (48, 64)
 REGION = (976, 960, 96, 128)
 NEAR_DN = 1  # the room rounds after another order of sums
@@ -142,6 +147,72 @@ def test_a_run_trains_and_every_recorded_frame_is_right(
         expected(shots["levels"][row], shots["power_mw"][row], 0.005) for row in taken
     ]
     assert wrong(shots["frames"][taken], wanted) == 0
+
+
+@pytest.fixture
+def home(room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the bench to calibrate, and a camera that counts photons."""
+    room.desktop.reset()
+    folder = tmp_path / "calibrations" / "loopback"
+    shutil.copytree(ROOT / "calibrations" / "loopback", folder)
+    monkeypatch.chdir(tmp_path)
+    room.ask("noise")
+    yield folder
+    room.ask("no noise")
+
+
+def calibrated(*kinds: str) -> dict[str, str]:
+    """Calibrate the copy: how each kind ended."""
+    asked = calibration.Options(kinds=kinds, bench="loopback")
+    outcome = calibration.execute(calibration.prepare(asked), Silent())
+    return {row.kind: f"{row.status} {row.why}".strip() for row in outcome.rows}
+
+
+def test_a_calibration_passes_whose_physics_the_bench_has(
+    room: Room, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, few in (("REFERENCES", 6), ("REPEATS", 2), ("FRESH", 4), ("SETTLED", 2)):
+        monkeypatch.setattr(settle, name, few)
+    monkeypatch.setattr(settle, "STEPS", settle.STEPS[:1])
+    # The given curve holds, of a camera without noise: its gain is told here.
+    known = (home / "camera-20261126T150000Z.yaml").read_text(encoding="utf-8")
+    told = known.replace("gain_dn_per_e: 1.0", "gain_dn_per_e: 0.25")
+    told = told.replace("read_noise_e: 0.0", "read_noise_e: 4.0")
+    (home / "camera-20261126T150000Z.yaml").write_text(told, encoding="utf-8")
+    ends = calibrated("laser-power", "settle", "crosstalk")
+    assert ends.pop("laser-power") == "not measurable here the bench has no meter"
+    assert ends.pop("crosstalk").startswith("not measurable here the room sees means")
+    assert ends == {"settle": "passed"}
+    found = bench.load(str(home / "bench.yaml")).records()["settle"].values
+    # The frame buffer changes at once.
+    assert found == Settle(kind="settle", settle_s=0.0)
+    assert room.ask("state")["light"] is False
+
+
+@pytest.mark.soak  # some quarter of an hour, as drift takes its time
+def test_every_calibration_passes_whose_physics_the_bench_has(
+    room: Room, home: Path
+) -> None:
+    ends = calibrated()
+    lacking = {kind for kind, end in ends.items() if "not measurable here" in end}
+    assert lacking == {"laser-power", "crosstalk"}
+    assert {end for kind, end in ends.items() if kind not in lacking} == {"passed"}
+    source = bench.load(str(home / "bench.yaml"))
+    records = source.records()
+    camera = records["camera"].values
+    assert isinstance(camera, CameraResponse)
+    assert camera.gain_dn_per_e == pytest.approx(0.25, rel=0.06)
+    mapped = records["mapping"].values
+    assert isinstance(mapped, PanelMap)
+    # One cycle a panel pixel is 600 / 48 points of 4 pixels for each of 48, and so on.
+    assert np.array(mapped.matrix_px) == pytest.approx(
+        np.diag([2400.0, 3200.0]), abs=60
+    )
+    curve = records["slm-phase"].values
+    assert isinstance(curve, PhaseCurve)
+    gap = curve.curve(8, source.path.parent) - math.tau * np.arange(256) / 256
+    assert float((gap - gap.mean()).std()) < 0.03
+    assert room.ask("state")["light"] is False
 
 
 class Running:

@@ -370,6 +370,19 @@ def test_what_cannot_be_measured_here_blocks_nothing_else(
     assert outcome.rows[1].why == "the bench has no attenuator"
 
 
+def test_a_bench_says_which_physics_it_lacks(
+    make_bench: MakeBench, calibrate: Calibrate
+) -> None:
+    make_bench({"calibrate": {"lacks": {"slm-phase": "no light in this room"}}})
+    rows = calibrate().rows
+    assert [row.status for row in rows] == ["passed", "not measurable here"]
+    assert rows[1].why == "no light in this room"
+    shutil.rmtree("calibrations/lab")
+    make_bench({"calibrate": {"lacks": {"slm-fase": "no light"}}})
+    with pytest.raises(InputError, match=r"calibrate\.lacks\.slm-fase is not known"):
+        prepare(Options(bench="lab"))
+
+
 def test_a_person_is_asked_to_move_the_camera(
     make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

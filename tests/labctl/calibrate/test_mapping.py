@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from labctl.calibrate.mapping import (
 )
 from labctl.calibration import PanelMap
 from labctl.errors import OutcomeError
+from labctl.recording.reader import Record
 from labctl.reservoir import Reservoir
 
 MakeBench = Callable[..., Path]
@@ -114,11 +115,22 @@ def test_a_record_whose_parity_was_changed_is_refused() -> None:
 # ---- on the bench ----------------------------------------------------------------
 
 
+PART = {
+    "calibrate.region": [3, 7, 26, 35],
+    "calibrate.reach_cycles_px": 0.11,
+}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("part", [{}, PART], ids=["all", "part of the sensor"])
 def test_directions_of_a_panel_that_is_not_square_are_found(
-    make_bench: MakeBench, calibrate: Calibrate, known: Known
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    known: Known,
+    part: Mapping[str, object],
 ) -> None:
     changes = {
+        **part,
         "world.options.sensor.photons_per_s": 2e7,
         "world.options.panel.crosstalk_macropixels": 0.1,
     }
@@ -133,7 +145,12 @@ def test_directions_of_a_panel_that_is_not_square_are_found(
     (a, b), (c, d) = record.values.matrix_px
     assert (abs(a), abs(d)) == pytest.approx((32, 48), rel=0.03)
     assert (b, c) == pytest.approx((0, 0), abs=0.5)
+    assert record.values.offset_px == pytest.approx((16, 24), abs=0.6)
     assert record.figure_of_merit["residual_px"] < 0.1
+    if part:
+        assert row.record is not None
+        with Record.open(row.record) as raw:
+            assert raw.column("shots", "frames").shape[1:] == (26, 35)
 
 
 # The far field of the quick bench: one cycle a pixel is the whole grid, on which there

@@ -147,6 +147,48 @@ def test_what_little_light_there_is_is_found_and_told(
         assert seen.is_seen == (light > 0)
 
 
+def test_a_part_of_the_sensor_is_looked_at_where_the_bench_file_says_so(
+    on_stand: Callable[..., Outcome],
+) -> None:
+    def look(stand: Stand) -> None:
+        stand.light(5.0)
+        exposed = stand.expose(stand.flat())
+        assert exposed.frames.shape == (1, *stand.frame) == (1, 27, 37)
+        assert stand.corner == (2, 3)
+        assert (stand.signal_e(exposed) > 0).any()
+        every = stand.outputs(exposed)
+        assert every.shape == (1, 9)
+        held = exposed.frames[:, :, 1:37].sum()
+        # The region of the outputs begins one column further: all of it counts.
+        gain = stand.response.gain_dn_per_e
+        dark = stand.response.offset_dn * 27 * 36
+        power = stand.nominal_mw / exposed.power_mw[0]
+        assert every.sum() == pytest.approx((held - dark) / gain * power, rel=0.02)
+
+    on_stand(look, {"calibrate.region": [2, 3, 27, 37]}).raise_failures()
+
+
+def test_outputs_that_lie_elsewhere_are_refused(
+    on_stand: Callable[..., Outcome],
+) -> None:
+    def look(stand: Stand) -> None:
+        stand.light(5.0)
+        with pytest.raises(OutcomeError, match=r"outputs lie at \[2, 4, 27, 36\], exp"):
+            stand.outputs(stand.expose(stand.flat()))
+
+    on_stand(look, {"calibrate.region": [3, 4, 26, 36]}).raise_failures()
+
+
+def test_hot_pixels_are_those_of_the_sensor(on_stand: Callable[..., Outcome]) -> None:
+    def look(stand: Stand) -> None:
+        hot = RESPONSE.model_copy(update={"hot_px": [(4, 6), (0, 0), (31, 47)]})
+        frames = np.full((2, 5, 7), 500, np.uint16)
+        seen = hot.electrons(frames, 0.0, stand.corner)
+        assert np.argwhere(seen[0] == 0).tolist() == [[2, 3]]
+
+    on_stand(look, {"calibrate.region": [2, 3, 27, 37]}).raise_failures()
+
+
 def test_a_laser_that_does_not_emit_is_named(on_stand: Callable[..., Outcome]) -> None:
     def dark(stand: Stand) -> None:
         exposed = stand.expose(stand.flat())
