@@ -327,12 +327,13 @@ def _whole_panel(stand: Stand) -> tuple[Light, Curve | None]:
 
 
 def _total(stand: Stand, stage: str, levels: Whole) -> Array:
-    """All light on the camera for levels on the whole panel, at equal power."""
+    """All light a second for levels on the whole panel, at equal power."""
     stand.stage(stage)
     exposed = stand.expose(_flats(stand, levels))
     stand.require_light(exposed)
     light: Array = stand.signal_e(exposed).sum(axis=(1, 2)) * _level(stand, exposed)
-    return light
+    # A second: levels that are shown later may be exposed longer or shorter.
+    return light / exposed.exposure_s
 
 
 def _level(stand: Stand, exposed: Exposed) -> Array:
@@ -531,7 +532,7 @@ def _figures(swept: _Swept) -> tuple[Figure, ...]:
             "Light over level",
             "All light on the camera for levels over the whole panel, and the fit.",
             "gray level",
-            "light (electrons)",
+            "light (electrons a second)",
             (
                 Series("measured", shown, light),
                 Series("fit", levels, cosine(phase) @ known, is_line=True),

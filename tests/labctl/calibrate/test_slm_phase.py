@@ -14,8 +14,11 @@ from drivers.sim.options import Options, parse
 from labctl.bench import load
 from labctl.calibrate.execute import Outcome
 from labctl.calibrate.slm_phase import cosine, differ, fit_curve
+from labctl.calibrate.stand import Exposed, Stand
 from labctl.calibration import PhaseCurve
+from labctl.devices import Levels
 from labctl.errors import OutcomeError
+from labctl.recording.reader import Record
 
 MakeBench = Callable[..., Path]
 Calibrate = Callable[..., Outcome]
@@ -117,7 +120,31 @@ def test_the_whole_panel_alone_is_used_and_named_where_the_medium_is_never_linea
     known(path, {"kind": "settle", "settle_s": 0.06})
     monkeypatch.setattr("labctl.calibrate.patterns.HALVINGS", 1)
     monkeypatch.setattr("labctl.calibrate.slm_phase.EXPOSURES", 300)
-    calibrate("slm-phase", loud=True)
+    brighten, seen = Stand.brighten, []
+
+    def dimmer(stand: Stand, panel: Levels, **how: float) -> Exposed:
+        found = brighten(stand, panel, **how)
+        seen.append(found.exposure_s)
+        if len(seen) > 1:
+            stand.configure(seen[0] / 2)
+        return found
+
+    monkeypatch.setattr(Stand, "brighten", dimmer)
+    (row,) = calibrate("slm-phase", loud=True).rows
     told = capsys.readouterr().out
     assert "levels over the whole panel alone" in told
     assert "the medium is not linear" in told
+    # Both lots of levels count, though they are exposed for other times.
+    assert row.record is not None
+    with Record.open(row.record) as record:
+        stage = record.column("shots_meta", "stage")
+        exposure_s = record.column("shots_meta", "exposure_s")
+    first, second = (
+        np.unique(exposure_s[stage == name]) for name in ("whole panel", "steep levels")
+    )
+    assert second == pytest.approx(0.5 * first)
+    found = load(path).records()["slm-phase"]
+    assert isinstance(found.values, PhaseCurve)
+    error = differ(found.values.curve(8, path.parent), truth(path))
+    assert error < 2 * found.figure_of_merit["rms_rad"]
+    assert found.figure_of_merit["rms_rad"] < 0.03
