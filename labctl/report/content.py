@@ -640,7 +640,7 @@ def _fitted(fits: Mapping[str, NDArray[Any]], named: Mapping[str, Any]) -> Drawi
 
 
 def _device(record: Record) -> Section:
-    if "shots" not in record.tables:
+    if not {"shots", "shots_meta"} & record.tables.keys():
         return Section("device", "The device")
     if record.kind == "calibrate":
         return Section("device", "The device", drawings=tuple(_frame(record)))

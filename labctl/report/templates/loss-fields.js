@@ -259,8 +259,9 @@
     line([[o[0], o[1] - 6], [o[0], o[1] + 6]], 1);
   };
   const short = (value) => (Math.abs(value) >= 1e4 || (value && Math.abs(value) < 1e-2) ? value.toExponential(1) : value.toPrecision(3));
+  let printing = false;
   const rule = () => {
-    const ink = getComputedStyle(figure).color;
+    const ink = printing ? "black" : getComputedStyle(figure).color;
     ruler.clearRect(0, 0, scale.width, scale.height);
     for (let n = 0; n < scale.width; n++) {
       const [r, g, b] = colour(n / (scale.width - 1));
@@ -341,6 +342,8 @@
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", (event) => { event.preventDefault(); begin(); });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
+  for (const [moment, begins] of [["beforeprint", true], ["afterprint", false]])
+    window.addEventListener(moment, () => { printing = begins; rule(); });
 
   const frame = (now) => {
     const moving = state.display === "particles" || (state.noise > 0 && state.rate > 0);

@@ -7,20 +7,21 @@
   const pen = canvas.getContext("2d");
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const PAUSE_MS = 500;
-  let timer = 0;
+  let timer = 0, printing = false;
 
   const draw = () => {
     const { reach, cloud, frames, steps } = films[name.selectedIndex];
     const number = Number(step.value), size = canvas.width;
     const place = ([x, y]) => [(x / reach + 1) * size / 2, (1 - y / reach) * size / 2];
     pen.clearRect(0, 0, size, size);
-    pen.fillStyle = dark.matches ? "#F0883E" : "#D55E00";
+    const onDark = dark.matches && !printing;
+    pen.fillStyle = onDark ? "#F0883E" : "#D55E00";
     for (const point of cloud) {
       pen.beginPath();
       pen.arc(...place(point), 3, 0, 2 * Math.PI);
       pen.fill();
     }
-    pen.strokeStyle = dark.matches ? "#56B4E9" : "#0072B2";
+    pen.strokeStyle = onDark ? "#56B4E9" : "#0072B2";
     pen.lineWidth = 2.5;
     for (const line of frames[number]) {
       pen.beginPath();
@@ -59,5 +60,7 @@
     timer = setInterval(next, PAUSE_MS);
   });
   dark.addEventListener("change", draw);
+  for (const [moment, begins] of [["beforeprint", true], ["afterprint", false]])
+    window.addEventListener(moment, () => { printing = begins; draw(); });
   choose();
 })();

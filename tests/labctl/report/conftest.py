@@ -524,7 +524,8 @@ def _nameless(driver: Any) -> list[str]:  # noqa: ANN401 - selenium is untyped h
 
 
 RECTANGLES = """
-const all = [...document.querySelectorAll("figure img, figure canvas")];
+const all = [...document.querySelectorAll("figure img, figure canvas")].filter(
+  (each) => each.checkVisibility());
 return [document.documentElement, ...all].map((each) => {
   const { x, y, width, height } = each.getBoundingClientRect();
   return [x + scrollX, y + scrollY, width, height];

@@ -70,3 +70,43 @@ def test_words_of_a_table_are_in_sight_on_a_narrow_page(
     roles = [node.get("role", {}).get("value") for node in tree]
     assert roles.count("table") == 5
     assert roles.count("columnheader") == 16
+
+
+PAPER = """
+const { clientWidth } = document.documentElement;
+const seen = [...document.querySelectorAll("figure img")].filter(
+  (each) => each.checkVisibility());
+return [
+  seen.map((each) => each.className),
+  Math.max(...seen.map((each) => each.getBoundingClientRect().height)),
+  Math.max(...[...document.querySelectorAll("img, table, pre")].map(
+    (each) => each.getBoundingClientRect().right)) - clientWidth,
+  [...document.querySelectorAll(".scroll")].map(
+    (each) => getComputedStyle(each).overflowX),
+];
+"""
+CM = 96 / 2.54  # of a style, in pixels
+
+
+@pytest.mark.parametrize("name", ["activations", "manifold"])
+def test_a_page_fits_on_paper_and_is_light_there(
+    name: str, make_study: Callable[[str], Path], visit: Callable[[Path], Any]
+) -> None:
+    driver = visit(make_study(name).with_suffix(".html"))
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    # The paper of Letter between the margins of a browser is 19.6 by 25.9 cm.
+    size = {"width": round(19.6 * CM), "height": round(25.9 * CM)}
+    sheet = {**size, "deviceScaleFactor": 1, "mobile": False}
+    media = {"media": "print", "features": dark}
+    try:
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sheet)
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        shown, tallest, beyond, scrolls = driver.execute_script(PAPER)
+    finally:
+        reset = {"media": "", "features": []}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", reset)
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert set(shown) == {"on-light"}
+    assert 5 * CM < tallest < 22 * CM  # with its heading and caption below 25.9
+    assert beyond <= 0
+    assert set(scrolls) == {"visible"}

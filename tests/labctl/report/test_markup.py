@@ -41,7 +41,7 @@ CHOOSERS = ("kind", "protocol/resolved", *(f"fits/{name}" for name in COLUMNS))
 KEPT = ("study", "layer", "encoding")  # of the resolved protocol
 ATTRIBUTES = {
     *("alt", "class", "content", "href", "http-equiv", "id", "lang", "name", "role"),
-    *("charset", "data-head", "data-start", "media", "scope", "src", "srcset"),
+    *("charset", "data-head", "data-start", "media", "scope", "src"),
     *("tabindex", "type", "width", "height", "for", "value", "min", "max", "step"),
     *("aria-label", "aria-labelledby", "aria-describedby", "aria-hidden", "aria-live"),
 }
@@ -65,8 +65,8 @@ class Seen(HTMLParser):
         self.names |= {name for name, _ in attrs}
         found = {name: value or "" for name, value in attrs}
         self.said += [found.get(name, "") for name in ("alt", "aria-label")]
-        for name in {"src", "srcset"} & found.keys():
-            kind, _, packed = found[name].partition(",")
+        if "src" in found:
+            kind, _, packed = found["src"].partition(",")
             assert kind == "data:image/svg+xml;base64"
             self.images.append(base64.b64decode(packed))
 

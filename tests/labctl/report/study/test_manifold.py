@@ -45,6 +45,36 @@ def test_keys_step_through_the_film(
     assert driver.get_log("browser") == []
 
 
+INKS = """
+window.addEventListener("beforeprint", () => {
+  const canvas = document.getElementById("film-canvas");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, 720, 720);
+  window.inks = new Set();
+  for (let n = 0; n < data.length; n += 4)
+    if (data[n + 3] === 255) window.inks.add(data.slice(n, n + 3).join());
+});
+"""
+ORANGE = {"light": "213,94,0", "dark": "240,136,62"}
+
+
+@pytest.mark.peer
+@pytest.mark.slow
+def test_a_film_on_a_dark_screen_is_printed_with_the_inks_of_paper(
+    make_study: Callable[..., Path], visit: Callable[[Path], Any]
+) -> None:
+    driver = visit(make_study("manifold").with_suffix(".html"))
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    try:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+        driver.execute_script(INKS)
+        driver.execute_cdp_cmd("Page.printToPDF", {})
+    finally:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    inks = driver.execute_script("return [...window.inks]")
+    assert ORANGE["light"] in inks
+    assert ORANGE["dark"] not in inks
+
+
 def test_points_of_the_plane_stay_and_those_of_space_are_seen_from_a_corner() -> None:
     plane = np.array([[1.0, 2.0, np.nan]])
     assert flat(plane).tolist() == [[1, 2]]
