@@ -799,7 +799,12 @@ def _calibrations(record: Record) -> Section:
     if not rows and not record.bench_name:
         return Section("calibrations", "Calibrations")
     if not rows:
-        return Section("calibrations", "Calibrations", ("None was applied.",))
+        none = "None was applied."
+        if record.kind == "comparison":
+            none = (
+                "Each training applied its own: its record, beside this one, has them."
+            )
+        return Section("calibrations", "Calibrations", (none,))
     heads = ("kind", "source", "made", "age at the start", "merit", "values")
     return Section("calibrations", "Calibrations", table=Table(heads, tuple(rows)))
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,9 +270,8 @@ def test_a_comparison_is_drawn_with_its_intervals(
 ) -> None:
     path = tmp_path / "compared.h5"
     plan = comparison_layout()
-    with Recorder.create(
-        path, layout=plan, header=make_header("comparison", {})
-    ) as recorder:
+    header = replace(make_header("comparison", {}), calibrations={})
+    with Recorder.create(path, layout=plan, header=header) as recorder:
         for method, mean, gain in (("readout", 0.3, 0.0), ("mine", 0.6, 0.75)):
             row: dict[str, list[Any]] = {
                 column.name: [0.0]
@@ -285,7 +285,10 @@ def test_a_comparison_is_drawn_with_its_intervals(
             row |= {"shots_to_target": [np.inf], "gain_low": [np.nan]}
             recorder.append("summary", **row)
         recorder.commit()
-    found = section(read(path), "comparison")
+    page = read(path)
+    found = section(page, "comparison")
+    (line,) = section(page, "calibrations").sentences
+    assert line.startswith("Each training applied its own")
     assert "above 0: mine (digits, 4000 shots)" in found.sentences[0]
     assert [d.name for d in found.drawings] == ["compared-mean", "compared-gain"]
     assert found.table is not None

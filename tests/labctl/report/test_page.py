@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import h5py
 import pytest
 from typing_extensions import override
 
@@ -22,6 +24,7 @@ from labctl.recording.layout import (
     study_layout,
     train_layout,
 )
+from labctl.recording.reader import Record
 from labctl.recording.writer import Recorder
 from labctl.report import page
 
@@ -273,3 +276,25 @@ def test_a_stranger_gets_a_page_or_a_sentence(
     except InputError as error:
         said = str(error)
     assert not said or f"expected what labctl records of a run of kind {kind}" in said
+
+
+# What a page does without: it says no more than that they are there.
+SPARED = {"data", "probes", "program_name", "run_uuid", "writers"}
+
+
+def test_a_record_without_one_of_its_parts_says_which(
+    training_record: Path, tmp_path: Path
+) -> None:
+    with h5py.File(training_record) as file:
+        names = set(file["entry"])
+    assert names > SPARED
+    copy = tmp_path / "run.h5"
+    for name in names - SPARED:
+        shutil.copy(training_record, copy)
+        with h5py.File(copy, "r+") as file:
+            del file["entry"][name]
+        with (
+            pytest.raises(InputError, match=rf"{name}\b.*, expected .*\. .*estore the"),
+            Record.open(copy) as record,
+        ):
+            page._read(record)
