@@ -97,8 +97,15 @@ def _session(where: str, action: str) -> Iterator[None]:
         There is none.
     """
     with vendor_errors(where, action):
-        if not glfw.init():
-            text = f"no display (DISPLAY={os.environ.get('DISPLAY', '')!r})."
+        try:
+            started, why = glfw.init(), "it does not start"
+        except glfw.GLFWError as err:
+            started, why = False, str(err)
+        if not started:
+            text = (
+                f"no display (DISPLAY={os.environ.get('DISPLAY', '')!r}): {why}. Run "
+                "it on the desktop that the panel belongs to, or set DISPLAY."
+            )
             raise DeviceError(where, action, text)
         yield
 

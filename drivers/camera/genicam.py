@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,8 @@ from labctl.devices import CameraSettings, Clock, Edge, Found, Identity
 from labctl.errors import DeviceError, DeviceTimeoutError, FrameError
 
 # By name: whether the library is installed makes no difference to a type checker.
-harvesters: Final[Any] = importlib.import_module("harvesters.core")
+with warnings.catch_warnings():  # it has everybody's warnings shown
+    harvesters: Final[Any] = importlib.import_module("harvesters.core")
 genapi: Final[Any] = importlib.import_module("genicam.genapi")
 gentl: Final[Any] = importlib.import_module("genicam.gentl")
 

@@ -355,6 +355,8 @@ def resolve(
     )
     if falls_back:
         headline += f"\n{notice}"
+    elif files and suited and not simulated:
+        headline += _uncalibrated(source, suited[0])
     return Setting(
         document=protocol,
         source=source,
@@ -604,6 +606,17 @@ def check_fit(protocol: Document[P], bench: Bench, entry: ReservoirEntry) -> Non
                 refuse(key, text)
     if faults:
         raise ProtocolError(faults)
+
+
+def _uncalibrated(source: BenchSource, bench: Bench) -> str:
+    """Tell what a run on devices would be refused for, where a twin may stand in."""
+    if source.file.fallback is None:
+        return ""
+    try:
+        check_calibrations(source, bench)
+    except CalibrationError as err:
+        return f"\n{err} Until then only its twin runs, where a device does not answer."
+    return ""
 
 
 def check_calibrations(source: BenchSource, bench: Bench) -> None:

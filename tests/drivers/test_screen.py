@@ -188,9 +188,11 @@ def test_monitors_are_found_with_the_lines_to_paste(screen: ModuleType) -> None:
 def test_without_a_display_it_says_so(
     screen: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DISPLAY", ":987")
-    with pytest.raises(DeviceError, match=r"screen: find: .*(display|DISPLAY)"):
-        screen.find()
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for call in (screen.find, screen.ScreenSLM(**OPTIONS, clock=RealClock()).open):
+        with pytest.raises(DeviceError, match=r"no display \(DISPLAY=''\): .*desktop"):
+            call()
 
 
 @pytest.mark.parametrize(

@@ -132,3 +132,20 @@ def test_a_missing_calibration_is_refused_before_anything_opens(
     assert f"calibration {kind}=none, expected one in force" in result.stderr
     assert not light.exists()
     assert not (tmp_path / "r.h5").exists()
+
+
+def test_a_bench_that_may_fall_back_tells_beforehand_that_it_is_not_calibrated(
+    lab: Lab, tmp_path: Path
+) -> None:
+    lab()
+    folder = tmp_path / "calibrations" / "acme"
+    path = folder / "bench.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(f"{text}fallback: sim\n", encoding="utf-8")
+    (folder / "current.yaml").write_text("schema_version: 1\nrecords: []\n", "utf-8")
+    result = run("--dry-run")
+    assert result.exit_code == 0, result.stderr
+    first, second = result.stdout.splitlines()[:2]
+    assert first.endswith("real devices")
+    assert "calibration slm-phase=none" in second
+    assert second.endswith("only its twin runs, where a device does not answer.")

@@ -7,6 +7,8 @@ library; there the buffers do not come from harvesters (``tests/conftest.py``).
 
 import math
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -173,6 +175,17 @@ def test_a_trigger_that_the_camera_does_not_know_is_refused(
     for trigger in ("Software", "Line1"):
         with pytest.raises(DeviceError, match=f"no TriggerSource, expected {trigger}"):
             made(library, trigger=trigger).open()
+
+
+def test_what_warnings_are_shown_stays_what_it_was(library: ModuleType) -> None:
+    code = (
+        "import warnings, numpy; before = list(warnings.filters); "
+        f"import {library.__name__}; print(warnings.filters == before)"
+    )
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\n"
 
 
 def test_an_interrupt_stays_what_it_was(streaming: Camera) -> None:
