@@ -34,6 +34,8 @@ Array = NDArray[np.float64]
 # Half periods in panel pixels; the last is held out.
 HALVES, HELD_OUT = (2, 3, 4), 6
 DEPTHS, FRAMES = 9, 16
+# Frames that tell whether the medium is linear, where light is faint.
+FAINT = 64
 # Widest kernel that is looked for, in panel pixels.
 WIDEST = 4.0
 # Half of the side of the window that an order is summed in, in units of the smallest
@@ -192,7 +194,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     painter = Painter(stand)
     depths = np.linspace(0, 2 * math.pi, DEPTHS + 1)[:-1]
     sample = painter.levels(_gratings(stand, HALVES[-1], 0, depths))
-    power_mw = linear_power(stand, sample[1::3])
+    power_mw = linear_power(stand, sample[1::3], most=FAINT)
     stand.brighten(sample)
     groups = []
     for half in (*HALVES, HELD_OUT):

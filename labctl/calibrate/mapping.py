@@ -36,6 +36,8 @@ LEAST = 4.0
 # Half of the side of the window in which a spot's middle is found, in units of the
 # smallest spot that the panel can make.
 WINDOW = 2.0
+# Frames that tell whether the medium is linear, where light is faint.
+FAINT = 64
 # A spot must hold so much of the light, and the map be so certain of its parity.
 SHARE, CERTAIN = 0.2, 8.0
 
@@ -214,7 +216,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     most = stand.bench.file.calibrate.reach_cycles_px
     tilts = _tilts(SPOTS + HELD_OUT, LEAST / min(stand.panel), most)
     panel = painter.levels(painter.tilt(tilts))
-    power_mw = linear_power(stand, panel[:4])
+    power_mw = linear_power(stand, panel[:4], most=FAINT)
     stand.brighten(panel[:8])
     stand.stage("spots")
     exposed = stand.repeated(panel, FRAMES)

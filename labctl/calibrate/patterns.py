@@ -55,7 +55,9 @@ class Painter:
         return phase
 
 
-def linear_power(stand: Stand, panel: Levels, frames: int = FRAMES) -> float:
+def linear_power(
+    stand: Stand, panel: Levels, frames: int = FRAMES, most: int = 0
+) -> float:
     """Find a power at which doubling it doubles what patterns differ by, and light it.
 
     What all frames share is left out: the dark of each pixel is in it, which does not
@@ -69,6 +71,8 @@ def linear_power(stand: Stand, panel: Levels, frames: int = FRAMES) -> float:
         A few patterns of the kind that will be shown, at least two.
     frames
         Of each at each power.
+    most
+        Up to so many where those hold too few photons.
 
     Returns
     -------
@@ -86,6 +90,12 @@ def linear_power(stand: Stand, panel: Levels, frames: int = FRAMES) -> float:
     for _ in range(HALVINGS):
         below = _mean(stand, panel, power_mw / 2, frames)
         gap, error = _distance(above, below)
+        while error > 2 * LINEAR and 2 * frames <= most:
+            frames *= 2
+            above, below = (
+                _mean(stand, panel, power, frames) for power in (power_mw, power_mw / 2)
+            )
+            gap, error = _distance(above, below)
         if error > 2 * LINEAR:
             text = (
                 f"{stand.name}: too few photons: at power_mw={power_mw:.3g} half of "

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from labctl.calibrate import patterns
 from labctl.calibrate.execute import Outcome
 from labctl.calibrate.patterns import LINEAR, _distance
+from labctl.calibrate.stand import Stand
+from labctl.devices import Levels
+from labctl.errors import OutcomeError
 
 Array = NDArray[np.float64]
 MakeBench = Callable[..., Path]
@@ -52,8 +56,8 @@ def test_the_power_is_lowered_until_the_medium_is_linear(
     found = []
     kept = patterns.linear_power
 
-    def keep(*given: object) -> float:
-        found.append(kept(*given))  # type: ignore[arg-type]  # what was given
+    def keep(stand: Stand, panel: Levels, frames: int = 12, most: int = 0) -> float:
+        found.append(kept(stand, panel, frames, most))
         return found[-1]
 
     monkeypatch.setattr("labctl.calibrate.mapping.linear_power", keep)
@@ -63,3 +67,38 @@ def test_the_power_is_lowered_until_the_medium_is_linear(
     monkeypatch.setattr(patterns, "HALVINGS", 1)
     (row,) = calibrate("mapping").rows
     assert row.why.startswith("mapping: the medium is not linear: at power_mw=")
+
+
+class Dim:
+    """A stand whose light tells little; what is asked of it."""
+
+    name, nominal_mw = "mapping", 4.0
+
+    def __init__(self) -> None:
+        self.lit_mw: list[float] = []
+
+    def stage(self, name: str) -> None:
+        assert name == "linear power"
+
+    def light(self, power_mw: float) -> None:
+        self.lit_mw.append(power_mw)
+
+
+def test_faint_frames_are_taken_again_and_more_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = []
+
+    def mean(_stand: object, _panel: object, _power_mw: float, count: int) -> float:
+        counts.append(count)
+        return count
+
+    monkeypatch.setattr(patterns, "_mean", mean)
+    monkeypatch.setattr(patterns, "_distance", lambda _, below: (0.01, 2.0 / below))
+    stand = Dim()
+    panel = np.zeros((2, 3, 4), np.uint8)
+    assert patterns.linear_power(cast("Stand", stand), panel, 10, 50) == 4.0
+    assert counts == [10, 10, 20, 20, 40, 40]
+    assert stand.lit_mw == [4.0]
+    with pytest.raises(OutcomeError, match="mapping: too few photons: at power_mw=4 "):
+        patterns.linear_power(cast("Stand", stand), panel, 10, 30)
