@@ -23,8 +23,8 @@ from labctl.calibration import PanelMap
 Array = NDArray[np.float64]
 # Sizes of a mode in the first, second and third round, in rad rms.
 RANGES, POINTS, FRAMES, COMPARED = (1.6, 1.0, 0.6), 7, 8, 64
-# Frames of each that tell whether the medium is linear, and where light is faint.
-TOLD, MOST = 32, 128
+# Frames of each that tell whether the medium is linear.
+TOLD = 32
 MODES = ("focus", "astigmatism 0", "astigmatism 45", "coma y", "coma x", "spherical")
 # Direction of the spot, as shares of the greatest tilt: where it is not in the way.
 AWAY = (11 / 14, 1.0)
@@ -169,7 +169,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     # The same to all sides: what they differ by is the spot, which may be spread wide.
     sides = tilt * np.array([[1, 1], [-1, -1], [1, -1], [-1, 1]])
     aside = painter.levels(painter.tilt(sides))
-    power_mw = linear_power(stand, aside, TOLD, MOST)
+    power_mw = linear_power(stand, aside, TOLD)
     # With room for a spot that is brighter by much.
     stand.brighten(sample, share=0.2)
     spot = _Spot(stand, painter, modes, phase[0], place)
