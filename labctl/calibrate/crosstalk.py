@@ -25,7 +25,7 @@ from labctl.calibrate.kind import (
     Quantity,
     Series,
 )
-from labctl.calibrate.patterns import Painter, linear_power
+from labctl.calibrate.patterns import FAINT, Painter, linear_power
 from labctl.calibrate.stand import Stand
 from labctl.calibration import PanelMap
 from labctl.errors import OutcomeError
@@ -34,8 +34,6 @@ Array = NDArray[np.float64]
 # Half periods in panel pixels; the last is held out.
 HALVES, HELD_OUT = (2, 3, 4), 6
 DEPTHS, FRAMES = 9, 16
-# Frames that tell whether the medium is linear, where light is faint.
-FAINT = 64
 # Widest kernel that is looked for, in panel pixels.
 WIDEST = 4.0
 # Half of the side of the window that an order is summed in, in units of the smallest

@@ -23,6 +23,7 @@ from labctl.bench import Bench, BenchSource
 from labctl.calibrate import store
 from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity
 from labctl.calibrate.kinds import KINDS
+from labctl.calibrate.patterns import require_far_field
 from labctl.calibrate.stand import Stand, frame_of
 from labctl.calibration import CalibrationRecord, InForce, View
 from labctl.errors import CalibrationError, InputError, OutcomeError
@@ -381,6 +382,11 @@ class _Room:
             return f"needs view {reachable[0]}, and nobody moved the camera there"
         return ""
 
+    def _was_moved(self, kind: Kind) -> bool:
+        """Whether a person said so; mapping itself finds out by its spots."""
+        asked = bool(kind.views) and self.bench.file.view not in kind.views
+        return asked and "mapping" in kind.needs
+
     def _needs(self, kind: Kind) -> tuple[str, ...]:
         """Kinds that must hold before, on this bench."""
         if kind.looks_at_outputs and self.bench.file.drawing is not None:
@@ -484,6 +490,8 @@ class _Room:
         with recorder, self.bench.dark_after():
             stand = Stand(self.bench, recorder, self.ledger, self.progress, kind.name)
             try:
+                if self._was_moved(kind):
+                    require_far_field(stand)
                 finding = kind.measure(stand, limits)
             except OutcomeError as error:
                 why = str(error)

@@ -24,7 +24,7 @@ from labctl.calibrate.kind import (
     Quantity,
     Series,
 )
-from labctl.calibrate.patterns import Painter, linear_power
+from labctl.calibrate.patterns import FAINT, Painter, linear_power
 from labctl.calibrate.stand import Stand
 from labctl.errors import OutcomeError
 
@@ -36,8 +36,6 @@ LEAST = 4.0
 # Half of the side of the window in which a spot's middle is found, in units of the
 # smallest spot that the panel can make.
 WINDOW = 2.0
-# Frames that tell whether the medium is linear, where light is faint.
-FAINT = 64
 # A spot must hold so much of the light, and the map be so certain of its parity.
 SHARE, CERTAIN = 0.2, 8.0
 

@@ -6,12 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.calibrate.stand import Stand
+from labctl.calibration import PanelMap
 from labctl.devices import Levels
 from labctl.errors import OutcomeError
 from labctl.reservoir import PhaseScale
 
 Array = NDArray[np.float64]
-FRAMES = 12
+# Frames that tell whether the medium is linear; most of them where light is faint.
+FRAMES, FAINT = 12, 64
+# Frames of a tilt that show whether the camera looks at the far field; share of the
+# light that must go along with it. None does elsewhere; with a bowed panel before a
+# medium a twelfth did.
+VIEWED, GONE_ALONG = 4, 0.03
 # How much a frame may differ from half of one at twice the power, rms of its light.
 LINEAR = 0.03
 HALVINGS = 8
@@ -53,6 +59,51 @@ class Painter:
         rows, columns = tilts[:, 0, None, None], tilts[:, 1, None, None]
         phase: Array = 2 * math.pi * (rows * self.row + columns * self.column)
         return phase
+
+
+def require_far_field(stand: Stand) -> None:
+    """Refuse a camera that nobody moved to the far field.
+
+    Two opposite tilts must send their light to where ``mapping`` says.
+
+    Parameters
+    ----------
+    stand
+        The bench; its light and exposure are changed.
+
+    Raises
+    ------
+    OutcomeError
+        The light does not go there.
+    """
+    painter, mapped = Painter(stand), stand.calibrated(PanelMap)
+    tilts = stand.bench.file.calibrate.reach_cycles_px * np.array(
+        [[0.8, 1], [-0.8, -1]]
+    )
+    panel = painter.levels(painter.tilt(tilts))
+    stand.stage("view")
+    stand.light(stand.nominal_mw)
+    stand.brighten(panel)
+    exposed = stand.repeated(panel, VIEWED)
+    level = (stand.power_mw / exposed.power_mw)[:, None, None]
+    seen = (
+        (stand.signal_e(exposed) * level).reshape(2, VIEWED, *stand.frame).mean(axis=1)
+    )
+    places = mapped.places(tilts) - stand.corner
+    half = max(2, int(np.linalg.norm(places[0] - places[1]) / 4))
+    moved = 0.0
+    for place, sign in zip(places.round().astype(int), (1, -1), strict=True):
+        rows, columns = (slice(max(at - half, 0), at + half + 1) for at in place)
+        moved += sign * float((seen[0] - seen[1])[rows, columns].sum())
+    share = moved / max(float(seen.sum()), 1.0)
+    if share < GONE_ALONG:
+        text = (
+            f"{stand.name}: {100 * share:.0f} % of the light goes where mapping says "
+            f"that a tilt sends it, expected at least {100 * GONE_ALONG:.0f} %: the "
+            "camera does not look at the far field as it did. Move it there; if it "
+            "came back elsewhere, measure mapping again."
+        )
+        raise OutcomeError(text)
 
 
 def linear_power(

@@ -401,6 +401,47 @@ def test_a_person_is_asked_to_move_the_camera(
     assert asked[0] == "Move the camera to view image: Flip mirror M2 in. Done?"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("view", ["far_field", "image"])
+def test_a_person_who_says_so_is_not_taken_at_their_word(
+    make_bench: MakeBench,
+    known: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    view: str,
+) -> None:
+    path = make_bench(
+        {
+            "view": view,
+            "world.options.view": view,
+            "world.options.sensor.photons_per_s": 2e8,
+            "calibrate.views": {"through_medium": "Flip mirror M2 out."},
+        }
+    )
+    mapped = {"matrix_px": [[32.0, 0.0], [0.0, 48.0]], "offset_px": [16.0, 24.0]}
+    known(
+        path,
+        {"kind": "slm-phase", "span_rad": 6.4},
+        {"kind": "mapping", "mirrored": False, **mapped},
+    )
+    # Of the view that it is in, whatever the bench file calls it.
+    kind = replace(SETTLE, name="crosstalk", needs=("mapping",), measure=quick)
+    found = {"sigma_px": 0.0, "most_px": 0.1}
+    use(
+        monkeypatch,
+        replace(
+            kind,
+            views=("through_medium",),
+            measure=lambda stand, limits: replace(quick(stand, limits), values=found),
+        ),
+    )
+    (row,) = room.execute(prepare(Options(bench="lab")), Silent(), lambda _: True).rows
+    if view == "far_field":
+        assert (row.why, row.status) == ("", "passed")
+    else:
+        assert row.status == "failed"
+        assert "% of the light goes where mapping says that a tilt sends it" in row.why
+
+
 def test_limits_of_the_bench_file_replace_the_built_in(
     make_bench: MakeBench, calibrate: Calibrate
 ) -> None:
