@@ -28,10 +28,10 @@ run: $(STAMP)
 	$(BIN)/labctl run protocols/quickstart.yaml
 
 test: $(STAMP)
-	$(BIN)/pytest -n 3
+	$(BIN)/pytest -n 3 --dist worksteal
 
 quick: $(STAMP)
-	$(BIN)/pytest -n 3 -m 'not slow and not hardware and not gpu and not bench and not conformance'
+	$(BIN)/pytest -n 3 --dist worksteal -m 'not slow and not hardware and not gpu and not bench and not conformance'
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -46,7 +46,7 @@ bench: $(STAMP)
 	$(BIN)/pytest tests/benchmarks -m bench -s -p no:xdist
 
 soak: $(STAMP)
-	LABCTL_SOAK=1 $(BIN)/pytest -n 3
+	LABCTL_SOAK=1 $(BIN)/pytest -n 3 --dist worksteal
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

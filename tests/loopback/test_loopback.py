@@ -377,6 +377,7 @@ def test_a_monitor_that_goes_off_ends_the_burst_dark(room: Room) -> None:
         lit_until_it_fails(room, off)
 
 
+@pytest.mark.soak  # taking the camera away may keep the laser's simulator waiting
 def test_a_camera_that_is_removed_ends_the_burst_dark_and_comes_back(
     room: Room,
 ) -> None:
@@ -388,6 +389,7 @@ def test_a_camera_that_is_removed_ends_the_burst_dark_and_comes_back(
         assert (exposed(table, patterns(1, 5), 0.005) == 4).all()
 
 
+@pytest.mark.soak  # taking the camera away may keep the laser's simulator waiting
 def test_a_camera_that_restarted_is_not_used_with_settings_of_the_factory(
     room: Room, table: Bench
 ) -> None:
