@@ -1185,6 +1185,9 @@ class Manifold(Schema):
         Moments that are kept, the first and the last among them.
     width, steps, learning_rate
         Of the digital network and of its Adam.
+    narrower
+        Widths below ``width`` that digital networks have too, to see what parameters
+        buy.
     budget
         Exposures of a training with the device.
     input_scale_rad
@@ -1200,11 +1203,23 @@ class Manifold(Schema):
     samples: Annotated[int, Field(ge=16, le=4000)] = 400
     frames: Annotated[int, Field(ge=2, le=64)] = 9
     width: Count = 32
+    narrower: tuple[Count, ...] = ()
     steps: Steps = 400
     learning_rate: Positive = 0.02
     budget: Count = 4000
     input_scale_rad: Positive = 6.283185307179586
     batch: Count = 64
+
+    @model_validator(mode="after")
+    def _widths_differ(self) -> Self:
+        widths = (self.width, *self.narrower)
+        if len(set(widths)) < len(widths) or max(widths) > self.width:
+            text = (
+                f"got {list(self.narrower)} beside width {self.width}, expected other "
+                "widths below it, each once"
+            )
+            raise ValueError(text)
+        return self
 
 
 Study = Annotated[

@@ -243,14 +243,26 @@ class Record:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Interpreter, packages, source and computer, by name."""
+        """Interpreter, packages, source and computer, by name.
+
+        Raises
+        ------
+        InputError
+            Packages, arguments or seeds are missing, or no JSON.
+        """
         found = self._fields("environment")
         for name, read in (
             ("packages", self._parsed),
             ("argv", self._loaded),
             ("seeds", self._parsed),
         ):
-            found[name] = read(f"environment/{name}", str(found.get(name, "")))
+            if name not in found:
+                text = (
+                    f"{self._path}: environment/{name} is missing, expected JSON. "
+                    "Restore the file from a copy."
+                )
+                raise InputError(text)
+            found[name] = read(f"environment/{name}", str(found[name]))
         return found
 
     @property
@@ -552,7 +564,8 @@ COUNTERS: Mapping[str, str] = {
 
 def _open(path: Path) -> h5py.File:
     if not is_file(path):
-        text = f"{path}: not there, expected a record. Check the name."
+        there = "a folder" if os.path.isdir(path) else "not there"  # noqa: PTH112 - never raises
+        text = f"{path}: {there}, expected a record. Check the name."
         raise InputError(text)
     if not h5py.is_hdf5(path):
         text = f"{path}: no HDF5 file, expected a record. Name another file."

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.errors import RecordError
+from labctl.errors import InputError, RecordError
 from labctl.recording.reader import Record
 from labctl.report import figure, scale
 from labctl.report.figure import Drawing, Picture
@@ -49,7 +49,18 @@ def read(record: Record) -> Page:
     -------
     page
         Figures are not drawn yet, and need the record no more.
+
+    Raises
+    ------
+    InputError
+        It is of no kind that labctl runs.
     """
+    if record.kind not in _SCORES:
+        text = (
+            f"{record.path}: kind={record.kind!r}, expected one of "
+            f"{', '.join(_SCORES)}. Restore the file from a copy."
+        )
+        raise InputError(text)
     sections = (
         _calibration(record) if record.kind == "calibrate" else _result(record),
         _what(record),
@@ -184,6 +195,31 @@ def _gain(result: Mapping[str, Any]) -> str:
     )
 
 
+def _most(record: Record) -> Iterator[str]:
+    """Say of each task of a comparison who recovers most, at the largest budget."""
+    if record.kind != "comparison":
+        return
+    lines = record.table("summary")
+    methods = record.resolved.get("methods", {})
+    ends = {
+        name
+        for name, given in methods.items()
+        if given.get("method", {}).get("name") in {"oracle", "readout"}
+    }
+    for task in dict.fromkeys(lines["task"].tolist()):
+        mine = (lines["task"] == task) & np.isfinite(lines["gain"])
+        mine &= ~np.isin(lines["method"], list(ends))
+        if not mine.any():
+            continue
+        budget = lines["budget"][mine].max()
+        rows = np.flatnonzero(mine & (lines["budget"] == budget))
+        row = int(rows[lines["gain"][rows].argmax()])
+        yield (
+            f"Most of the oracle's gain on {task} with {budget} shots: "
+            f"{_compared(lines, row, 'gain')}, by {lines['method'][row]}."
+        )
+
+
 def _again(result: Mapping[str, Any]) -> str:
     """Say how far repeats lie apart."""
     found = result.get("scores")
@@ -241,7 +277,12 @@ def _result(record: Record) -> Section:
     )
     sentences = tuple(
         text
-        for text in (headline(record.kind, result), _gain(result), _again(result))
+        for text in (
+            headline(record.kind, result),
+            *_most(record),
+            _gain(result),
+            _again(result),
+        )
         if text and (found or record.kind in {"train", "evaluate", *_SAYERS})
     )
     return Section("result", "Result", sentences, table, tuple(drawings))
@@ -365,7 +406,7 @@ def _nothing(record: Record) -> Section:
 
 def _training(record: Record) -> Section:
     title = "Training"
-    columns = {name: record.column("training", name) for name in _CURVES}
+    columns = {name: _numbers(record, "training", name) for name in _CURVES}
     if not len(columns["step"]):
         return Section("training", title, ("No step was recorded yet.",))
     shots = ("shots spent", columns["shots"])
@@ -377,17 +418,31 @@ def _training(record: Record) -> Section:
         for name, text in labels.items()
         if np.isfinite(columns[name]).any()
     ]
-    drawings = [figure.curves("training", f"Loss and {metric}", shots, panels)]
+    told = () if panels else (f"No loss and no {metric} is a number in this record.",)
+    drawings = [figure.curves("training", f"Loss and {metric}", shots, panels)] * bool(
+        panels
+    )
     drawings += _validation(record, columns["shots"])
     if np.isfinite(columns["cosine"]).any():
         drawings.append(figure.band(shots, columns["cosine"], columns["cosine_error"]))
-    return Section("training", title, drawings=tuple(drawings))
+    return Section("training", title, told, drawings=tuple(drawings))
+
+
+def _numbers(record: Record, table: str, name: str) -> NDArray[Any]:
+    found = record.column(table, name)
+    if found.dtype.kind not in "biuf":
+        text = (
+            f"{record.path}: {table}/{name} holds {found.dtype.type.__name__}, "
+            "expected numbers. Restore the file from a copy."
+        )
+        raise InputError(text)
+    return found
 
 
 def _validation(record: Record, shots: NDArray[Any]) -> Iterator[Drawing]:
     if "score_validation" not in record.tables["training"]:
         return
-    score = record.column("training", "score_validation")
+    score = _numbers(record, "training", "score_validation")
     known = np.isfinite(score)  # only every so many steps
     if known.any():
         yield figure.curves(

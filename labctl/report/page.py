@@ -5,6 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
+import h5py
 import jinja2
 
 from labctl.errors import InputError
@@ -29,7 +30,7 @@ def write(
     record
         The record; running, ended or left by a crash.
     out
-        The page to write; one that is there is replaced.
+        The page to write; one that is there is replaced, an HDF5 file never.
     png
         Folder that gets every figure as a PNG file too; None for none.
 
@@ -46,6 +47,12 @@ def write(
     target = Path(out)
     if target.resolve() == Path(record).resolve():
         text = f"{target}: the record itself, expected another file. Change --out."
+        raise InputError(text)
+    if target.is_file() and h5py.is_hdf5(target):
+        text = (
+            f"{target}: an HDF5 file, which a page would replace, expected another "
+            "name. Change --out."
+        )
         raise InputError(text)
     with Record.open(record) as source:
         page = _read(source)
@@ -73,6 +80,12 @@ def _read(record: Record) -> Page:
     """
     try:
         return content.read(record)
+    except KeyError as err:
+        text = (
+            f"{record.path}: {err.args[0]!r} is missing, expected what labctl records "
+            f"of a run of kind {record.kind}. Restore the file from a copy."
+        )
+        raise InputError(text) from err
     except (AttributeError, LookupError, TypeError, ValueError) as err:
         said = f"{type(err).__name__} {err}".partition("\n")[0]  # pydantic's go on
         text = (

@@ -19,7 +19,18 @@ from labctl.protocol import Activations
 from labctl.recording.layout import Column
 from labctl.studies import complex_nets as fields
 from labctl.studies.complex_nets import READOUTS
-from labctl.studies.job import Claim, Job, Rows, Study, Values, Verdict, told, verdict
+from labctl.studies.job import (
+    Claim,
+    Job,
+    Rows,
+    Study,
+    Values,
+    Verdict,
+    above,
+    together,
+    told,
+    verdict,
+)
 from labctl.studies.nets import Nets, right, train
 from labctl.studies.zoo import (
     FUNCTIONS,
@@ -33,6 +44,9 @@ from labctl.studies.zoo import (
     backward,
     measures,
 )
+
+WIDTHS: Final = (8, 32, 128)
+"""Hidden units with which an activation is asked what it can represent at all."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +120,14 @@ def columns(spec: Activations) -> tuple[Column, ...]:
             "Of the function: " + ", ".join(MEASURES),
             shape=(functions, len(MEASURES)),
             dims=("function", "measure"),
+        ),
+        Column(
+            "misfit",
+            "f8",
+            "Rms error of the best sum of hidden units on a wave, over its size; "
+            f"{', '.join(map(str, WIDTHS))} units",
+            shape=(functions, len(WIDTHS)),
+            dims=("function", "width"),
         ),
         *fields.columns(spec),
     )
@@ -256,8 +278,41 @@ def measure(spec: Activations, job: Job) -> Values:
         "accuracy": accuracy.view(shape).numpy(),
         "diverged": lost.view(shape).numpy().astype("u1"),
         **_looks(spec),
+        "misfit": np.array([misfit(name, job.seed) for name in spec.functions]),
         **fields.measure(spec, depth, lesson, (twins_tables, rng)),
     }
+
+
+def misfit(name: str, seed: int) -> Curve:
+    """Fit a wave by one layer of ever more random hidden units.
+
+    The weights of the last layer are solved by least squares, so that what is left is
+    what the units cannot represent, not what training misses.
+
+    Parameters
+    ----------
+    name
+        Of the activation.
+    seed
+        Draws the weights and offsets of the hidden units, the same for each name.
+
+    Returns
+    -------
+    misfit
+        Rms error over the rms size of the wave, ``(width,)``.
+    """
+    rng = np.random.default_rng([seed, 3])
+    x = np.linspace(-1, 1, 400)
+    wave = np.sin(3 * np.pi * x)
+    weight, offset = rng.normal(0, 3, WIDTHS[-1]), rng.uniform(-3, 3, WIDTHS[-1])
+    units = FUNCTIONS[name](np.multiply.outer(x, weight) + offset)
+    found = []
+    for width in WIDTHS:
+        some = np.column_stack([units[:, :width], np.ones_like(x)])
+        some = some / np.maximum(np.linalg.norm(some, axis=0), 1e-300)
+        solved = np.linalg.lstsq(some, wave, rcond=1e-10)[0]
+        found.append(np.sqrt(np.mean((some @ solved - wave) ** 2) / np.mean(wave**2)))
+    return np.array(found)
 
 
 def _looks(spec: Activations) -> dict[str, NDArray[np.float64]]:
@@ -309,6 +364,27 @@ class Found:
         accuracy = self.rows["accuracy"][:, place[0], place[1]]
         seeds = self.rows["seed"]
         return np.array([accuracy[seeds == seed].mean() for seed in np.unique(seeds)])
+
+    def apart(
+        self, task: str, one: tuple[str, str], other: tuple[str, str]
+    ) -> NDArray[np.float64]:
+        """Return what one activation is ahead of another on a task, one a seed.
+
+        Parameters
+        ----------
+        task
+            Data set.
+        one, other
+            Function and backward pass of each.
+        """
+        where = [
+            (self.spec.functions.index(f), self.spec.backwards.index(b))
+            for f, b in (one, other)
+        ]
+        some = self.rows["task"] == task
+        seeds, accuracy = self.rows["seed"][some], self.rows["accuracy"][some]
+        ahead = accuracy[:, *where[0]] - accuracy[:, *where[1]]
+        return np.array([ahead[seeds == seed].mean() for seed in np.unique(seeds)])
 
     def has(self, *names: str) -> bool:
         """Whether all these functions and backward passes were trained.
@@ -373,6 +449,65 @@ def _polynomials(found: Found) -> Claim:
     )
 
 
+def _universal(found: Found) -> Claim:
+    lines = found.rows["misfit"]
+    names = found.spec.functions
+    # Seeds draw the units; tasks and depths repeat the same numbers.
+    _, first = np.unique(found.rows["seed"], return_index=True)
+
+    def of(name: str) -> NDArray[np.float64]:
+        return np.asarray(lines[first][:, names.index(name)])
+
+    powers = [name for name in names if name.startswith("polynomial")]
+    shown = ["relu", *powers]
+    said = "; ".join(
+        f"{name} {', '.join(told(one, '.2g') for one in of(name).T)}" for name in shown
+    )
+    stuck = all((of(n)[:, -1] > 0.9 * of(n)[:, 0]).all() for n in powers)
+    falls = bool((of("relu")[:, -1] < 0.1 * of("relu")[:, 0]).all())
+    return Claim(
+        "wide nets approximate any function, except where activations are polynomials",
+        f"misfit to a wave of {', '.join(map(str, WIDTHS))} random hidden units, last "
+        f"layer solved: {said}",
+        verdict(stuck and falls),
+    )
+
+
+def _slopes(found: Found) -> Claim:
+    best = np.asarray(found.rows["accuracy"][..., found.spec.backwards.index("own")])
+    seeds = found.rows["seed"]
+    # What ranks without any relation keep within, 19 times of 20 to either side.
+    chance = 1.645 / np.sqrt(len(found.spec.functions) - 1)
+    said, kinds = [], []
+    for text, measure in (("largest slope", "largest"), ("no slope", "zero_share")):
+        ranks = _ranks(found.measure(measure))
+        each = [
+            float(np.corrcoef(ranks, _ranks(best[seeds == seed].mean(axis=0)))[0, 1])
+            for seed in np.unique(seeds)
+        ]
+        said.append(f"{text} {told(each)}")
+        kinds.append(_beyond(np.negative(each), chance))
+    return Claim(
+        "good activations have a Jacobian that is neither too large nor too often 0",
+        f"rank correlation with the accuracy over {len(found.spec.functions)} "
+        f"activations, own derivative, of the {'; of the share with '.join(said)} (by "
+        f"chance down to -{chance:.2g})",
+        together(kinds),
+    )
+
+
+def _beyond(values: NDArray[np.float64], chance: float) -> Verdict:
+    if (values > chance).all():
+        return Verdict.HELD
+    return Verdict.FAILED if (values < -chance).all() else Verdict.OPEN
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.stats import rankdata  # noqa: PLC0415 - start-up time
+
+    return np.asarray(rankdata(values), dtype=np.float64)
+
+
 def _threshold(found: Found) -> Claim:
     apart = _above(found, ("threshold", "sigmoid"), ("threshold", "own"))
     return Claim(
@@ -385,11 +520,13 @@ def _threshold(found: Found) -> Claim:
 
 def _cantor_wins(found: Found) -> Claim:
     pair = ("cantor", "identity"), ("identity", "own")
+    apart = {task: found.apart(task, *pair) for task in found.spec.tasks}
+    said = "; ".join(f"{task} {told(one)}" for task, one in apart.items())
     return Claim(
         "Cantor's function with the identity's backward pass beats the identity",
         f"mean accuracy {told(found.of(*pair[0]))} against {told(found.of(*pair[1]))}; "
-        f"paired difference {_less(found, *pair)}",
-        _above(found, *pair),
+        f"paired difference {_less(found, *pair)}; by task: {said}",
+        together([above(one) for one in apart.values()]),
     )
 
 
@@ -460,6 +597,8 @@ def _clamp(found: Found) -> Claim:
 
 _JUDGES: Final[tuple[tuple[tuple[str, ...], Callable[[Found], Claim]], ...]] = (
     (("relu", "own", "polynomial-2"), _polynomials),
+    (("relu", "polynomial-2"), _universal),
+    (("own",), _slopes),
     (("threshold", "own", "sigmoid"), _threshold),
     (("cantor", "identity", "own"), _cantor_wins),
     (("relu", "perlin", "own"), _perlin_loses),

@@ -349,14 +349,19 @@ def claims(spec: DestroyJacobian, rows: Rows) -> list[Claim]:
     made = []
     if 0.0 in spec.powers:
         made += [_signs(found, depths, "grad_theta"), _signs(found, depths, "grad_x")]
+    if any(0 < power < 1 for power in spec.powers):
+        made.append(_between(found, depths))
     if 0.45 in spec.flips:
         made.append(_flips(found, depths))
+    if any(0 < p <= _ROUGH for p in spec.flips):
+        made.append(_heuristic(found, depths))
     made.append(_theta(found, depths))
     made.append(_deep(found, spec.depths))
     return made
 
 
 _BIT = 0.02  # of accuracy: less is no loss
+_ROUGH = 0.25  # flipped share that leaves a direction: a cosine of at least a half
 
 
 def _by_depth(values: Sequence[NDArray[np.float64]], depths: Sequence[int]) -> str:
@@ -378,6 +383,38 @@ def _signs(found: Found, depths: Sequence[int], target: str) -> Claim:
         return Claim("keeping only signs works for grad_theta", measured, _graded(fine))
     text = "keeping only signs does not work for grad_x"
     return Claim(text, measured, _graded([not one for one in fine]))
+
+
+def _between(found: Found, depths: Sequence[int]) -> Claim:
+    powers = sorted((p for p in found.spec.powers if p < 1), reverse=True)
+    said, fine = [], []
+    for target in ("grad_theta", "grad_x"):
+        costs = []
+        for power in powers:
+            way = Condition(target, power=power)
+            lost = np.mean([found.lost(way, depth) for depth in depths], axis=0)
+            costs.append(f"k = {power:g}: {told(lost, '.4f')}")
+            fine.append(bool(lost.mean() < _BIT))
+        said.append(f"{target}: {'; '.join(costs)}")
+    return Claim(
+        "to be tried in the document: exponents between sizes and signs alone",
+        f"accuracy lost with sign(v) |v|^k, mean over depths: {' | '.join(said)}. Held "
+        f"where no exponent costs more than {_BIT:g}",
+        _graded(fine),
+    )
+
+
+def _heuristic(found: Found, depths: Sequence[int]) -> Claim:
+    p = max(p for p in found.spec.flips if 0 < p <= _ROUGH)
+    lost = [found.lost(Condition("all", flip=p), depth) for depth in depths]
+    one = [found.lost(Condition("grad_x", flip=p), depth) for depth in depths]
+    return Claim(
+        "the Jacobian is a heuristic that need not be modelled in detail to learn",
+        f"accuracy lost where a share of {p:g} of all signs is wrong in every linear "
+        f"layer, of grad_x (cosine {1 - 2 * p:.2g} a layer): {_by_depth(one, depths)} "
+        f"| of grad_x, grad_theta and theta: {_by_depth(lost, depths)}",
+        _graded([bool(cost.mean() < _BIT) for cost in (*one, *lost)]),
+    )
 
 
 def _flips(found: Found, depths: Sequence[int]) -> Claim:

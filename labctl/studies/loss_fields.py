@@ -23,6 +23,9 @@ Figures = Callable[[str, str], NDArray[np.float64]]
 _NEAR = 0.05  # of the target's norm: what counts as having reached it
 _SMALL = np.geomspace(1e-3, 1e-1, 7)  # norms at which explosions are measured
 _LARGE = np.geomspace(1e1, 1e3, 7)
+DIMENSIONS = (2, 4, 8, 16)
+_DRAWN = 50_000  # random vectors in each of these dimensions
+_FAINT = 0.1  # of the gradient at a right angle: what counts as negligible
 
 
 def columns(spec: LossFields) -> tuple[Column, ...]:
@@ -61,6 +64,15 @@ def columns(spec: LossFields) -> tuple[Column, ...]:
             shape=paths,
             dims=("start", "point", "axis"),
         ),
+        Column(
+            "near_opposite",
+            "f8",
+            "Share of random x so close to opposite y that the gradient of x is below "
+            "a tenth of that at a right angle, in "
+            f"{', '.join(map(str, DIMENSIONS))} dimensions",
+            shape=(len(DIMENSIONS),),
+            dims=("dimension",),
+        ),
         *(Column(name, "f8", text) for name, text in _FIGURES.items()),
     )
 
@@ -77,6 +89,7 @@ _FIGURES = {
     "opposite": "Gradient of x .01 rad beside opposite, over that at a right angle",
     "late_distance": "Median distance to y in the last fifth of the steps, over |y|",
     "norm_change": "Median change of the norm of x by the descent, relative",
+    "run_off": "Of dot: median <x, y>/<y, y> after the same descent on 1 minus it",
 }
 
 
@@ -179,6 +192,8 @@ def measure(spec: LossFields, job: Job) -> Values:
         "norm_change": float(
             (paths[:, -1].norm(dim=1) / paths[:, 0].norm(dim=1) - 1).median()
         ),
+        "run_off": _run_off(spec, target) if name == "dot" else float("nan"),
+        "near_opposite": _near_opposite(field, job.seed),
         **_shape(points, target, gx),
         **_limits(field, target),
     }
@@ -210,6 +225,31 @@ def _descend(field: Field, spec: LossFields, target: Tensor) -> tuple[Tensor, fl
     last = paths[:, -max(1, spec.steps // 5) :]
     late = (last - target).norm(dim=2).median() / target.norm()
     return paths, float(late)
+
+
+def _run_off(spec: LossFields, target: Tensor) -> float:
+    """Descend on ``1 - <x, y>/<y, y>``: where the similarity ends, in the median."""
+    plain = Field(lambda x, y: (1 - losses.dot_similarity(x, y)).mean())
+    paths, _ = _descend(plain, spec, target)
+    last = paths[:, -1]
+    ends = losses.dot_similarity(last, target.expand_as(last))
+    return float(np.median(ends.numpy()))
+
+
+def _near_opposite(field: Field, seed: int) -> NDArray[np.float64]:
+    """How often random vectors have next to no gradient, by dimension."""
+    rng = torch.Generator().manual_seed(seed)
+    found = []
+    for count in DIMENSIONS:
+        x = torch.randn(_DRAWN, count, generator=rng, dtype=torch.float64)
+        x = x / x.norm(dim=1, keepdim=True)
+        y = torch.zeros(count, dtype=torch.float64)
+        y[0] = 1.0
+        across = y.roll(1)[None]
+        full, _ = field.size(across, y[None])
+        size, _ = field.size(x, y.expand_as(x))
+        found.append(float(((size < _FAINT * full) & (x[:, 0] < 0).numpy()).mean()))
+    return np.array(found)
 
 
 def _shape(points: Tensor, target: Tensor, gx: Tensor) -> dict[str, float]:
@@ -368,6 +408,31 @@ def _cos_opposite(of: Figures) -> Claim:
     )
 
 
+def _cos_unlikely(of: Figures) -> Claim:
+    share = of("cos", "near_opposite")
+    said = "; ".join(
+        f"{count} dimensions: {told(100 * one)} %"
+        for count, one in zip(DIMENSIONS, share.T, strict=True)
+    )
+    falls = bool((np.diff(share, axis=1) <= 0).all() and (share[:, -1] < 1e-3).all())
+    return Claim(
+        "cos: being opposite to y is very unlikely in many dimensions",
+        f"random x whose gradient is below {_FAINT:g} of that at a right angle: {said}",
+        verdict(falls),
+    )
+
+
+def _dot_length(of: Figures) -> Claim:
+    length, ends = of("dot", "run_off"), of("dot", "late_distance")
+    return Claim(
+        "1 - <x, y>/<y, y> rewards a length that does not fit; mse(1, <x, y>/<y, y>) "
+        "prevents it",
+        f"<x, y>/<y, y>, 1 where x fits, after the same descent on 1 minus it: "
+        f"{told(length)}; with mse the distance to y stays {told(ends)} |y|, across y",
+        verdict(bool((length > 2).all() and np.isfinite(ends).all())),
+    )
+
+
 def _dot_across(of: Figures) -> Claim:
     across, reached = of("dot", "across"), of("dot", "score")
     return Claim(
@@ -452,6 +517,8 @@ _JUDGES = (
     ({"cos"}, _cos_explodes),
     ({"cos"}, _cos_circles),
     ({"cos"}, _cos_opposite),
+    ({"cos"}, _cos_unlikely),
+    ({"dot"}, _dot_length),
     ({"dot"}, _dot_across),
     ({"dot"}, _dot_explodes),
     ({"dot", "dot-norm"}, _dot_norm),

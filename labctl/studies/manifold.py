@@ -31,7 +31,9 @@ from labctl.studies.job import (
     Rows,
     Values,
     Verdict,
+    above,
     own_point,
+    together,
     told,
 )
 from labctl.training import network
@@ -62,6 +64,7 @@ def columns(spec: Manifold, entry: ReservoirEntry) -> tuple[Column, ...]:
     return (
         Column("target", "S16", "Cloud"),
         Column("network", "S16", "digital, or device"),
+        Column("width", "i8", "Units of a hidden layer; 0 with the device"),
         Column("step", "f8", "Training steps so far", shape=frame, dims=("frame",)),
         Column(
             "points",
@@ -105,11 +108,21 @@ def jobs(spec: Manifold, seeds: Sequence[int]) -> list[Job]:
         Each draws a start.
     """
     return [
-        Job(f"{target} {kind} seed {seed}", seed, {"target": target, "network": kind})
+        Job(
+            f"{target} {kind}{f' width {width}' * (width not in (0, spec.width))} "
+            f"seed {seed}",
+            seed,
+            {"target": target, "network": kind, "width": width},
+        )
         for seed in seeds
         for target in spec.targets
         for kind in spec.networks
+        for width in _widths(spec, kind)
     ]
+
+
+def _widths(spec: Manifold, kind: str) -> tuple[int, ...]:
+    return (spec.width, *spec.narrower) if kind == "digital" else (0,)
 
 
 def grid(target: str) -> NDArray[np.float64]:
@@ -272,6 +285,7 @@ def measure(spec: Manifold, job: Job, lab: Lab) -> Values:
         "score": float(error[-1]),
         "target": target,
         "network": str(job.settings["network"]),
+        "width": int(job.settings["width"]),
         "step": steps,
         "points": _padded(frames),
         "cloud": _padded(cloud),
@@ -286,9 +300,9 @@ def _digital(
     rng = torch.Generator().manual_seed(job.seed)
     net = network.build(
         [
-            LinearSpec(spec.width),
+            LinearSpec(int(job.settings["width"])),
             ActivationSpec("tanh"),
-            LinearSpec(spec.width),
+            LinearSpec(int(job.settings["width"])),
             ActivationSpec("tanh"),
             LinearSpec(),
         ],
@@ -327,7 +341,9 @@ def _padded(values: NDArray[np.float64]) -> NDArray[np.float64]:
 # ---- claims ----------------------------------------------------------------------
 
 
-def over_time(rows: Rows, target: str, kind: str) -> NDArray[np.float64]:
+def over_time(
+    rows: Rows, target: str, kind: str, width: int | None = None
+) -> NDArray[np.float64]:
     """Give the error of a net over the frames, ``(seed, frame)``.
 
     Parameters
@@ -336,8 +352,12 @@ def over_time(rows: Rows, target: str, kind: str) -> NDArray[np.float64]:
         One a job.
     target, kind
         Which cloud and which net.
+    width
+        Units of a hidden layer; None for the widest.
     """
     some = (rows["target"] == target) & (rows["network"] == kind)
+    if some.any() and "width" in rows:  # records of before have one width
+        some &= rows["width"] == (rows["width"][some].max() if width is None else width)
     order = np.argsort(rows["seed"][some], kind="stable")
     return np.asarray(rows["error"][some][order], dtype=np.float64)
 
@@ -357,7 +377,27 @@ def claims(spec: Manifold, rows: Rows) -> list[Claim]:
         "point cloud",
         "device": "the same with the device in the middle of the net",
     }
-    return [_sculpted(spec, rows, kind, texts[kind]) for kind in spec.networks]
+    made = [_sculpted(spec, rows, kind, texts[kind]) for kind in spec.networks]
+    if spec.narrower and "digital" in spec.networks:
+        made.insert(1, _freedom(spec, rows))
+    return made
+
+
+def _freedom(spec: Manifold, rows: Rows) -> Claim:
+    widths = sorted({spec.width, *spec.narrower})
+    said, kinds = [], []
+    for target in spec.targets:
+        last = [over_time(rows, target, "digital", width)[:, -1] for width in widths]
+        each = "; ".join(
+            f"{width}: {told(one)}" for width, one in zip(widths, last, strict=True)
+        )
+        said.append(f"{target}, units a layer {each}")
+        kinds.append(above(last[0] - last[-1]))
+    return Claim(
+        "a function of more parameters sculpts more surfaces",
+        f"rms distance from the manifold at the end: {' | '.join(said)}",
+        together(kinds),
+    )
 
 
 def _sculpted(spec: Manifold, rows: Rows, kind: str, text: str) -> Claim:

@@ -167,6 +167,27 @@ def log_cos(x: Float[Tensor, "N n"], y: Float[Tensor, "N n"]) -> Float[Tensor, "
     return torch.log(cos(x, y).clamp_min(0) + EPSILON)
 
 
+def dot_similarity(
+    x: Float[Tensor, "N n"], y: Float[Tensor, "N n"]
+) -> Float[Tensor, " N"]:
+    """``<x, y> / <y, y>``: how long x is along y, in lengths of y.
+
+    Parameters
+    ----------
+    x
+        Vectors to judge.
+    y
+        Their targets.
+
+    Returns
+    -------
+    similarity
+        One a vector: 1 for x = y, without bound for longer x; 0 for a zero target.
+    """
+    norm = _norm(y)
+    return _inner(x / norm[:, None], y / norm[:, None])
+
+
 def dot(x: Float[Tensor, "N n"], y: Float[Tensor, "N n"]) -> Float[Tensor, ""]:
     """``mse(1, <x, y> / <y, y>)``: what is orthogonal to y does not count.
 
@@ -182,8 +203,7 @@ def dot(x: Float[Tensor, "N n"], y: Float[Tensor, "N n"]) -> Float[Tensor, ""]:
     loss
         Mean over the vectors; a zero target counts 1.
     """
-    norm = _norm(y)
-    return (1 - _inner(x / norm[:, None], y / norm[:, None])).square().mean()
+    return (1 - dot_similarity(x, y)).square().mean()
 
 
 def dot_norm(x: Float[Tensor, "N n"], y: Float[Tensor, "N n"]) -> Float[Tensor, ""]:

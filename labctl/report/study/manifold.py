@@ -66,7 +66,10 @@ def flat(points: NDArray[Any]) -> NDArray[np.float64]:
 
 def _first(rows: Rows, target: str, kind: str) -> int | None:
     some = np.flatnonzero((rows["target"] == target) & (rows["network"] == kind))
-    return int(some[0]) if some.size else None
+    if not some.size:
+        return None
+    # Of digital nets of several widths, the widest; records of before have one.
+    return int(some[rows["width"][some].argmax() if "width" in rows else 0])
 
 
 def _lines(points: NDArray[np.float64], target: str) -> list[NDArray[np.float64]]:

@@ -216,7 +216,7 @@ def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
         Record.open(tmp_path / "none.h5")
     with pytest.raises(InputError, match="not there, expected a record"):
         Record.open(tmp_path / f"{'x' * 300}.h5")
-    with pytest.raises(InputError, match="not there, expected a record"):
+    with pytest.raises(InputError, match="a folder, expected a record"):
         Record.open(tmp_path)
     text = tmp_path / "text.h5"
     text.write_text("hello")

@@ -284,9 +284,14 @@ def test_a_comparison_is_drawn_with_its_intervals(
             row |= {"over_readout_low": [gain], "over_readout_high": [gain + 0.1]}
             row |= {"shots_to_target": [np.inf], "gain_low": [np.nan]}
             recorder.append("summary", **row)
+        recorder.set_result({"jobs": 4, "shots": 90})
         recorder.commit()
     page = read(path)
     found = section(page, "comparison")
+    told = section(page, "result").sentences
+    assert (
+        "Most of the oracle's gain on digits with 4000 shots: 0.750, by mine." in told
+    )
     (line,) = section(page, "calibrations").sentences
     assert line.startswith("Each training applied its own")
     assert "above 0: mine (digits, 4000 shots)" in found.sentences[0]

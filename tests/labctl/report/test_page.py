@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import h5py
+import numpy as np
 import pytest
 from typing_extensions import override
 
@@ -207,6 +208,11 @@ def test_refuses_what_is_no_record(tmp_path: Path) -> None:
     assert not (tmp_path / "run.html").exists()
 
 
+def test_says_that_a_folder_is_no_record(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a folder, expected a record"):
+        page.write(tmp_path, tmp_path / "run.html")
+
+
 def test_refuses_a_place_that_cannot_be_written(
     empty_record: Path, tmp_path: Path
 ) -> None:
@@ -219,6 +225,70 @@ def test_refuses_to_replace_the_record_by_its_page(empty_record: Path) -> None:
     with pytest.raises(InputError, match="the record itself"):
         page.write(empty_record, empty_record)
     assert empty_record.read_bytes() == before
+
+
+def test_refuses_to_replace_another_record(
+    empty_record: Path, training_record: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.h5"
+    shutil.copy(training_record, other)
+    with pytest.raises(InputError, match=r"an HDF5 file, .* Change --out"):
+        page.write(empty_record, other)
+    assert other.read_bytes() == training_record.read_bytes()
+
+
+def test_refuses_a_kind_that_nothing_runs(
+    training_record: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run.h5"
+    shutil.copy(training_record, copy)
+    with h5py.File(copy, "r+") as file:
+        file["entry/kind"][()] = "dream"
+    with pytest.raises(InputError, match=r"kind='dream', expected one of train, "):
+        page.write(copy, tmp_path / "run.html")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("reservoir/bins", "'bins' is missing, expected"), ("environment/argv", "argv")],
+)
+def test_a_record_without_a_value_says_which(
+    training_record: Path, tmp_path: Path, name: str, said: str
+) -> None:
+    copy = tmp_path / "run.h5"
+    shutil.copy(training_record, copy)
+    with h5py.File(copy, "r+") as file:
+        del file["entry"][name]
+    with pytest.raises(InputError, match=said) as error:
+        page.write(copy, tmp_path / "run.html")
+    assert "is missing" in str(error.value)
+
+
+def test_a_column_of_another_type_is_named(
+    training_record: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run.h5"
+    shutil.copy(training_record, copy)
+    with h5py.File(copy, "r+") as file:
+        count = len(file["entry/training/loss"])
+        del file["entry/training/loss"]
+        words = np.array([b"high"] * count)
+        file.create_dataset("entry/training/loss", data=words, maxshape=(None,))
+    with pytest.raises(InputError, match=r"training/loss.*expected numbers"):
+        page.write(copy, tmp_path / "run.html")
+
+
+def test_a_training_that_never_was_a_number_has_a_page(
+    training_record: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run.h5"
+    shutil.copy(training_record, copy)
+    with h5py.File(copy, "r+") as file:
+        for column in file["entry/training"].values():
+            if column.dtype.kind == "f":
+                column[...] = np.nan
+    parsed = outline(page.write(copy, tmp_path / "run.html"))
+    assert "is a number in this record." in parsed.text
 
 
 def test_a_figure_named_by_a_record_stays_in_its_folder(

@@ -20,7 +20,7 @@ from labctl.studies.destroy_jacobian import (
     jobs,
     measure,
 )
-from labctl.studies.job import Rows
+from labctl.studies.job import Claim, Rows
 
 Once = Callable[[str, Callable[[Path], Any]], Any]
 SPEC = DestroyJacobian(
@@ -109,3 +109,50 @@ def test_a_gradient_turned_round_learns_the_opposite(rows: Rows) -> None:
 
 def test_every_claim_is_judged(rows: Rows) -> None:
     assert len(claims(SPEC, rows)) == 5
+
+
+@pytest.mark.parametrize(
+    ("cost", "verdict"),
+    [({}, "held"), ({"grad_x": 0.1}, "holds under conditions"), ({"all": 0.1}, "held")],
+)
+def test_exponents_between_are_judged_by_what_they_cost(
+    cost: dict[str, float], verdict: str
+) -> None:
+    claim = judged("to be tried in the document", "power", cost)
+    assert str(claim.verdict) == verdict
+    worst = cost.get("grad_x", 0)
+    assert f"grad_x: k = 0.5: {worst:.4f}" in claim.measured
+
+
+@pytest.mark.parametrize(
+    ("cost", "verdict"),
+    [
+        ({}, "held"),
+        ({"all": 0.1}, "holds under conditions"),
+        ({"all": 0.1, "grad_x": 0.1}, "did not hold"),
+    ],
+)
+def test_the_thesis_is_judged_by_what_wrong_signs_cost(
+    cost: dict[str, float], verdict: str
+) -> None:
+    claim = judged("the Jacobian is a heuristic", "flip", cost)
+    assert str(claim.verdict) == verdict
+    assert "a share of 0.2 of all signs" in claim.measured
+    assert "(cosine 0.6 a layer)" in claim.measured
+
+
+def judged(text: str, field: str, cost: dict[str, float]) -> Claim:
+    given = SPEC.model_copy(update={"flips": (0.2, 0.4), "powers": (0.5,)})
+    ways = conditions(given)
+    untouched = {"flip": 0.0, "power": 1.0}[field]
+    accuracy = [
+        0.9 - cost.get(w.target, 0) * (getattr(w, field) != untouched) for w in ways
+    ]
+    pairs = [(d, s) for d in given.depths for s in (0, 1)]
+    made = {
+        "depth": np.array([depth for depth, _ in pairs]),
+        "seed": np.array([seed for _, seed in pairs]),
+        "accuracy": np.tile(accuracy, (len(pairs), 1)),
+    }
+    (found,) = (c for c in claims(given, made) if c.text.startswith(text))
+    return found

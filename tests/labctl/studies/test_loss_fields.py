@@ -88,6 +88,30 @@ def test_claims_are_judged_only_where_their_losses_were_measured(
     assert not judged & others
 
 
+def test_a_similarity_that_is_not_squared_runs_off() -> None:
+    rows = run("dot", "mse")
+    of_dot = rows["loss"] == "dot"
+    # One step moves <x, y>/<y, y> by the step over |y|^2.
+    size = np.linalg.norm(rows["target"], axis=1)
+    moved = SPEC.steps * SPEC.step_size / size**2
+    assert rows["run_off"][of_dot] == pytest.approx(moved[of_dot], rel=1e-9)
+    assert np.isnan(rows["run_off"][~of_dot]).all()
+    said = {c.text: c.verdict for c in claims(SPEC, run("dot"))}
+    assert [v for text, v in said.items() if text.startswith("1 - <x, y>")] == ["held"]
+
+
+def test_opposite_is_rare_in_many_dimensions() -> None:
+    share = run("cos")["near_opposite"]
+    # In the plane, the sine is below a tenth on 2 asin(.1) of the circle's 2 pi.
+    assert share[:, 0] == pytest.approx(np.arcsin(0.1) / np.pi, abs=0.004)
+    # In four, the cap of that angle has (2t - sin 2t) / 2 pi of the sphere.
+    angle = np.arcsin(0.1)
+    cap = (2 * angle - np.sin(2 * angle)) / (2 * np.pi)
+    assert share[:, 1] == pytest.approx(cap, abs=2.5e-4)
+    assert (share[:, 2:] == 0).all()
+    assert (run("mse")["near_opposite"] == 0).all()
+
+
 def test_the_pull_of_cos_is_one_over_the_norm() -> None:
     rows = run("cos")
     assert rows["slope_x"] == pytest.approx(-1)

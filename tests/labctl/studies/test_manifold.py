@@ -32,7 +32,7 @@ def desk() -> Any:  # noqa: ANN401 - of a lab, as much as a digital net needs
 
 @pytest.mark.parametrize("target", ["knot", "saddle"])
 def test_a_digital_net_comes_close_and_is_filmed(desk: Any, target: str) -> None:  # noqa: ANN401
-    job = Job("x", 3, {"target": target, "network": "digital"})
+    job = Job("x", 3, {"target": target, "network": "digital", "width": 32})
     row = {"seed": 3, **measure(SPEC, job, desk)}
     for column in columns(SPEC, desk.entry):
         assert np.shape(row[column.name]) == column.shape, column.name
@@ -57,7 +57,9 @@ def rows(first: float, last: float) -> Rows:
     every = [(t, n, s) for t in SPEC.targets for n in SPEC.networks for s in (0, 1)]
     target, net, seed = (np.array(column) for column in zip(*every, strict=True))
     error = np.tile([first, (first + last) / 2, last], (len(every), 1))
-    return {"target": target, "network": net, "seed": seed, "error": error}
+    width = np.where(net == "digital", SPEC.width, 0)
+    named = {"target": target, "network": net, "width": width, "seed": seed}
+    return {**named, "error": error}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,52 @@ def test_claims_ask_for_half_the_distance(last: float, verdict: str) -> None:
     found = claims(SPEC, rows(1.0, last))
     assert [str(claim.verdict) for claim in found] == [verdict, verdict]
     assert "knot: 1 [1, 1] before" in found[0].measured
+
+
+ONE = SPEC.model_copy(update={"targets": ("knot",)})
+NARROW = ONE.model_copy(update={"narrower": (2,)})
+
+
+@pytest.mark.parametrize(
+    ("narrow", "verdict"),
+    [(0.4, "held"), (0.1, "did not hold"), (0.05, "did not hold")],
+)
+def test_more_parameters_are_asked_to_come_closer(narrow: float, verdict: str) -> None:
+    wide = rows(1.0, 0.1)
+    some = (wide["target"] == "knot") & (wide["network"] == "digital")
+    thin = {key: value[some].copy() for key, value in wide.items()}
+    thin["width"][:] = 2
+    thin["error"][:, -1] = narrow
+    both = {key: np.concatenate([wide[key], thin[key]]) for key in wide}
+    _, claim, _ = claims(NARROW, both)
+    assert claim.text == "a function of more parameters sculpts more surfaces"
+    assert str(claim.verdict) == verdict
+    assert f"units a layer 2: {narrow:g} [" in claim.measured
+    # Narrow nets have no say in what the widest does.
+    assert claims(NARROW, both)[0] == claims(ONE, wide)[0]
+
+
+def test_narrow_nets_have_their_width() -> None:
+    names = [job.name for job in jobs(NARROW, [5])]
+    expected = ["knot digital seed 5", "knot digital width 2 seed 5"]
+    assert names == [*expected, "knot device seed 5"]
+    (thin,) = (job for job in jobs(NARROW, [5]) if "width 2" in job.name)
+    assert thin.settings["width"] == 2
+
+
+@pytest.mark.parametrize("narrower", [(32,), (2, 2), (64,)])
+def test_widths_are_below_the_widest_and_differ(narrower: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected other widths below it, each once"):
+        Manifold(name="manifold", narrower=narrower)
+
+
+def test_a_narrow_net_ends_farther_from_the_line(desk: Any) -> None:  # noqa: ANN401
+    knot = {"target": "knot", "network": "digital"}
+    ends = [
+        measure(SPEC, Job("x", 3, knot | {"width": width}), desk)["error"][-1]
+        for width in (1, 32)
+    ]
+    assert ends[0] > 1.5 * ends[1]
 
 
 def test_jobs_cover_every_cloud_and_net() -> None:
