@@ -323,6 +323,16 @@ class ProbeEntry(Schema):
         Rms phase that every training exposure carries, first and last step.
     paired_per_step, paired_rad
         Extra exposures a step, each beside one of the batch, and their rms.
+    directions
+        Where paired perturbations lie: ``all`` macropixels, each by that rms;
+        ``coordinates``: some macropixels, others each step; ``random``: a random
+        subspace, another one each step; ``modes``: the slowest waves over the panel.
+    dimensions
+        Along how many directions, each by that rms; with all but ``all``.
+    secant_rad
+        A sample that is exposed again has moved, by theta and dither: where the rms of
+        that move is at most this, it is fitted as a probe, which costs no exposure. 0
+        for no such probe. It pays where the dither is small or 0.
     held_out_per_step, held_out_rad
         The same, kept from every fit: in pairs, with a perturbation and with its
         opposite, they measure the held-out cosine. An even number.
@@ -345,6 +355,9 @@ class ProbeEntry(Schema):
     dither_rad: tuple[NotNegative, NotNegative] = (0.5, 0.2)
     paired_per_step: Whole = 0
     paired_rad: Positive = 0.3
+    directions: Literal["all", "coordinates", "random", "modes"] = "all"
+    dimensions: Whole = 0
+    secant_rad: NotNegative = 0.0
     held_out_per_step: Whole = 2
     held_out_rad: Positive = 0.3
     window: Annotated[int, Field(ge=100, le=1_000_000)] = 100
@@ -361,6 +374,18 @@ class ProbeEntry(Schema):
                 "probes are pairs of exposures. Add one."
             )
             raise wrong(("held_out_per_step", text))
+        return self
+
+    @model_validator(mode="after")
+    def _counts_directions(self) -> Self:
+        if (self.directions == "all") == (self.dimensions > 0):
+            expected = "0" if self.directions == "all" else "1 or more"
+            text = (
+                f"is {self.dimensions} with directions={self.directions}, expected "
+                f"{expected}: it counts the directions of coordinates, random and "
+                "modes. Change one of the two."
+            )
+            raise wrong(("dimensions", text))
         return self
 
 

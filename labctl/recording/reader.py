@@ -76,6 +76,17 @@ class CheckpointEntry:
     time_s: float
 
 
+def is_hdf5(path: Path) -> bool:
+    """Tell whether there is an HDF5 file, a record or not.
+
+    Parameters
+    ----------
+    path
+        Where it would be.
+    """
+    return is_file(path) and bool(h5py.is_hdf5(path))
+
+
 class Record:
     """One record. Made by :meth:`open`, closed by a ``with`` block.
 

@@ -5,11 +5,10 @@ import hashlib
 import os
 from pathlib import Path
 
-import h5py
 import jinja2
 
 from labctl.errors import InputError
-from labctl.recording.reader import Record
+from labctl.recording.reader import Record, is_hdf5
 from labctl.report import content, figure
 from labctl.report.figure import Drawing
 from labctl.report.section import Page
@@ -48,7 +47,7 @@ def write(
     if target.resolve() == Path(record).resolve():
         text = f"{target}: the record itself, expected another file. Change --out."
         raise InputError(text)
-    if target.is_file() and h5py.is_hdf5(target):
+    if is_hdf5(target):
         text = (
             f"{target}: an HDF5 file, which a page would replace, expected another "
             "name. Change --out."

@@ -75,6 +75,7 @@ def training(setting: Setting[TrainProtocol]) -> Sound:
     protocol = setting.protocol
     refusals.add(_probe_faults(given, protocol))
     refusals.add(_oracle_faults(setting))
+    refusals.add(_direction_faults(setting))
     refusals.add(_surrogate_faults(setting))
     try:
         whole = data.load_entry(_uncut(protocol), setting.folder)
@@ -236,6 +237,19 @@ def _oracle_faults(setting: Setting[TrainProtocol]) -> Iterator[Fault]:
     if setting.protocol.method.name == "oracle":
         text = f"name=oracle, {why} Choose another method."
         yield setting.document.fault("method.name", text)
+
+
+def _direction_faults(setting: Setting[TrainProtocol]) -> Iterator[Fault]:
+    """Say where probes ask for more directions than a panel has."""
+    probes = setting.protocol.probes
+    pixels = model.Sizes(setting.entry).pixels
+    most = pixels - (probes.directions == "modes")
+    if probes.dimensions > most:
+        text = (
+            f"dimensions={probes.dimensions}, expected at most {most} (directions "
+            f"{probes.directions}, {pixels} macropixels). Lower it."
+        )
+        yield setting.document.fault("probes.dimensions", text)
 
 
 def _probe_faults(

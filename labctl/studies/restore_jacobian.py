@@ -29,6 +29,7 @@ from labctl.studies.job import (
 )
 from labctl.studies.restore_free import MARKS, of
 from labctl.training import loss as losses
+from labctl.training.probe import coordinates, subspace
 
 FRAMES = 5  # of them with the whole matrix
 _BATCH = 16  # operating points of a mini-batch; each has its own cotangent
@@ -163,10 +164,10 @@ def _structured(spec: RestoreJacobian, job: Job) -> dict[str, Any]:
     steps = int(spec.effort * dim * dim / count)
     loss = losses.relation(str(job.settings["method"]))
     adam = torch.optim.Adam([restored], lr=spec.learning_rate)
-    held = _relations(truth, _random(dim, dim, rng), _HELD, rng)
+    held = _relations(truth, subspace(dim, dim, rng), _HELD, rng)
     marks = np.linspace(0, steps, MARKS).round().astype(int).tolist()
     seen = _Seen(truth, side)
-    draw = _random if job.settings["directions"] == "random" else _coordinates
+    draw = subspace if job.settings["directions"] == "random" else coordinates
     seconds, begun = [], time.process_time()
     for step in range(steps + 1):
         if step in marks:
@@ -189,16 +190,6 @@ def _structured(spec: RestoreJacobian, job: Job) -> dict[str, Any]:
 
 
 Relations = tuple[Tensor, Tensor, Tensor]
-
-
-def _random(dim: int, count: int, rng: Generator) -> Tensor:
-    """Draw orthonormal directions, ``[direction, coordinate]``."""
-    found: Tensor = torch.linalg.qr(torch.randn(dim, count, generator=rng)).Q.T
-    return found
-
-
-def _coordinates(dim: int, count: int, rng: Generator) -> Tensor:
-    return torch.eye(dim)[torch.randperm(dim, generator=rng)[:count]]
 
 
 def _relations(truth: Tensor, ways: Tensor, count: int, rng: Generator) -> Relations:

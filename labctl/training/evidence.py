@@ -12,6 +12,8 @@ from labctl.training.estimator import HeldOutCosine
 from labctl.training.journal import Listener, ProbeKind, ProbeRows
 from labctl.training.probe import (
     SURVEY_SHOTS,
+    DirectionName,
+    Directions,
     Shares,
     Size,
     central,
@@ -21,6 +23,7 @@ from labctl.training.probe import (
     survey,
     toward,
 )
+from labctl.training.secant import Secants
 from labctl.training.surrogate.fit import GOOD, Fitter
 
 FITS_AT_ONCE: Final = 10
@@ -37,6 +40,11 @@ class Probing:
         Rms phase that every training exposure carries, first and last step.
     paired_per_step, paired_rad
         Fitted probes a step, and their rms.
+    directions, dimensions
+        Where these lie, and along how many directions; see :class:`Directions`.
+    secant_rad
+        Rms up to which the move of a sample between two of its exposures is fitted as
+        a probe; 0 for no such probe.
     held_out_per_step, held_out_rad
         Exposures a step kept from every fit, an even number: each probe is a pair,
         with a perturbation of that rms and with its opposite.
@@ -57,6 +65,9 @@ class Probing:
     dither_rad: tuple[float, float] = (0.5, 0.2)
     paired_per_step: int = 0
     paired_rad: float = 0.3
+    directions: DirectionName = "all"
+    dimensions: int = 0
+    secant_rad: float = 0.0
     held_out_per_step: int = 2
     held_out_rad: float = 0.3
     window: int = 100
@@ -82,6 +93,8 @@ class Evidence:
         Hears of probes, and that fits go on.
     generator
         Where perturbations and choices come from.
+    samples
+        Of the training split: those that secants are taken between.
     """
 
     def __init__(
@@ -92,11 +105,20 @@ class Evidence:
         *,
         listener: Listener,
         generator: torch.Generator,
+        samples: int = 0,
     ) -> None:
         self.device, self.fitter, self.probing = device, fitter, probing
         self.listener, self.generator = listener, generator
         self.cosine = HeldOutCosine(probing.window, repeats=probing.noise_repeats)
         self.noise: Tensor | None = None
+        self.secants = (
+            Secants(samples, probing.secant_rad)
+            if fitter is not None and probing.secant_rad
+            else None
+        )
+        self.directions = Directions(
+            probing.directions, probing.dimensions, device.layout
+        )
         self.shots = 0
         self.paired_rad, self.held_out_rad = probing.paired_rad, probing.held_out_rad
 
@@ -124,7 +146,9 @@ class Evidence:
         self._pair(exposure, order[: self.probing.paired_per_step])
 
     @torch.no_grad()
-    def gather(self, passes: list[Exposure], step: int) -> None:
+    def gather(
+        self, passes: list[Exposure], step: int, sample: Tensor | None = None
+    ) -> None:
         """Probe the exposures of a training step, and learn from both.
 
         Held-out and paired probes take turns over the exposures, so that their
@@ -136,6 +160,9 @@ class Evidence:
             Every exposure of the step, after the backward pass.
         step
             Counted from 0.
+        sample
+            Training sample of each row of every exposure; None where rows are not
+            samples, so that nothing is compared with an earlier exposure.
         """
         turn = step % len(passes)
         if self.probing.size_every and step % self.probing.size_every == 0:
@@ -159,6 +186,29 @@ class Evidence:
             self._learn(exposure, fitted)
             if shares is not None:
                 self._pair(exposure, shares.paired)
+            if self.secants is not None and sample is not None:
+                self._compare(self.secants, number, exposure, (sample, fitted))
+
+    def _compare(
+        self,
+        secants: Secants,
+        number: int,
+        exposure: Exposure,
+        of: tuple[Tensor, Tensor],
+    ) -> None:
+        """Take what moved since the samples' last exposures; held-out ones never."""
+        sample, fitted = of
+        response = rows(exposure.response, fitted)
+        probes = secants.pair(number, sample.cpu()[fitted], response)
+        if len(probes.d_f) == 0 or self.fitter is None:
+            return
+        # Their loss is that of the later exposure, the point the earlier one's: no
+        # cotangent belongs to both. Values of both were fed as they came.
+        nothing = torch.full_like(probes.d_f, math.nan)
+        self._tell("secant", exposure, probes, nothing)
+        self.fitter.observe_probes(
+            probes.base, probes.d_alpha[:, None], probes.d_f[:, None]
+        )
 
     def _learn(self, exposure: Exposure, fitted: Tensor) -> None:
         self._feed(rows(exposure.response, fitted))
@@ -212,7 +262,7 @@ class Evidence:
     def _pair(self, exposure: Exposure, index: Tensor) -> None:
         if len(index) == 0:
             return
-        size = Size(self.paired_rad, self.generator)
+        size = Size(self.paired_rad, self.generator, self.directions)
         base = rows(exposure.response, index)
         probes = paired(self.device, base, size, exposure)
         self.shots += len(index)
@@ -261,6 +311,8 @@ class Evidence:
         """
         if self.fitter is not None:
             self.fitter.forget(keep)
+        if self.secants is not None:
+            self.secants.forget()
 
     def fit(self, count: int) -> float:
         """Take fit steps: with a sign of life each, or in the dark where they are slow.
@@ -344,6 +396,7 @@ class Evidence:
             "generator": self.generator.get_state(),
             "shots": self.shots,
             "sizes_rad": [self.paired_rad, self.held_out_rad],
+            "secants": None if self.secants is None else self.secants.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -372,6 +425,8 @@ class Evidence:
         self.generator.set_state(state["generator"])
         self.shots = int(state["shots"])
         self.paired_rad, self.held_out_rad = map(float, state["sizes_rad"])
+        if self.secants is not None:
+            self.secants.load_state_dict(state["secants"])
 
 
 def _of(probes: Probes, samples: Tensor, batch: int) -> Probes:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from labctl.training.estimator import Cosine
 
-ProbeKind = Literal["held-out", "paired", "control-variate"]
+ProbeKind = Literal["held-out", "paired", "control-variate", "secant"]
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ really showed, never the one that was asked for.
 
 import math
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Generator, Tensor
 
 from labctl.training.blackbox import Device, Exposure, Probes, Response
+from labctl.training.encoding import Layout, functions
 
 CATEGORY = "probe"
 SURVEY_SHOTS: Final = 5
@@ -51,6 +52,98 @@ def rows(response: Response, index: Int[Tensor, " row"]) -> Response:
     )
 
 
+DirectionName = Literal["all", "coordinates", "random", "modes"]
+
+
+def coordinates(
+    pixels: int, count: int, generator: Generator
+) -> Float[Tensor, "direction pixel"]:
+    """Draw some of the coordinates, as unit vectors.
+
+    Parameters
+    ----------
+    pixels
+        Number of coordinates.
+    count
+        How many are drawn.
+    generator
+        Where the choice comes from.
+    """
+    return torch.eye(pixels)[torch.randperm(pixels, generator=generator)[:count]]
+
+
+def subspace(
+    pixels: int, count: int, generator: Generator
+) -> Float[Tensor, "direction pixel"]:
+    """Draw orthonormal directions that span a random subspace.
+
+    Parameters
+    ----------
+    pixels
+        Number of coordinates.
+    count
+        Dimensions of the subspace.
+    generator
+        Where the choice comes from.
+    """
+    drawn = torch.randn(pixels, count, generator=generator)
+    found: Tensor = torch.linalg.qr(drawn).Q.T
+    return found
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Where perturbations lie.
+
+    Parameters
+    ----------
+    name
+        ``all`` macropixels; ``coordinates``: some macropixels, others each time;
+        ``random``: a random subspace, another one each time; ``modes``: the slowest
+        waves over the panel, always the same.
+    dimensions
+        How many, at most as many as there are macropixels; not used by ``all``.
+    layout
+        Rows and columns of macropixels; used by ``modes``.
+    """
+
+    name: DirectionName = "all"
+    dimensions: int = 0
+    layout: Layout = (1, 1)
+
+    def draw(
+        self, pixels: int, generator: Generator
+    ) -> Float[Tensor, "direction pixel"]:
+        """Return orthonormal directions.
+
+        Parameters
+        ----------
+        pixels
+            Number of macropixels.
+        generator
+            Where the choice comes from.
+
+        Raises
+        ------
+        ValueError
+            There are not so many directions, or ``all`` is asked for them.
+        """
+        most = pixels - (self.name == "modes")  # without the constant
+        if self.name == "all" or not 1 <= self.dimensions <= most:
+            text = (
+                f"probes: directions={self.name} with dimensions={self.dimensions}, "
+                f"expected 1 to {most} ({pixels} macropixels)"
+            )
+            raise ValueError(text)
+        if self.name == "modes":
+            return functions("fourier", self.dimensions, self.layout)
+        draw = coordinates if self.name == "coordinates" else subspace
+        return draw(pixels, self.dimensions, generator)
+
+
+ALL: Final = Directions()
+
+
 @dataclass(frozen=True)
 class Size:
     """How large perturbations are, and where they come from.
@@ -58,13 +151,16 @@ class Size:
     Parameters
     ----------
     rms_rad
-        Rms of each macropixel's perturbation.
+        Rms along each direction; of each macropixel, where these are all directions.
     generator
         Where the numbers come from.
+    directions
+        Where perturbations lie: the same for all rows that are drawn together.
     """
 
     rms_rad: float
     generator: torch.Generator
+    directions: Directions = ALL
 
     def draw(self, phase: Float[Tensor, "probe pixel"]) -> Float[Tensor, "probe pixel"]:
         """Draw normal perturbations, one row for each row of a phase.
@@ -74,8 +170,16 @@ class Size:
         phase
             Gives shape and dtype.
         """
-        noise = torch.randn(phase.shape, generator=self.generator, dtype=phase.dtype)
-        return self.rms_rad * noise.to(phase.device)
+        if self.directions.name == "all":
+            noise = torch.randn(
+                phase.shape, generator=self.generator, dtype=phase.dtype
+            )
+            return self.rms_rad * noise.to(phase.device)
+        ways = self.directions.draw(phase.shape[1], self.generator).to(phase)
+        along = torch.randn(
+            len(phase), len(ways), generator=self.generator, dtype=phase.dtype
+        )
+        return self.rms_rad * along.to(phase.device) @ ways
 
 
 def paired(device: Device, base: Response, size: Size, made: Exposure) -> Probes:

@@ -218,6 +218,7 @@ class Trainer:
             settings.probing,
             listener=self.listener,
             generator=offspring(generator),
+            samples=len(train),
         )
         self._permutation = torch.zeros(0, dtype=torch.int64)
         self._cursor = 0
@@ -447,7 +448,10 @@ class Trainer:
             passes = list(self._exposures())
         else:
             loss, score, passes = self._explore(self.parts.search, x, target)
-        self.evidence.gather(passes, self.done)
+        # A search exposes a batch many times: its rows are no samples.
+        self.evidence.gather(
+            passes, self.done, index if self.parts.search is None else None
+        )
         if self.estimator is not None and self.settings.probing.size_every:
             self.estimator.resize(self.evidence.paired_rad)
         if not self.evidence.is_enough:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -319,7 +319,7 @@ class Gathering:
             cotangent=torch.randn(9, self.light.outputs, generator=draw),
             gradient=torch.randn(9, self.light.pixels, generator=draw),
         )
-        self.evidence.gather([made], self.number)
+        self.evidence.gather([made], self.number, torch.arange(9))
         self.number += 1
         moments = self.evidence.cosine.state_dict()["moments"]
         return [self.evidence.fit(3), self.evidence.shots, *moments.flatten().tolist()]
@@ -502,9 +502,20 @@ def exposing(*overrides: str) -> Make:
 @contextmanager
 def gathering() -> Iterator[Stateful]:
     light, draw = Light(), Generator().manual_seed(11)
-    fitter = Fitter(build(MODES, light.ports, draw), MODES, draw)
-    probing = Probing(held_out_per_step=2, paired_per_step=2, window=9)
-    evidence = Evidence(light, fitter, probing, listener=Silent(), generator=draw)
+    # Differences, too: else secants would be kept and fit nothing.
+    settings = replace(MODES, loss=(FitTerm("value"), FitTerm("jvp")))
+    fitter = Fitter(build(settings, light.ports, draw), settings, draw)
+    probing = Probing(
+        held_out_per_step=2,
+        paired_per_step=2,
+        window=9,
+        directions="random",
+        dimensions=3,
+        secant_rad=10.0,
+    )
+    evidence = Evidence(
+        light, fitter, probing, listener=Silent(), generator=draw, samples=9
+    )
     evidence.noise = torch.ones(light.outputs)
     yield Gathering(evidence, light)
 

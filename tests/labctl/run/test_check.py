@@ -62,6 +62,33 @@ def test_what_a_trainer_would_refuse_is_refused_before_it_opens(
     assert list(small.parent.iterdir()) == [small]
 
 
+@pytest.mark.parametrize(
+    ("directions", "dimensions", "text"),
+    [
+        ("random", 257, "dimensions=257, expected at most 256"),
+        ("modes", 256, "dimensions=256, expected at most 255"),
+    ],
+)
+def test_more_directions_than_a_panel_has_are_refused(
+    small: Path, directions: str, dimensions: int, text: str
+) -> None:
+    given = f"probes={{directions: {directions}, dimensions: {dimensions}}}"
+    found = refused(small, given)
+    assert list(found) == ["probes.dimensions"]
+    assert text in found["probes.dimensions"]
+
+
+@pytest.mark.parametrize(
+    ("directions", "dimensions", "expected"), [("all", 3, "0"), ("random", 0, "1 or")]
+)
+def test_directions_are_counted_where_they_are_some(
+    small: Path, directions: str, dimensions: int, expected: str
+) -> None:
+    given = f"probes={{directions: {directions}, dimensions: {dimensions}}}"
+    with pytest.raises(InputError, match=rf"probes.dimensions.* expected {expected}"):
+        prepare(str(small), Options(overrides=(given,)))
+
+
 def test_own_data_without_validation_is_refused_with_validations(small: Path) -> None:
     x, y = np.linspace(0, 1, 48).reshape(24, 2), np.arange(24) % 2
     np.savez(small.with_name("own.npz"), x_train=x, y_train=y, x_test=x, y_test=y)

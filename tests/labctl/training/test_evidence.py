@@ -123,6 +123,59 @@ def test_each_shot_goes_where_it_may(device: "FakeDevice") -> None:
     assert ear.heard[0].shot_plus.tolist() == [13, 14]
 
 
+def test_a_sample_that_comes_again_is_a_probe_without_an_exposure(
+    device: "FakeDevice",
+) -> None:
+    fitter, ear = fitter_of(device), Ear()
+    log = Log(fitter)
+    probing = dataclasses.replace(PROBING, paired_per_step=0, secant_rad=0.5)
+    evidence = Evidence(
+        device,
+        fitter,
+        probing,
+        listener=ear,
+        generator=torch.Generator().manual_seed(4),
+        samples=20,
+    )
+    sample = torch.arange(11) + 3
+    first = exposed(device)
+    evidence.gather([first], 6, sample)
+    assert log.probes == []
+    phase = first.response.shown + 0.1
+    response = device(phase, category="train", layer=0, step=7)
+    again = Exposure(0, 7, "train", Response(response.y, phase, response.shot))
+    evidence.gather([again], 7, sample)
+    # Samples that were held out at either step stay out.
+    fitted = [
+        {row for row, y in enumerate(made.response.y) if (y == seen).all(1).any()}
+        for made, seen in zip((first, again), log.values, strict=True)
+    ]
+    heard = ear.heard[-1]
+    assert (heard.kind, heard.step) == ("secant", 7)
+    assert set(heard.shot_base.tolist()) == fitted[0] & fitted[1]
+    assert 7 <= len(heard.shot_base) == len(log.probes[0]) <= 9
+    assert evidence.shots == device.shots == 11 + 4 + 11
+    # Rows that are no samples of the split are compared with nothing.
+    evidence.gather([again], 8)
+    assert len(log.probes) == 1
+    evidence.forget(4)
+    evidence.gather([again], 9, sample)
+    assert len(log.probes) == 1
+
+
+def test_paired_probes_keep_to_their_directions(device: "FakeDevice") -> None:
+    fitter = fitter_of(device)
+    seen: list[Tensor] = []
+    fitter.observe_probes = lambda _, d_alpha, __: seen.append(d_alpha)  # type: ignore[method-assign, assignment]  # a spy
+    probing = dataclasses.replace(
+        PROBING, paired_per_step=6, directions="coordinates", dimensions=2
+    )
+    evidence_of(device, fitter, Ear(), probing).gather([exposed(device)], step=6)
+    (d_alpha,) = seen
+    touched = (d_alpha[:, 0].abs() > 1e-6).any(dim=0)
+    assert int(touched.sum()) == 2
+
+
 def test_probes_take_turns_over_the_layers(device: "FakeDevice") -> None:
     ear = Ear()
     evidence = evidence_of(device, None, ear)

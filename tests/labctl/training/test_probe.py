@@ -11,6 +11,8 @@ from labctl.training.probe import (
     LARGEST_RAD,
     SMALLEST_RAD,
     SURVEY_SHOTS,
+    DirectionName,
+    Directions,
     Dither,
     Size,
     Survey,
@@ -243,3 +245,47 @@ def test_a_size_without_curvature_grows_and_one_without_noise_shrinks() -> None:
 def test_a_survey_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="size_samples=0, expected at least 1"):
         _surveyed(Bent(0.5, 2.0, 0.3), 0.3, 0)
+
+
+@pytest.mark.parametrize("name", ["coordinates", "random", "modes"])
+def test_directions_are_orthonormal_and_as_many_as_asked(
+    name: DirectionName, generator: torch.Generator
+) -> None:
+    ways = Directions(name, 5, (4, 6)).draw(24, generator).float()
+    torch.testing.assert_close(ways @ ways.T, torch.eye(5), rtol=0, atol=1e-5)
+    again = Directions(name, 5, (4, 6)).draw(24, generator).float()
+    # Modes are always the same.
+    assert torch.equal(ways, again) == (name == "modes")
+    if name == "coordinates":
+        assert ((ways == 0) | (ways == 1)).all()
+
+
+@pytest.mark.parametrize("name", ["coordinates", "random", "modes"])
+def test_perturbations_lie_in_their_directions_and_have_their_size(
+    name: DirectionName, generator: torch.Generator
+) -> None:
+    size = Size(0.3, generator, Directions(name, 4, (4, 6)))
+    drawn = size.draw(torch.zeros(400, 24, dtype=torch.float64))
+    assert torch.linalg.matrix_rank(drawn, rtol=1e-5) == 4
+    along = drawn.square().sum(dim=1).mean().sqrt()
+    assert float(along) == pytest.approx(0.3 * 4**0.5, rel=0.05)
+
+
+def test_coordinates_taken_in_turns_are_isotropic(
+    generator: torch.Generator,
+) -> None:
+    size = Size(1.0, generator, Directions("coordinates", 6, (4, 6)))
+    drawn = torch.cat([size.draw(torch.zeros(4, 24)) for _ in range(4000)])
+    square = drawn.T @ drawn / len(drawn)
+    torch.testing.assert_close(square, torch.eye(24) / 4, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "dimensions"),
+    [("all", 3), ("random", 0), ("random", 25), ("coordinates", 25), ("modes", 24)],
+)
+def test_directions_that_a_panel_has_not_are_refused(
+    name: DirectionName, dimensions: int, generator: torch.Generator
+) -> None:
+    with pytest.raises(ValueError, match=f"directions={name} .*expected 1 to"):
+        Directions(name, dimensions, (4, 6)).draw(24, generator)
