@@ -7,8 +7,9 @@
     a serial port --a Cobolt simulator by others--> power and emission
 
 Its own process, so that nothing is shared with labctl but the display, the network and
-the serial port. It says ``ready`` on standard output, then answers one line of JSON to
-each line of standard input (:func:`main` lists them), and ends with it.
+the serial port; the laser is another (``laser.py``), which it starts. It says ``ready``
+on standard output, then answers one line of JSON to each line of standard input
+(:func:`main` lists them), and ends with it.
 """
 
 import ctypes
@@ -17,10 +18,12 @@ import importlib
 import json
 import math
 import queue
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable  # noqa: TC003 - no types at run time here
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -32,12 +35,12 @@ from numpy.typing import NDArray
 from drivers.camera.aravis import Aravis
 from labctl.optics import lens, propagation
 from labctl.optics.medium import SaturableKerr
-from tests.conftest import Bridge
+from tests.loopback import laser
 
 # By name: whether a peer is installed makes no difference to a type checker.
 mss: Final[Any] = importlib.import_module("mss")
-mocks: Final[Any] = importlib.import_module("microscope.testsuite.mock_devices")
 
+ROOT: Final = Path(__file__).parents[2]
 PANEL: Final = {"left": 640, "top": 0, "width": 800, "height": 600}
 GRID: Final = (48, 64)
 MACROPIXEL: Final = 4.0  # grid points
@@ -151,13 +154,55 @@ def at(thing: Any) -> int:  # noqa: ANN401 - aravis has no types
 Exposure = tuple[float, "queue.Queue[NDArray[np.uint8] | None]"]
 
 
-class Room:
-    """Everything between the panel, the laser's port and the camera's socket."""
+class Laser:
+    """The process of ``laser.py``.
 
-    def __init__(self, port: Path) -> None:
-        self.mock = mocks.CoboltLaserMock()
-        self._port = port
-        self.plug_laser()
+    Parameters
+    ----------
+    process
+        Started, and ready.
+    beam
+        What it does.
+    """
+
+    def __init__(self, process: "subprocess.Popen[str]", beam: laser.Beam) -> None:
+        self._process, self.beam = process, beam
+
+    def ask(self, word: str) -> None:
+        """Tell it to do something; return once it is done."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+        json.loads(self._process.stdout.readline())
+
+
+@contextmanager
+def laser_in(folder: Path) -> Iterator[Laser]:
+    """Start the laser, its port and its beam in a folder; end it."""
+    with subprocess.Popen(  # noqa: S603 - our own module
+        [sys.executable, "-m", "tests.loopback.laser", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield Laser(process, laser.Beam(folder / laser.NAME))
+
+
+class Room:
+    """Everything between the panel, the laser's beam and the camera's socket.
+
+    Parameters
+    ----------
+    source
+        The laser.
+    """
+
+    def __init__(self, source: Laser) -> None:
+        self._laser = source
         self.noisy = False
         self.frames = 0
         self._passes, self._held = threading.Event(), threading.Event()
@@ -179,7 +224,8 @@ class Room:
                 exposure_s, answer = asked
                 try:
                     seen = levels_on(client)
-                    power_mw = self.mock.power if self.mock.light else 0.0
+                    is_on, power_mw = self._laser.beam.seen()
+                    power_mw = power_mw if is_on else 0.0
                     noisy = self.noisy
                     answer.put(light.counts(seen, power_mw, exposure_s, noisy=noisy))
                 except Exception as error:  # noqa: BLE001 - told, not lost in a thread
@@ -236,7 +282,9 @@ class Room:
         ctypes.memmove(to, data.ctypes.data, data.nbytes)
 
     def plug_camera(self) -> None:
-        """Put the camera on the network."""
+        """Put the camera on the network; nothing happens if it is."""
+        if self._camera is not None:
+            return
         self._camera = Aravis.GvFakeCamera(
             interface_name="127.0.0.1", serial_number="loopback"
         )
@@ -247,16 +295,12 @@ class Room:
 
     def unplug_camera(self) -> None:
         """Take it off the network."""
+        if self._camera is None:
+            return
         camera, self._camera, self._fake = at(self._camera), None, None
         gc.collect()
-        # Its last reference: ctypes lets the laser go on while its thread ends.
+        # Its last reference: ctypes lets the other threads go on while its own ends.
         GOBJECT.g_object_unref(camera)
-
-    def plug_laser(self) -> None:
-        """Plug the laser's cable in."""
-        self._bridge = Bridge(self.mock)
-        self._port.unlink(missing_ok=True)
-        self._port.symlink_to(self._bridge.port)
 
     def hold(self) -> dict[str, object]:
         """Keep the next frame in the camera; answer once it was exposed."""
@@ -272,15 +316,19 @@ class Room:
         """Let the camera count photons, and add noise of its own."""
         self.noisy = noisy
 
-    def unplug_laser(self) -> None:
-        """Pull the laser's cable; it stays as it is."""
-        self._bridge.unplug()
+    def as_it_was(self) -> None:
+        """Plug everything in, and let nothing be out of the ordinary."""
+        self._laser.ask("plug")
+        self.plug_camera()
+        self.let_go()
+        self.noisy = False
 
     def state(self) -> dict[str, object]:
         """Tell what only somebody in the room can see."""
+        is_on, power_mw = self._laser.beam.seen()
         return {
-            "light": self.mock.light,
-            "power_mw": self.mock.power,
+            "light": is_on,
+            "power_mw": power_mw,
             "frames": self.frames,
             "errors": self.errors,
         }
@@ -290,23 +338,25 @@ def main() -> None:
     """Serve until standard input ends."""
     folder = Path(sys.argv[1])
     folder.mkdir(mode=0o700, exist_ok=True)
-    room = Room(folder / "laser")
-    done: dict[str, Callable[[], object]] = {
-        "state": room.state,
-        "unplug laser": room.unplug_laser,
-        "plug laser": room.plug_laser,
-        "unplug camera": room.unplug_camera,
-        "plug camera": room.plug_camera,
-        "hold": room.hold,
-        "let go": room.let_go,
-        "noise": partial(room.make_noise, True),
-        "no noise": partial(room.make_noise, False),
-    }
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    for line in sys.stdin:
-        sys.stdout.write(json.dumps(done[line.strip()]()) + "\n")
+    with laser_in(folder) as source:
+        room = Room(source)
+        done: dict[str, Callable[[], object]] = {
+            "state": room.state,
+            "unplug laser": partial(source.ask, "unplug"),
+            "plug laser": partial(source.ask, "plug"),
+            "unplug camera": room.unplug_camera,
+            "plug camera": room.plug_camera,
+            "hold": room.hold,
+            "let go": room.let_go,
+            "noise": partial(room.make_noise, True),
+            "no noise": partial(room.make_noise, False),
+            "as it was": room.as_it_was,
+        }
+        sys.stdout.write("ready\n")
         sys.stdout.flush()
+        for line in sys.stdin:
+            sys.stdout.write(json.dumps(done[line.strip()]()) + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

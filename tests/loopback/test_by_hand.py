@@ -20,7 +20,7 @@ def test_the_display_is_that_of_the_tests() -> None:
 
 def test_every_word_that_the_room_hears_is_told() -> None:
     room = (ROOT / "tests/loopback/room.py").read_text(encoding="utf-8")
-    heard = set(re.findall(r'^        "([a-z ]+)": ', room.partition("done:")[2], re.M))
+    heard = set(re.findall(r'^ +"([a-z ]+)": ', room.partition("done:")[2], re.M))
     rows = re.findall(r"^\| (`.*`) \|", PAGE, re.MULTILINE)
     assert {word for row in rows for word in re.findall("`(.*?)`", row)} == heard
 

@@ -89,6 +89,16 @@ def panel(blocks: Image) -> Image:
     return np.kron(blocks.reshape(MACROPIXELS), np.ones((50, 50), np.uint8))
 
 
+@pytest.fixture(autouse=True)
+def as_it_was(room: Room) -> Iterator[None]:
+    """Leave neither a pulled cable nor a latch to the next test."""
+    yield
+    room.ask("as it was")
+    if state.latched("loopback") is not None:
+        stop.clear(bench.load("loopback"), "a test is over")
+    room.desktop.reset()
+
+
 @pytest.fixture
 def table(room: Room) -> Iterator[Bench]:
     """The loopback bench, open and dark."""
@@ -377,7 +387,6 @@ def test_a_monitor_that_goes_off_ends_the_burst_dark(room: Room) -> None:
         lit_until_it_fails(room, off)
 
 
-@pytest.mark.soak  # taking the camera away may keep the laser's simulator waiting
 def test_a_camera_that_is_removed_ends_the_burst_dark_and_comes_back(
     room: Room,
 ) -> None:
@@ -389,7 +398,6 @@ def test_a_camera_that_is_removed_ends_the_burst_dark_and_comes_back(
         assert (exposed(table, patterns(1, 5), 0.005) == 4).all()
 
 
-@pytest.mark.soak  # taking the camera away may keep the laser's simulator waiting
 def test_a_camera_that_restarted_is_not_used_with_settings_of_the_factory(
     room: Room, table: Bench
 ) -> None:
