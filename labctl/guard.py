@@ -887,7 +887,10 @@ class _Guard:
             self._running = False
             return
         if self._pending is not None and now > self._due(self._pending):
-            self._give_up(self._pending)
+            if self._pending.is_asked or now > self._pending.due:
+                self._give_up(self._pending)
+            else:
+                self._fall_silent()
         if self._refused is None:
             self._look(now)
         if self._lit and self._pending is None:
@@ -911,13 +914,23 @@ class _Guard:
                 self._give_up(self._pending)
             self._refuse(latched)
         elif self._pending is None and self._is_silent(now):
-            beat = self._patience.heartbeat_s
-            text = (
-                f"{self._name}: the run was silent for more than heartbeat_s={beat:g} "
-                "(bench file), or than it had announced; the laser was made dark. "
-                "Nothing is wrong with the bench: run again, or resume."
-            )
-            self._refuse(SilentRunError(text))
+            self._refuse(self._silence())
+
+    def _fall_silent(self) -> None:
+        """Act on a silent run, whatever the guard itself was just asking the laser."""
+        self._pending = None
+        self._lane = ThreadPoolExecutor(1)  # nobody knows how long it will take
+        self._refuse(self._silence())
+        self._next()
+
+    def _silence(self) -> SilentRunError:
+        beat = self._patience.heartbeat_s
+        text = (
+            f"{self._name}: the run was silent for more than heartbeat_s={beat:g} "
+            "(bench file), or than it had announced; the laser was made dark. "
+            "Nothing is wrong with the bench: run again, or resume."
+        )
+        return SilentRunError(text)
 
     def _is_silent(self, now: float) -> bool:
         if self._quiet_until_s:

@@ -110,6 +110,8 @@ class FileLaser(Laser):
     def faults(self):
         if self._fault == "faults hang":
             threading.Event().wait()
+        if self._fault == "faults slow":
+            threading.Event().wait(0.6)
         if self._fault == "faults break":
             raise KeyError("status")
         if self._fault == "faults silent":
@@ -536,6 +538,17 @@ def test_a_silent_run_is_told_at_its_next_sign_of_life(make: Make, light: Path) 
         assert not error.latches
         with pytest.raises(SilentRunError, match="was made dark"):
             laser.beat()
+        assert _now(light) == "dark"
+
+
+def test_a_laser_that_is_just_being_asked_is_not_to_blame_for_a_silent_run(
+    make: Make, light: Path
+) -> None:
+    patience = Patience(call_s=10.0, heartbeat_s=1.2)
+    with make(fault="faults slow", patience=patience) as laser:
+        laser.emission(True)
+        error = _stopped(laser)
+        assert isinstance(error, SilentRunError)
         assert _now(light) == "dark"
 
 
