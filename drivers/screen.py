@@ -3,8 +3,8 @@
 The pattern is a texture that every pixel of a full-screen window fetches: nothing is
 scaled, blended or interpolated. What changes levels behind the program's back is looked
 at before every run: the gamma ramp, which no screenshot shows. What changes where they
-land is looked at before every pattern: the mode, which tells nobody when it changes,
-and whether the monitor is still there.
+land is looked at before every pattern and after every exposure: the mode, which tells
+nobody when it changes, and whether the monitor is still there.
 """
 
 import importlib
@@ -321,8 +321,8 @@ class ScreenSLM(SLM):
             )
             raise DeviceError(self._name, "open", text)
 
-    def _check_there(self) -> None:
-        """Refuse to write where the monitor is gone, has moved or has another mode.
+    def _check_there(self, action: str) -> None:
+        """Refuse a monitor that is gone, has moved or has another mode.
 
         Raises
         ------
@@ -334,15 +334,16 @@ class ScreenSLM(SLM):
         now = [
             size for name, at, size in _still_there() if (name, at) == (label, position)
         ]
-        if not now:
+        # A window that lost its monitor stays without, also when it is back.
+        if not now or not glfw.get_window_monitor(self._window):
             text = f"the monitor {label} is gone. Look at plug and power, open again."
-            raise DeviceError(self._name, "write", text)
+            raise DeviceError(self._name, action, text)
         if now[0] != self._shape:
             text = (
                 f"the monitor {label} shows {list(now[0])}, expected "
                 f"{list(self._shape)}. Set its resolution, then open again."
             )
-            raise DeviceError(self._name, "write", text)
+            raise DeviceError(self._name, action, text)
 
     @override
     def close(self) -> None:
@@ -394,7 +395,7 @@ class ScreenSLM(SLM):
     def write(self, levels: Levels) -> Written:
         self._check_open("write")
         check_levels(self, levels)
-        self._check_there_now()
+        self._check_there_now("write")
         self._show(levels)
         self._patterns += 1
         return Written(
@@ -403,9 +404,14 @@ class ScreenSLM(SLM):
             written_s=self._clock.now(),
         )
 
-    def _check_there_now(self) -> None:
-        with vendor_errors(self._name, "write"):
-            self._check_there()
+    @override
+    def check_shown(self) -> None:
+        self._check_open("check")
+        self._check_there_now("check")
+
+    def _check_there_now(self, action: str) -> None:
+        with vendor_errors(self._name, action):
+            self._check_there(action)
 
     def _show(self, levels: Levels) -> None:
         with vendor_errors(self._name, "write"):

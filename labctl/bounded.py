@@ -123,6 +123,10 @@ class BoundedSLM(_Bounded[SLM], SLM):
     def write(self, levels: Levels) -> Written:
         return self._ask("write", functools.partial(self.driver.write, levels))
 
+    @override
+    def check_shown(self) -> None:
+        self._ask("check_shown", getattr(self.driver, "check_shown", lambda: None))
+
 
 @final
 class BoundedCamera(_Bounded[Camera], Camera):

@@ -448,6 +448,20 @@ class SLM(Device, Protocol):
             Shape, dtype or a level does not fit; nothing was sent.
         """
 
+    def check_shown(self) -> None:
+        """Refuse a panel that may have lost what was written last; open only.
+
+        Asked once an exposure is over, before its frame is let in: a panel that goes
+        away meanwhile, as a monitor that is switched off, told nobody. A driver need
+        not say: most panels cannot be asked.
+
+        Raises
+        ------
+        DeviceError
+            It is gone, or shows in another mode.
+        """
+        return
+
 
 def check_levels(panel: SLM, levels: Levels) -> None:
     """Refuse levels that a panel cannot show as they are, before anything is sent.

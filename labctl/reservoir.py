@@ -288,6 +288,8 @@ class _Row:
     written: Written = _NO_WRITE
     frame: Frame = _NO_FRAME
     power_mw: float = math.nan
+    #: Of a device that failed meanwhile; a frame that is refused has none.
+    failure: DeviceError | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -770,8 +772,12 @@ class Exposer:
         ------
         FrameError
             It is of a class, or the last attempt, that ends the run.
+        DeviceError
+            The panel failed during the exposure.
         """
         self.ledger.refund(1)
+        if row.failure is not None:
+            raise row.failure
         if row.quality not in REPEATABLE or row.attempt + 1 >= ATTEMPTS:
             text = f"{row.detail} (attempt {row.attempt + 1} of {ATTEMPTS})"
             raise FrameError(self.bench.camera.name, row.quality, text)
@@ -1037,7 +1043,16 @@ class _Stepper:
             # A copy of the frame before costs nothing: ours is behind it.
             if verdict.quality != "duplicate":
                 break
-        return replace(row, quality=verdict.quality, detail=verdict.detail)
+        row = replace(row, quality=verdict.quality, detail=verdict.detail)
+        return self._shown(row) if verdict.quality == "ok" else row
+
+    def _shown(self, row: _Row) -> _Row:
+        """Refuse the frame of a panel that went off during the exposure."""
+        try:
+            self._bench.slm.check_shown()
+        except DeviceError as error:
+            return replace(row, quality=_kind(error), detail=str(error), failure=error)
+        return row
 
 
 class Reservoir:

@@ -287,10 +287,14 @@ class WiredSequence(devices.Sequence):
         ------
         FrameError
             ``stale``
+        DeviceError
+            The panel is gone.
         """
         if [each.checksum for each in batch.written] != batch.checksums:
             text = "the panel says that it showed another pattern, expected each"
             raise FrameError(self._slm.name, "stale", text)
+        # Each write has asked; nobody has since the last.
+        self._slm.check_shown()
 
 
 @dataclass(frozen=True, eq=False)

@@ -139,6 +139,41 @@ def test_a_monitor_that_was_switched_off_is_noticed_at_the_next_pattern(
         slm.write(patterns()["ramp"])
 
 
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (("--off",), "check: the monitor DUMMY1 is gone"),
+        (("--mode", "640x480"), r"check: .* shows \[480, 640\]"),
+        (("--pos", "0x0"), "check: the monitor DUMMY1 is gone"),
+    ],
+)
+def test_what_happens_to_the_monitor_after_a_pattern_is_noticed_without_another(
+    slm: SLM, desktop: Monitors, words: tuple[str, ...], match: str
+) -> None:
+    slm.write(patterns()["ramp"])
+    slm.check_shown()
+    desktop.set("--output", "DUMMY1", *words)
+    with pytest.raises(DeviceError, match=match):
+        slm.check_shown()
+
+
+def test_a_monitor_that_came_back_shows_nothing_until_it_is_opened_again(
+    slm: SLM, desktop: Monitors
+) -> None:
+    slm.write(patterns()["ramp"])
+    desktop.set("--output", "DUMMY1", "--off")
+    with pytest.raises(DeviceError, match="DUMMY1 is gone"):
+        slm.check_shown()
+    desktop.set("--output", "DUMMY1", "--mode", "800x600", "--pos", "640x0")
+    for ask in (slm.check_shown, lambda: slm.write(patterns()["ramp"])):
+        with pytest.raises(DeviceError, match="DUMMY1 is gone"):
+            ask()
+    slm.close()
+    slm.open()
+    slm.write(patterns()["ramp"])
+    slm.check_shown()
+
+
 def test_a_monitor_without_a_mode_is_gone_before_its_event_is_here(
     screen: ModuleType, slm: SLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:

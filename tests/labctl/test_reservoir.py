@@ -722,6 +722,48 @@ def test_a_frame_on_its_way_outlives_a_panel_that_fails(
     assert seen.column("quality").tolist() == ["ok", "ok", *quality]
 
 
+def gone_after(shots: int, world: World) -> None:
+    """Fail as a panel that went off while so many shots were exposed.
+
+    Raises
+    ------
+    DeviceError
+        So many were.
+    """
+    if world.shots >= shots:
+        text = "the monitor is gone"
+        raise DeviceError("slm", "check", text)
+
+
+@pytest.mark.parametrize("way", ["stepped", "overlapped"])
+@pytest.mark.parametrize("count", [3, 6])
+def test_the_frame_of_a_panel_that_went_off_meanwhile_is_not_let_in(
+    way: str, count: int
+) -> None:
+    """The third is refused, given back and told: as the last, too, and ahead."""
+    with watched(broken(), way=way) as seen:
+        slm = seen.reservoir.bench.slm
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(slm, "check_shown", lambda: gone_after(3, seen.world))
+            with pytest.raises(DeviceError, match="slm: check: the monitor is gone"):
+                seen.reservoir(some_phases(seen.reservoir, count), category="probe")
+        seen.check()
+    assert seen.column("quality").tolist() == ["ok", "ok", "removed"]
+    assert seen.column("attempt").tolist() == [0, 0, 0]
+
+
+def test_a_frame_on_its_way_when_the_next_write_finds_no_panel_is_not_let_in() -> None:
+    gone: list[dict[str, object]] = [{"kind": "removed", "at_shot": 3}]
+    with watched(broken(slm=gone), way="overlapped") as seen:
+        slm = seen.reservoir.bench.slm
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(slm, "check_shown", lambda: gone_after(3, seen.world))
+            with pytest.raises(DeviceError, match="slm: write: no longer there"):
+                seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
+        seen.check()
+    assert seen.column("quality").tolist() == ["ok", "ok", "removed"]
+
+
 def test_an_interrupt_between_two_shots_leaves_an_exact_ledger() -> None:
     with watched(broken(), way="overlapped") as seen:
         bench, beats = seen.reservoir.bench, list[int]()

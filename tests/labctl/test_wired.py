@@ -453,6 +453,22 @@ def test_a_panel_that_showed_something_else_is_found() -> None:
     assert refusal(bench, 2).device == "slm"
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_panel_that_went_off_during_the_last_exposure_refuses_the_batch(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench()
+
+    def gone() -> None:
+        text = "the monitor is gone"
+        raise DeviceError("slm", "check", text)
+
+    monkeypatch.setattr(bench.panel, "check_shown", gone)
+    with pytest.raises(DeviceError, match="slm: check: the monitor is gone") as caught:
+        bench.play(count)
+    assert caught.value.exposed == count
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_shown() -> None:
     bench = Bench()
     good = patterns(2)

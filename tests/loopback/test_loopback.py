@@ -387,6 +387,36 @@ def test_a_monitor_that_goes_off_ends_the_burst_dark(room: Room) -> None:
         lit_until_it_fails(room, off)
 
 
+def test_the_frame_of_a_monitor_that_goes_off_meanwhile_is_not_let_in(
+    room: Room, table: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the last one: no write after it would find out."""
+    taken = table.configure_camera(exposure_s=0.005, region=REGION)
+    ledger = Ledger(None)
+    exposer = Exposer(table, ledger, taken, settle_s=0.01)
+    frame, seen = table.camera.frame, list[list[str]]()
+
+    def late(timeout_s: float) -> object:
+        came = frame(timeout_s)
+        room.desktop.set("--output", "DUMMY1", "--off")
+        return came
+
+    monkeypatch.setattr(table.camera, "frame", late)
+    with (
+        ends_dark(room, 10),
+        table.dark_after(),
+        exposer.booked("calibrate", 1),
+        pytest.raises(DeviceError, match="check: the monitor DUMMY1 is gone"),
+    ):
+        table.light(50)
+        panels = np.stack([*map(panel, patterns(1, 8))])
+        exposer.expose(
+            panels, "calibrate", lambda batch: seen.append(batch.quality.tolist())
+        )
+    assert seen == [["removed"]]
+    assert (ledger.total, ledger.refunded) == (1, 1)
+
+
 def test_a_camera_that_is_removed_ends_the_burst_dark_and_comes_back(
     room: Room,
 ) -> None:
