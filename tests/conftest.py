@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
@@ -33,7 +33,7 @@ from typing import Any, Final, NoReturn, Self
 
 import numpy as np
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from labctl.optics.fused import build
 
@@ -44,6 +44,9 @@ Once = Callable[[str, Callable[[Path], Any]], Any]
 os.environ.setdefault("PYLON_CAMEMU", "1")
 REQUIRED: Final = os.environ.get("LABCTL_REQUIRE_PEERS") == "1"
 INSTALL: Final = "make peers installs it"
+# Shared by every checkout and every user of this computer.
+PORT: Final = Path(tempfile.gettempdir()) / "labctl-gige"
+PORT_S: Final = 600.0
 
 
 def _absent(name: str, hint: str) -> NoReturn:
@@ -361,6 +364,54 @@ def desktop(x_server: Desktop, monkeypatch: pytest.MonkeyPatch) -> Desktop:
     return x_server
 
 
+@contextmanager
+def camera_port(wait_s: float, port: Path = PORT) -> Iterator[None]:
+    """Hold the port of GigE Vision cameras: the standard knows one a computer.
+
+    Whoever has it may have the loopback bench as well, whose place is as fixed.
+
+    Parameters
+    ----------
+    wait_s
+        How long it may be somebody else's.
+    port
+        Where the files lie that tell so.
+
+    Raises
+    ------
+    TimeoutError
+        It still is; told is whose.
+    """
+    lock = FileLock(port.with_suffix(".lock"), mode=0o666)
+    holder = port.with_suffix(".txt")
+    try:
+        lock.acquire(timeout=wait_s)
+    except Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.exists() else "somebody"
+        text = (
+            f"the port of GigE Vision cameras on this computer belongs to {who}, "
+            "expected it free: one camera, or one loopback bench, at a time. End that, "
+            "or wait for it."
+        )
+        raise TimeoutError(text) from None
+    try:
+        began = time.strftime("%H:%M:%S")
+        text = f"process {os.getpid()} in {Path.cwd()} since {began}"
+        with suppress(PermissionError):  # of another user, whose process was killed
+            holder.write_text(text, encoding="utf-8")
+        yield
+    finally:
+        with suppress(PermissionError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+@pytest.fixture(name="camera_port")
+def give_camera_port() -> Callable[..., AbstractContextManager[None]]:
+    """Give :func:`camera_port`."""
+    return camera_port
+
+
 @pytest.fixture
 def gige(need_module: Callable[..., ModuleType]) -> Iterator[Callable[..., object]]:
     """Start a GigE Vision camera that others simulated; it takes options of its own."""
@@ -368,9 +419,7 @@ def gige(need_module: Callable[..., ModuleType]) -> Iterator[Callable[..., objec
     library = need_module("drivers.camera.aravis", hint)
     made: list[Any] = []
     exposing: list[Exposing] = []
-    # Its port is fixed by the standard: one at a time on this computer.
-    lock = FileLock(Path(tempfile.gettempdir()) / "labctl-gige.lock")
-    with lock.acquire(timeout=300):
+    with camera_port(PORT_S):
 
         def start(**options: object) -> object:
             named = {"interface_name": "127.0.0.1", "serial_number": "S1"}

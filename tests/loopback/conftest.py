@@ -4,17 +4,16 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path("/tmp/labctl-loopback")  # noqa: S108 - where the bench file says
+WAIT_S = "600"  # for others' camera, in s
 PEERS = ("mss", "glfw", "moderngl", "microscope.testsuite.mock_devices")
 
 
@@ -52,11 +51,10 @@ def room(
         need_module(peer)
     need_module("drivers.camera.aravis", "apt-get install gir1.2-aravis-0.8")
     x_server.reset()
-    lock = FileLock(Path(tempfile.gettempdir()) / "labctl-gige.lock")
-    with lock.acquire(timeout=300), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISPLAY", x_server.display)
         with subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "tests.loopback.room", str(FOLDER)],
+            [sys.executable, "-m", "tests.loopback.room", str(FOLDER), WAIT_S],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -65,7 +63,8 @@ def room(
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+            said = process.stdout.readline()
+            assert said == "ready\n", said
             made = Room(process, x_server)
             yield made
             errors = made.ask("state")["errors"]

@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from drivers.camera.aravis import Aravis
 from labctl.optics import lens, propagation
 from labctl.optics.medium import SaturableKerr
+from tests.conftest import camera_port
 from tests.loopback import laser
 
 # By name: whether a peer is installed makes no difference to a type checker.
@@ -337,8 +338,15 @@ class Room:
 def main() -> None:
     """Serve until standard input ends."""
     folder = Path(sys.argv[1])
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with laser_in(folder) as source:
+    wait_s = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(camera_port(wait_s))
+        except TimeoutError as error:
+            sys.stdout.write(f"room: {error}\n")
+            sys.exit(1)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        source = stack.enter_context(laser_in(folder))
         room = Room(source)
         done: dict[str, Callable[[], object]] = {
             "state": room.state,

@@ -1,7 +1,12 @@
 """The page on starting the bench by hand says what the tests do."""
 
+import os
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+import pytest
 
 from labctl import bench
 
@@ -36,3 +41,18 @@ def test_addresses_and_packages_are_those_of_the_bench_file_and_of_ci() -> None:
     ci = (ROOT / ".ci/run").read_text(encoding="utf-8")
     (listed,) = re.findall(r"^packages=\((.*?)^\)", ci, re.MULTILINE | re.DOTALL)
     assert told <= set(re.sub("#.*", "", listed).split())
+
+
+def test_a_second_room_is_told_who_has_the_first(
+    camera_port: Callable[..., AbstractContextManager[None]], tmp_path: Path
+) -> None:
+    port = tmp_path / "port"
+    whose = rf"belongs to process {os.getpid()} in {re.escape(str(Path.cwd()))} since"
+    with (
+        camera_port(0.0, port),
+        pytest.raises(TimeoutError, match=whose),
+        camera_port(0.0, port),
+    ):
+        pass
+    with camera_port(0.0, port):
+        pass
