@@ -487,7 +487,8 @@ class BenchFile(Schema):
         from the bench itself.
     fallback
         ``sim`` opens the twin when the devices do not answer, or the library of a
-        driver is not installed; a run says so.
+        driver is not installed; a run says so. Where calibrations are missing, devices
+        that do answer are closed again, and the run is refused.
     """
 
     schema_version: Literal[1]

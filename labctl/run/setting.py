@@ -955,6 +955,7 @@ def opened(
         simulate=simulate,
         allow_uncalibrated=setting.protocol.allow_uncalibrated,
     ) as bench:
+        _check_answering(setting, bench)
         # Now panel and camera know all of their limits, and the laser is dark still.
         for each in (setting, *others):
             check_fit(each.document, bench, each.entry)
@@ -973,6 +974,28 @@ def opened(
             session.tell_convergence(setting.light, unknown if shows is None else shows)
             yield session
             recorder.set_end_time()
+
+
+def _check_answering(setting: Setting[P], bench: Bench) -> None:
+    """Refuse devices that answer, where without calibrations only a twin could run.
+
+    Nobody knows before whether they do: all others are refused before any is opened.
+
+    Raises
+    ------
+    CalibrationError
+        A calibration is missing.
+    """
+    if bench.simulated or bench.is_lenient or setting.source.file.fallback is None:
+        return
+    try:
+        check_calibrations(setting.source, bench)
+    except CalibrationError as err:
+        text = (
+            f"{err} Its devices answer, so that its twin does not stand in; all are "
+            "dark and closed again. To rehearse on the twin, say --simulate."
+        )
+        raise CalibrationError(text) from err
 
 
 def _check_frames(setting: Setting[P], bench: Bench) -> None:

@@ -149,3 +149,26 @@ def test_a_bench_that_may_fall_back_tells_beforehand_that_it_is_not_calibrated(
     assert first.endswith("real devices")
     assert "calibration slm-phase=none" in second
     assert second.endswith("only its twin runs, where a device does not answer.")
+
+
+@pytest.mark.parametrize("fault", ["", "mute"])
+def test_a_bench_that_may_fall_back_and_is_not_calibrated_uses_no_device(
+    lab: Lab, tmp_path: Path, fault: str
+) -> None:
+    """Whether its twin may stand in is known once they were asked: dark, and closed."""
+    light = lab(fault)
+    folder = tmp_path / "calibrations" / "acme"
+    path = folder / "bench.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(f"{text}fallback: sim\n", encoding="utf-8")
+    (folder / "current.yaml").write_text("schema_version: 1\nrecords: []\n", "utf-8")
+    result = run()
+    assert light.read_text() == "0.0"
+    if fault:
+        assert result.exit_code == 0, result.stderr
+        assert "SIMULATED by its twin, because a device did not answer" in result.stdout
+        return
+    assert result.exit_code == 2
+    assert "calibration slm-phase=none, expected one in force" in result.stderr
+    assert "Its devices answer, so that its twin does not stand in" in result.stderr
+    assert not (tmp_path / "r.h5").exists()
