@@ -111,7 +111,7 @@ class TextShutter(Shutter):
         try:
             who = self._wire.ask(self._commands["identify"], self._commands["identity"])
             self._identity = Identity("text", "shutter", who[1], "")
-            self.set_open(False)
+            self._move(is_open=False)
         except BaseException:
             self._release()
             raise
@@ -141,6 +141,53 @@ class TextShutter(Shutter):
 
     @override
     def set_open(self, is_open: bool) -> None:
+        try:
+            self._move(is_open=is_open)
+        except DeviceError as first:
+            if is_open or self._identity is None:
+                raise
+            self._insist(self._identity, first)
+
+    def _insist(self, before: Identity, first: DeviceError) -> None:
+        """Close once more, through a fresh connection.
+
+        Raises
+        ------
+        DeviceError
+            Whether it is closed is not known.
+        """
+        try:
+            self._wire.close()
+            self._wire.open()
+            self._check_same(before)
+            self._move(is_open=False)
+        except DeviceError as err:
+            text = f"position=unknown, expected closed ({first}; again: {err})."
+            text += " Block the beam by hand."
+            raise DeviceError(self._name, "close", text) from err
+
+    def _check_same(self, before: Identity) -> None:
+        """Refuse another shutter: the names of ports are given anew.
+
+        Raises
+        ------
+        DeviceError
+            It is not the one that was opened; it is let go of.
+        """
+        who = self._wire.ask(self._commands["identify"], self._commands["identity"])
+        if who[1] != before.serial:
+            self._wire.close()
+            text = f"serial={who[1]} answers there, expected {before.serial}."
+            raise DeviceError(self._name, "close", text)
+
+    def _move(self, *, is_open: bool) -> None:
+        """Move the blade and read its position back.
+
+        Raises
+        ------
+        DeviceError
+            It does not get there.
+        """
         command = self._commands["open" if is_open else "close"]
         self._wire.tell(command, self._commands.get("accepted"))
         due = self._clock.now() + self._move_s

@@ -54,6 +54,21 @@ def test_a_blade_that_stays_is_an_error_in_bounded_time(
     shutter.close()
 
 
+def test_closing_is_insisted_on_through_a_fresh_connection_of_the_same_shutter(
+    script: Any,  # noqa: ANN401
+    lines: Any,  # noqa: ANN401
+) -> None:
+    shutter = opened(script, lines)
+    again = [("ens=0", "no"), ("id?", "SC10 77"), ("ens=0", "ok"), ("closed?", "1")]
+    script.expect(*lines(again))
+    shutter.set_open(False)
+    script.expect(*lines([("ens=0", "no"), ("id?", "SC10 78")]))
+    with pytest.raises(DeviceError, match=r"serial=78 answers there.*Block the beam"):
+        shutter.set_open(False)
+    script.expect(*lines([("id?", "SC10 77"), ("ens=0", "ok"), ("closed?", "1")]))
+    shutter.close()
+
+
 def test_a_fault_in_the_map_is_told() -> None:
     def made(**changed: str) -> None:
         TextShutter(address="x", commands=MAP | changed)
