@@ -42,6 +42,9 @@ STEPS = ((0.1, 0.9), (0.9, 0.1), (0.1, 0.5), (0.5, 0.1), (0.4, 0.6), (0.6, 0.4))
 # farther than the last nothing is told.
 AROUND = (-0.1, -0.05, 0.0, 0.05, 0.1)
 FARTHEST = AROUND[-1]
+# Standard errors from which on a point of a tail tells something; share by which it may
+# lie below a straight exponential, as no crystal follows one exactly.
+CERTAIN, UNEVEN = 4.0, 0.2
 _NOTHING = (
     "settle: the panel does not modulate: frames of different levels are the same "
     "within noise, expected them to differ. Look at its cable, its polarisation and "
@@ -299,6 +302,37 @@ def _end(course: Course) -> tuple[float, float]:
     return float(np.average(course.left[late], weights=weight)), error
 
 
+def folded_s(course: Course) -> float:
+    """Time up to which a panel is farther from its goal than its frames look.
+
+    Far from the goal light may come round and be what it is near it. A tail goes on as
+    it falls: looking back from its end, the first point that lies below where the two
+    after it lead is none of it.
+
+    Parameters
+    ----------
+    course
+        Of one step.
+
+    Returns
+    -------
+    time_s
+        Of that point; before all of them where there is none.
+    """
+    left, error, time_s = course.left, course.error, course.time_s
+    for k in range(len(left) - 3, -1, -1):
+        now, later = left[k + 1], left[k + 2]
+        if min(now, later) < CERTAIN * error[k + 2]:
+            continue
+        span = (time_s[k + 1] - time_s[k]) / (time_s[k + 2] - time_s[k + 1])
+        led = now * (now / later) ** span
+        doubt = math.hypot((1 + span) * error[k + 1] / now, span * error[k + 2] / later)
+        least = led * (1 - UNEVEN) - CERTAIN * math.hypot(led * doubt, error[k])
+        if left[k] < least:
+            return float(time_s[k])
+    return -1.0
+
+
 def _tail(course: Course) -> Course:
     """Part of a course that is told: far from the goal none is.
 
@@ -318,7 +352,7 @@ def _tail(course: Course) -> Course:
         raise OutcomeError(text)
     early = np.flatnonzero(np.abs(course.left) > FARTHEST / course.size)
     start_s = float(course.time_s[early].max()) if early.size else -1.0
-    tail = course.time_s > start_s
+    tail = course.time_s > max(start_s, folded_s(course))
     if tail.sum() < 3 or not (course.left[tail] > 3 * course.error[tail]).any():
         raise OutcomeError(_TOO_FAST)
     return replace(

@@ -21,6 +21,7 @@ from labctl.calibrate.settle import (
     Reach,
     covariance,
     fit_relaxation,
+    folded_s,
     left_over,
 )
 from labctl.calibration import Settle
@@ -61,6 +62,22 @@ def test_delay_and_time_of_a_full_step_come_back_with_their_errors() -> None:
         pulls.append((found.settle_s - truth) / found.settle_error)
     assert np.std(pulls) == pytest.approx(1, abs=0.6)
     assert abs(np.mean(pulls)) < 0.9
+
+
+def test_frames_that_look_near_before_the_panel_moves_are_no_tail() -> None:
+    rng = np.random.default_rng(7)
+    truth = DELAY_S + SLOW_S * math.log(1 / LEFT)
+    made = courses(rng, 0.002)
+    for number in (1, 4, 5):
+        # Of the first two points, at which nearly all is left.
+        made[number].left[:2] = 0.1 / made[number].size * np.array([0.5, 0.55])
+    # At once nothing has happened, after a delay that the tail does not know.
+    found_s = [max(folded_s(course), 0.0) for course in made]
+    assert found_s == [0, TIMES[1], 0, 0, TIMES[1], TIMES[1]]
+    found = fit_relaxation(made)
+    assert found is not None
+    assert found.settle_s == pytest.approx(truth, rel=0.1)
+    assert found.settle_error < 0.1 * truth
 
 
 def test_data_that_are_constant_have_no_transition() -> None:
