@@ -61,20 +61,23 @@ class Painter:
         return phase
 
 
-def require_far_field(stand: Stand) -> None:
-    """Refuse a camera that nobody moved to the far field.
-
-    Two opposite tilts must send their light to where ``mapping`` says.
+def gone_along(stand: Stand) -> float:
+    """Share of the light that goes where ``mapping`` says that two tilts send it.
 
     Parameters
     ----------
     stand
         The bench; its light and exposure are changed.
 
+    Returns
+    -------
+    share
+        Of all light; about 0 where the camera does not look at the far field.
+
     Raises
     ------
     OutcomeError
-        The light does not go there.
+        There is no light.
     """
     painter, mapped = Painter(stand), stand.calibrated(PanelMap)
     tilts = stand.bench.file.calibrate.reach_cycles_px * np.array(
@@ -95,10 +98,26 @@ def require_far_field(stand: Stand) -> None:
     for place, sign in zip(places.round().astype(int), (1, -1), strict=True):
         rows, columns = (slice(max(at - half, 0), at + half + 1) for at in place)
         moved += sign * float((seen[0] - seen[1])[rows, columns].sum())
-    share = moved / max(float(seen.sum()), 1.0)
+    return moved / max(float(seen.sum()), 1.0)
+
+
+def require_far_field(stand: Stand) -> None:
+    """Refuse a camera that nobody moved to the far field.
+
+    Parameters
+    ----------
+    stand
+        The bench; its light and exposure are changed.
+
+    Raises
+    ------
+    OutcomeError
+        Light does not go where ``mapping`` says that a tilt sends it.
+    """
+    share = gone_along(stand)
     if share < GONE_ALONG:
         text = (
-            f"{stand.name}: {100 * share:.0f} % of the light goes where mapping says "
+            f"{stand.name}: {100 * share:.1f} % of the light goes where mapping says "
             f"that a tilt sends it, expected at least {100 * GONE_ALONG:.0f} %: the "
             "camera does not look at the far field as it did. Move it there; if it "
             "came back elsewhere, measure mapping again."
@@ -123,7 +142,7 @@ def linear_power(
     frames
         Of each at each power.
     most
-        Up to so many where those hold too few photons.
+        Up to so many where those hold too few photons to tell.
 
     Returns
     -------
@@ -141,18 +160,20 @@ def linear_power(
     for _ in range(HALVINGS):
         below = _mean(stand, panel, power_mw / 2, frames)
         gap, error = _distance(above, below)
-        while error > 2 * LINEAR and 2 * frames <= most:
-            frames *= 2
+        while _is_open(gap, error) and 2 * frames <= most:
             above, below = (
-                _mean(stand, panel, power, frames) for power in (power_mw, power_mw / 2)
+                _both(mean, _mean(stand, panel, power, frames))
+                for mean, power in ((above, power_mw), (below, power_mw / 2))
             )
+            frames *= 2
             gap, error = _distance(above, below)
         if error > 2 * LINEAR:
             text = (
                 f"{stand.name}: too few photons: at power_mw={power_mw:.3g} half of "
                 f"the light changes the frame by {100 * gap:.0f} ± {100 * error:.0f} "
-                f"%, expected an error below {200 * LINEAR:.0f} %. Take a filter "
-                "away, or allow a longer exposure (limits.exposure_s)."
+                f"%, expected an error below {200 * LINEAR:.0f} %. It can be had at "
+                f"about {(error / (2 * LINEAR)) ** 2:.2g} times the light: take a "
+                "filter away, or allow a longer exposure (limits.exposure_s)."
             )
             raise OutcomeError(text)
         if gap <= LINEAR:
@@ -187,6 +208,18 @@ def _mean(
     variance = grouped.var(axis=1, ddof=1) / count
     mean = grouped.mean(axis=1)
     return mean - mean.mean(axis=0), variance * (1 - 1 / len(panel))
+
+
+def _both(mean: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Mean of as many frames again, and its variance."""
+    return (mean[0] + other[0]) / 2, (mean[1] + other[1]) / 4
+
+
+def _is_open(gap: float, error: float) -> bool:
+    """Whether noise could have a frame on either side of :data:`LINEAR`."""
+    return error > 2 * LINEAR or (
+        error > LINEAR / 2 and abs(gap**2 - LINEAR**2) < 2 * error**2
+    )
 
 
 def _distance(

@@ -10,7 +10,7 @@ answer is that the panel is flat.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,12 @@ from labctl.calibration import PanelMap
 
 Array = NDArray[np.float64]
 # Sizes of a mode in the first, second and third round, in rad rms.
-RANGES, POINTS, FRAMES, COMPARED = (1.6, 1.0, 0.6), 7, 8, 64
-# Frames of each that tell whether the medium is linear.
-TOLD = 32
+RANGES, POINTS, COMPARED = (1.6, 1.0, 0.6), 7, 64
+# Frames of each size; in the last round up to so many where the spot is faint, for its
+# light to have the relative error that follows, without a correction.
+FRAMES, FAINT, SHARP = 8, 96, 0.03
+# Frames of each that tell whether the medium is linear; most where light is faint.
+TOLD, MOST = 32, 256
 MODES = ("focus", "astigmatism 0", "astigmatism 45", "coma y", "coma x", "spherical")
 # Direction of the spot, as shares of the greatest tilt: where it is not in the way.
 AWAY = (11 / 14, 1.0)
@@ -81,14 +84,15 @@ def brightest(size: Array, light: Array, error: Array) -> float:
 
 
 def searched(
-    spot: Callable[[Array], tuple[Array, Array]], modes: int
+    spot: Callable[[Array, bool], tuple[Array, Array]], modes: int
 ) -> tuple[Array, list[tuple[Array, Array]]]:
     """Look for the sizes of all modes that make the brightest spot.
 
     Parameters
     ----------
     spot
-        Light of the spot and its error for sizes ``(trial, mode)``.
+        Light of the spot and its error for sizes ``(trial, mode)``; whether it is
+        the last round, which decides.
     modes
         How many there are.
 
@@ -104,11 +108,28 @@ def searched(
             steps = np.linspace(-reach, reach, POINTS)
             trials = np.tile(sizes, (POINTS, 1))
             trials[:, mode] += steps
-            light, error = spot(trials)
+            light, error = spot(trials, number == len(RANGES) - 1)
             sizes[mode] += brightest(steps, light, error)
             if number == 0:
                 sweeps.append((steps, light))
     return sizes, sweeps
+
+
+def enough(light: Array) -> int:
+    """Say how many frames tell the light of a spot.
+
+    Parameters
+    ----------
+    light
+        Of the spot in single frames.
+
+    Returns
+    -------
+    frames
+        From :data:`FRAMES` to :data:`FAINT`.
+    """
+    wanted = float(light.std()) / (SHARP * max(float(light.mean()), 1e-9))
+    return math.ceil(min(max(wanted**2, FRAMES), FAINT))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +141,7 @@ class _Spot:
     modes: Array
     tilt: Array
     place: tuple[int, int]
+    count: int = FRAMES
 
     def frames(self, sizes: Array, count: int) -> Array:
         """Light of the spot ``(trial, frame)`` for sizes ``(trial, mode)``."""
@@ -132,9 +154,10 @@ class _Spot:
         found: Array = light.reshape(len(sizes), count)
         return found
 
-    def __call__(self, sizes: Array) -> tuple[Array, Array]:
-        light = self.frames(sizes, FRAMES)
-        noise = math.sqrt(float(light.var(axis=1, ddof=1).mean()) / FRAMES)
+    def __call__(self, sizes: Array, is_last: bool) -> tuple[Array, Array]:
+        count = self.count if is_last else FRAMES
+        light = self.frames(sizes, count)
+        noise = math.sqrt(float(light.var(axis=1, ddof=1).mean()) / count)
         return light.mean(axis=1), np.full(len(sizes), max(noise, 1e-9))
 
 
@@ -169,11 +192,12 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     # The same to all sides: what they differ by is the spot, which may be spread wide.
     sides = tilt * np.array([[1, 1], [-1, -1], [1, -1], [-1, 1]])
     aside = painter.levels(painter.tilt(sides))
-    power_mw = linear_power(stand, aside, TOLD)
+    power_mw = linear_power(stand, aside, TOLD, most=MOST)
     # With room for a spot that is brighter by much.
     stand.brighten(sample, share=0.2)
     spot = _Spot(stand, painter, modes, phase[0], place)
     stand.stage("modes")
+    spot = replace(spot, count=enough(spot.frames(np.zeros((1, len(modes))), COMPARED)))
     sizes, sweeps = searched(spot, len(modes))
     stand.stage("comparison")
     both = spot.frames(np.stack([np.zeros(len(modes)), sizes]), COMPARED)

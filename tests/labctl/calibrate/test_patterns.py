@@ -84,21 +84,57 @@ class Dim:
         self.lit_mw.append(power_mw)
 
 
-def test_faint_frames_are_taken_again_and_more_of_them(
-    monkeypatch: pytest.MonkeyPatch,
+class Faint:
+    """Frames that differ by a share, with less noise the more there are."""
+
+    def __init__(self, gap: float, noise2: float) -> None:
+        self.gap, self.noise2 = gap, noise2
+        self.counts: list[int] = []
+
+    def mean(
+        self, _stand: object, _panel: object, _power_mw: float, count: int
+    ) -> tuple[Array, Array]:
+        self.counts.append(count)
+        return np.zeros(1), np.full(1, self.noise2 / count)
+
+    def distance(
+        self, above: tuple[Array, Array], below: object
+    ) -> tuple[float, float]:
+        assert below is not None
+        return self.gap, math.sqrt(float(above[1][0]))
+
+
+@pytest.mark.parametrize(
+    ("gap", "noise2", "counts"),
+    [
+        pytest.param(0.01, 0.1, [10] * 4 + [20] * 2, id="too few to tell"),
+        pytest.param(0.03, 0.02, [10] * 4 + [20] * 2, id="too near to tell"),
+        pytest.param(0.03, 0.001, [10] * 2, id="told"),
+        pytest.param(0.0, 0.004, [10] * 2, id="alike"),
+    ],
+)
+def test_faint_frames_are_taken_again_until_they_tell(
+    monkeypatch: pytest.MonkeyPatch, gap: float, noise2: float, counts: list[int]
 ) -> None:
-    counts = []
-
-    def mean(_stand: object, _panel: object, _power_mw: float, count: int) -> float:
-        counts.append(count)
-        return count
-
-    monkeypatch.setattr(patterns, "_mean", mean)
-    monkeypatch.setattr(patterns, "_distance", lambda _, below: (0.01, 2.0 / below))
-    stand = Dim()
+    faint, stand = Faint(gap, noise2), Dim()
+    monkeypatch.setattr(patterns, "_mean", faint.mean)
+    monkeypatch.setattr(patterns, "_distance", faint.distance)
     panel = np.zeros((2, 3, 4), np.uint8)
     assert patterns.linear_power(cast("Stand", stand), panel, 10, 50) == 4.0
-    assert counts == [10, 10, 20, 20, 40, 40]
+    assert faint.counts == counts
     assert stand.lit_mw == [4.0]
-    with pytest.raises(OutcomeError, match="mapping: too few photons: at power_mw=4 "):
-        patterns.linear_power(cast("Stand", stand), panel, 10, 30)
+
+
+def test_too_few_photons_are_named_where_no_more_frames_may_be_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    faint = Faint(0.01, 0.1)
+    monkeypatch.setattr(patterns, "_mean", faint.mean)
+    monkeypatch.setattr(patterns, "_distance", faint.distance)
+    panel = np.zeros((2, 3, 4), np.uint8)
+    with pytest.raises(
+        OutcomeError,
+        match=r"mapping: too few photons: at power_mw=4 .*about 1\.4 times the light",
+    ):
+        patterns.linear_power(cast("Stand", Dim()), panel, 10, 30)
+    assert faint.counts == [10] * 4

@@ -15,7 +15,7 @@ from drivers.sim.options import Options, parse
 from labctl.bench import load
 from labctl.calibrate import wavefront
 from labctl.calibrate.execute import Outcome
-from labctl.calibrate.wavefront import brightest, searched, zernike
+from labctl.calibrate.wavefront import brightest, enough, searched, zernike
 from labctl.calibration import Wavefront
 
 MakeBench = Callable[..., Path]
@@ -50,7 +50,10 @@ def test_a_bent_wavefront_is_found_mode_by_mode() -> None:
     modes, beam = zernike(SHAPE), np.ones(SHAPE)
     bow = np.tensordot([0.9, -0.6, 0.3, 0.2, -0.3, 0.1], modes, axes=1)
 
-    def spot(sizes: Array) -> tuple[Array, Array]:
+    rounds = []
+
+    def spot(sizes: Array, is_last: bool) -> tuple[Array, Array]:
+        rounds.append(is_last)
         phases = bow + np.tensordot(sizes, modes, axes=1)
         light = np.array([200 * strehl(beam, phase) for phase in phases])
         return rng.poisson(light).astype(float), np.sqrt(light + 1)
@@ -59,6 +62,16 @@ def test_a_bent_wavefront_is_found_mode_by_mode() -> None:
     sizes, sweeps = searched(spot, len(modes))
     assert strehl(beam, bow + np.tensordot(sizes, modes, axes=1)) > 0.9
     assert len(sweeps) == 6
+    assert rounds == [False] * 12 + [True] * 6
+
+
+@pytest.mark.parametrize(
+    ("noise", "frames"),
+    [(0.0, 8), (0.06, 8), (0.119, 16), (0.149, 25), (5.0, 96)],
+)
+def test_a_faint_spot_takes_more_frames(noise: float, frames: int) -> None:
+    assert enough(100 * (1 + noise * np.tile([-1.0, 1.0], 50))) == frames
+    assert enough(np.zeros(4)) == 8
 
 
 # ---- on the bench ----------------------------------------------------------------
