@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jinja2
@@ -44,7 +46,8 @@ def write(
         The record cannot be read, or the page cannot be written.
     """
     target = Path(out)
-    if target.resolve() == Path(record).resolve():
+    # Not resolve: it raises where a name is too long or links go in a circle.
+    if os.path.realpath(target) == os.path.realpath(record):
         text = f"{target}: the record itself, expected another file. Change --out."
         raise InputError(text)
     if is_hdf5(target):
@@ -54,12 +57,13 @@ def write(
         )
         raise InputError(text)
     with Record.open(record) as source:
-        page = _read(source)
-    html = _html(page, Path(record).name)
+        page, kind = _read(source), source.kind
+    draw = partial(_rendered, f"{record}", kind)
+    html = _html(page, Path(record).name, draw)
     try:
         target.write_text(html, encoding="utf-8", newline="\n")
         if png is not None:
-            _write_png(page, Path(png))
+            _write_png(page, Path(png), draw)
     except OSError as err:
         text = (
             f"{err.filename or target}: cannot be written ({err.strerror}), expected a "
@@ -94,19 +98,43 @@ def _read(record: Record) -> Page:
         raise InputError(text) from err
 
 
-def _write_png(page: Page, folder: Path) -> None:
+Draw = Callable[[Drawing, figure.Format], bytes]
+
+
+def _rendered(record: str, kind: str, drawing: Drawing, form: figure.Format) -> bytes:
+    """Draw a figure in light colours.
+
+    Raises
+    ------
+    InputError
+        The record does not hold what the figure shows.
+    """
+    try:
+        return figure.render(drawing, "light", form)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as err:
+        lacks = isinstance(err, KeyError) and f"{err.args[0]!r} is missing"
+        said = lacks or f"{type(err).__name__} {err}".partition("\n")[0]
+        text = (
+            f"{record}: figure {drawing.name} cannot be drawn ({said}), expected the "
+            f"numbers that labctl records of a run of kind {kind}. Restore the file "
+            "from a copy."
+        )
+        raise InputError(text) from err
+
+
+def _write_png(page: Page, folder: Path, draw: Draw) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for drawing in _drawings(page):
         # Names may come from a record, and must not lead out of the folder.
         path = folder / f"{figure.slug(drawing.name)}.png"
-        path.write_bytes(figure.render(drawing, "light", "png"))
+        path.write_bytes(draw(drawing, "png"))
 
 
 def _drawings(page: Page) -> list[Drawing]:
     return [drawing for section in page.sections for drawing in section.drawings]
 
 
-def _html(page: Page, file: str) -> str:
+def _html(page: Page, file: str, draw: Draw) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("labctl.report"),
         autoescape=True,
@@ -119,7 +147,7 @@ def _html(page: Page, file: str) -> str:
     scripts = [
         environment.get_template(f"{name}.js").render() for name in sorted(names)
     ]
-    images = {drawing.name: _uris(drawing) for drawing in _drawings(page)}
+    images = {drawing.name: _uris(drawing, draw) for drawing in _drawings(page)}
     return environment.get_template("page.html").render(
         page=page,
         images=images,
@@ -136,8 +164,8 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
-def _uris(drawing: Drawing) -> dict[str, str]:
-    light = figure.render(drawing, "light", "svg")
+def _uris(drawing: Drawing, draw: Draw) -> dict[str, str]:
+    light = draw(drawing, "svg")
     both = {"light": light, "dark": figure.recoloured(light)}
     head = "data:image/svg+xml;base64,"
     return {theme: head + base64.b64encode(svg).decode() for theme, svg in both.items()}

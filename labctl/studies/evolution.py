@@ -27,6 +27,7 @@ from labctl.studies.job import (
     Values,
     Verdict,
     own_point,
+    together,
     told,
 )
 
@@ -197,12 +198,17 @@ def claims(spec: Evolution, rows: Rows) -> list[Claim]:
     """
     found = []
     for better, worse, text in (
-        ("annealing", "readout", "evolutive selection and annealing train a device"),
         ("annealing", "selection", "variations that shrink do better than equal ones"),
         ("surrogate", "annealing", "a learned backward pass needs fewer exposures"),
     ):
         if better in spec.methods and worse in spec.methods:
             found.append(_ahead(spec, rows, (better, worse), text))
+    ways = [name for name in ("annealing", "selection") if name in spec.methods]
+    if ways and "readout" in spec.methods:
+        text = "evolutive selection and annealing train a device"
+        each = [_ahead(spec, rows, (way, "readout"), text) for way in ways]
+        said = "; ".join(claim.measured for claim in each)
+        found.insert(0, Claim(text, said, together([one.verdict for one in each])))
     return found
 
 

@@ -291,6 +291,45 @@ def test_a_training_that_never_was_a_number_has_a_page(
     assert "is a number in this record." in parsed.text
 
 
+@pytest.mark.parametrize(
+    ("study", "column", "is_nan", "said"),
+    [
+        ("evolution", "shots", False, "'shots' is missing"),
+        ("manifold", "error", False, "'error' is missing"),
+        ("evolution", "loss", True, "cannot be drawn"),
+    ],
+)
+def test_a_study_that_cannot_be_drawn_says_what_is_wrong(
+    make_study: Callable[[str], Path],
+    tmp_path: Path,
+    study: str,
+    column: str,
+    is_nan: bool,
+    said: str,
+) -> None:
+    copy = tmp_path / "run.h5"
+    shutil.copy(make_study(study), copy)
+    with h5py.File(copy, "r+") as file:
+        if is_nan:
+            file["entry/fits"][column][...] = np.nan
+        else:
+            del file["entry/fits"][column]
+    with pytest.raises(InputError, match=rf"{said}.*expected") as error:
+        page.write(copy, tmp_path / "run.html")
+    assert "Restore the file from a copy" in str(error.value)
+
+
+@pytest.mark.parametrize("length", [300, 5000])
+def test_names_that_no_disk_takes_are_refused(
+    empty_record: Path, tmp_path: Path, length: int
+) -> None:
+    long = tmp_path / f"{'a' * length}.html"
+    with pytest.raises(InputError, match="cannot be written"):
+        page.write(empty_record, long)
+    with pytest.raises(InputError, match="not there"):
+        page.write(long, tmp_path / "run.html")
+
+
 def test_a_figure_named_by_a_record_stays_in_its_folder(
     write_record: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -59,6 +59,7 @@ def test_an_untouched_condition_has_the_true_gradients() -> None:
 @pytest.mark.parametrize(
     ("target", "spoilt"),
     [
+        ("gradients", (True, True)),
         ("grad_x", (True, False)),
         ("grad_theta", (False, True)),
         ("theta", (True, False)),
@@ -93,7 +94,7 @@ def rows(once: Once) -> Rows:
 def test_every_job_leaves_every_column(rows: Rows) -> None:
     for column in columns(SPEC):
         assert rows[column.name].shape[1:] == column.shape, column.name
-    assert len(conditions(SPEC)) == 13
+    assert len(conditions(SPEC)) == 16
 
 
 def test_one_layer_cannot_learn_xor_and_two_can(rows: Rows) -> None:
@@ -156,3 +157,26 @@ def judged(text: str, field: str, cost: dict[str, float]) -> Claim:
     }
     (found,) = (c for c in claims(given, made) if c.text.startswith(text))
     return found
+
+
+@pytest.mark.parametrize(
+    ("lost", "verdict"),
+    [((0.0, 0.01), "held"), ((0.0, 0.1), "not decided"), ((0.05, 0.1), "did not hold")],
+)
+def test_signs_are_judged_by_the_whole_interval(
+    lost: tuple[float, float], verdict: str
+) -> None:
+    given = SPEC.model_copy(update={"depths": (2,)})
+    ways = conditions(given)
+    accuracy = [
+        [0.9 - cost * (way == Condition("grad_theta", power=0.0)) for way in ways]
+        for cost in lost
+    ]
+    made = {
+        "depth": np.array([2, 2]),
+        "seed": np.array([0, 1]),
+        "accuracy": np.array(accuracy),
+    }
+    claim, *_ = claims(given, made)
+    assert claim.text == "keeping only signs works for grad_theta"
+    assert str(claim.verdict) == verdict
