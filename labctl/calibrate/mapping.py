@@ -38,6 +38,8 @@ LEAST = 4.0
 WINDOW = 2.0
 # A spot must hold so much of the light, and the map be so certain of its parity.
 SHARE, CERTAIN = 0.2, 8.0
+# So many spots may be somewhere else altogether.
+ASTRAY = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,8 +227,11 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     # The smallest spot is one cycle over the panel wide.
     scale = math.sqrt(abs(float(np.linalg.det(fit_map(tilts, spots).matrix))))
     half = max(2, math.ceil(WINDOW * scale / min(stand.panel)))
+    shares = np.empty(len(frames))
     for number, frame in enumerate(frames):
-        spots[number], share = middle(frame, half)
+        spots[number], shares[number] = middle(frame, half)
+    kept = in_line(tilts, spots, half)
+    for share in shares[kept]:
         if share < SHARE:
             text = (
                 f"mapping: no spot: {100 * share:.0f} % of the light is where it is "
@@ -235,7 +240,36 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
             )
             raise OutcomeError(text)
     places = spots + np.array(stand.corner)
-    return _finding(tilts, places, limits, {"power_mw": power_mw})
+    lost = float(len(kept) - kept.sum())
+    conditions = {"power_mw": power_mw, "spots_left_out": lost}
+    return _finding(tilts[kept], places[kept], limits, conditions)
+
+
+def in_line(tilts: Array, spots: Array, half: int) -> NDArray[np.bool_]:
+    """Say which spots a straight map of the others finds in their window.
+
+    A direction whose light is spread may have something else brighter on its frame.
+
+    Parameters
+    ----------
+    tilts, spots
+        ``(spot, 2)``.
+    half
+        Half of the side of the window around a spot.
+
+    Returns
+    -------
+    kept
+        All but at most :data:`ASTRAY`, ``(spot,)``.
+    """
+    kept = np.ones(len(tilts), dtype=bool)
+    for _ in range(ASTRAY):
+        off = np.abs(fit_map(tilts[kept], spots[kept])(tilts) - spots).max(axis=1)
+        worst = int(np.where(kept, off, 0.0).argmax())
+        if off[worst] <= half:
+            break
+        kept[worst] = False
+    return kept
 
 
 def _tilts(count: int, least: float, most: float) -> Array:

@@ -21,6 +21,9 @@ VIEWED, GONE_ALONG = 4, 0.03
 # How much a frame may differ from half of one at twice the power, rms of its light.
 LINEAR = 0.03
 HALVINGS = 8
+# Power of what patterns differ by, as a share of that of a frame, below which a panel
+# does not modulate; and standard errors that it takes to say so.
+STILL, SURE = 1e-3, 4.0
 
 
 class Painter:
@@ -168,14 +171,7 @@ def linear_power(
             frames *= 2
             gap, error = _distance(above, below)
         if error > 2 * LINEAR:
-            text = (
-                f"{stand.name}: too few photons: at power_mw={power_mw:.3g} half of "
-                f"the light changes the frame by {100 * gap:.0f} ± {100 * error:.0f} "
-                f"%, expected an error below {200 * LINEAR:.0f} %. It can be had at "
-                f"about {(error / (2 * LINEAR)) ** 2:.2g} times the light: take a "
-                "filter away, or allow a longer exposure (limits.exposure_s)."
-            )
-            raise OutcomeError(text)
+            raise OutcomeError(_unseen(stand, panel, power_mw, gap, error))
         if gap <= LINEAR:
             stand.light(power_mw)
             return power_mw
@@ -188,10 +184,43 @@ def linear_power(
     raise OutcomeError(text)
 
 
+def _unseen(
+    stand: Stand, panel: Levels, power_mw: float, gap: float, error: float
+) -> str:
+    """Say why patterns do not show how linear the medium is."""
+    grouped = _frames(stand, panel, stand.nominal_mw, FRAMES)
+    mean, noise = grouped.mean(axis=1), grouped.var(axis=1, ddof=1) / FRAMES
+    common = mean.mean(axis=0)
+    apart2 = float(((mean - common) ** 2).sum() - noise.sum() * (1 - 1 / len(panel)))
+    unsure2 = SURE * math.sqrt(2 * float((noise**2).sum()))
+    if apart2 + unsure2 < STILL * len(panel) * float((common**2).sum()):
+        return (
+            f"{stand.name}: the panel does not modulate: patterns change the light by "
+            f"less than {100 * math.sqrt(STILL):.0f} %, expected them to send it "
+            "elsewhere. Look at its cable, its polarisation and whether it is awake."
+        )
+    needed = min((error / (2 * LINEAR)) ** 2, 1e6)
+    return (
+        f"{stand.name}: too few photons: at power_mw={power_mw:.3g} half of the light "
+        f"changes the frame by {100 * gap:.0f} ± {100 * error:.0f} %, expected an "
+        f"error below {200 * LINEAR:.0f} %. It can be had at about {needed:.2g} times "
+        "the light: take a filter away, or allow a longer exposure "
+        "(limits.exposure_s)."
+    )
+
+
 def _mean(
     stand: Stand, panel: Levels, power_mw: float, count: int
 ) -> tuple[Array, Array]:
     """How frames at a power, a unit of power, differ from their mean; and variance."""
+    grouped = _frames(stand, panel, power_mw, count)
+    variance = grouped.var(axis=1, ddof=1) / count
+    mean = grouped.mean(axis=1)
+    return mean - mean.mean(axis=0), variance * (1 - 1 / len(panel))
+
+
+def _frames(stand: Stand, panel: Levels, power_mw: float, count: int) -> Array:
+    """Frames at a power, a unit of power and time, ``(pattern, frame, pixel)``."""
     stand.light(power_mw)
     stand.configure(stand.longest_s)
     while True:
@@ -204,10 +233,8 @@ def _mean(
     stand.require_light(exposed)
     rate = 1 / (exposed.power_mw * exposed.exposure_s)
     frames = stand.signal_e(exposed) * rate[:, None, None]
-    grouped = frames.reshape(len(panel), count, -1)
-    variance = grouped.var(axis=1, ddof=1) / count
-    mean = grouped.mean(axis=1)
-    return mean - mean.mean(axis=0), variance * (1 - 1 / len(panel))
+    grouped: Array = frames.reshape(len(panel), count, -1)
+    return grouped
 
 
 def _both(mean: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -228,7 +255,8 @@ def _distance(
     """Difference of two frames as a share of their light, rms, and its noise."""
     gap2 = float(((above[0] - below[0]) ** 2).sum())
     noise = above[1] + below[1]
-    light2 = max(float((above[0] * below[0]).sum()), 1e-300)
     hidden2 = math.sqrt(2 * float((noise**2).sum()))
+    # Patterns that do not differ at all have no share: nothing is known.
+    light2 = max(float((above[0] * below[0]).sum()), 1e-6 * hidden2, 1e-300)
     gap = math.sqrt(max(gap2 - float(noise.sum()), 0.0) / light2)
     return gap, math.sqrt(hidden2 / light2)

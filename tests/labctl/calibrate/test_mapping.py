@@ -14,9 +14,11 @@ from labctl.bench import load
 from labctl.bench import open as open_bench
 from labctl.calibrate.execute import Outcome
 from labctl.calibrate.mapping import (
+    ASTRAY,
     HELD_OUT,
     SPOTS,
     fit_map,
+    in_line,
     judged,
     middle,
     require_parity,
@@ -84,6 +86,18 @@ def test_a_map_that_is_mirrored_or_turned_is_refused(
     with pytest.raises(OutcomeError, match="map fits the held-out spots as well"):
         require_parity(wrong, tilts, places)
     assert residual(wrong, tilts, places) > 20
+
+
+def test_spots_that_are_somewhere_else_are_left_out() -> None:
+    tilts, places = spots(np.random.default_rng(6), 0.05)
+    assert in_line(tilts, places, 2).all()
+    for lost in (1, 2, 3):
+        moved = places.copy()
+        moved[5 : 5 + lost] += np.array([[-18.0, 3], [4, 11], [9, -9]])[:lost]
+        found = np.flatnonzero(~in_line(tilts, moved, 2))
+        # Not more of them: then it is the map that is wrong.
+        assert len(found) == min(lost, ASTRAY)
+        assert set(found) <= set(range(5, 5 + lost))
 
 
 def test_spots_that_are_shuffled_prove_no_parity() -> None:

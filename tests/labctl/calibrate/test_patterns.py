@@ -131,6 +131,9 @@ def test_too_few_photons_are_named_where_no_more_frames_may_be_taken(
     faint = Faint(0.01, 0.1)
     monkeypatch.setattr(patterns, "_mean", faint.mean)
     monkeypatch.setattr(patterns, "_distance", faint.distance)
+    rng = np.random.default_rng(4)
+    dim = rng.standard_normal((2, 12, 50))
+    monkeypatch.setattr(patterns, "_frames", lambda *_: dim)
     panel = np.zeros((2, 3, 4), np.uint8)
     with pytest.raises(
         OutcomeError,
@@ -138,3 +141,35 @@ def test_too_few_photons_are_named_where_no_more_frames_may_be_taken(
     ):
         patterns.linear_power(cast("Stand", Dim()), panel, 10, 30)
     assert faint.counts == [10] * 4
+
+
+@pytest.mark.parametrize(
+    ("apart", "noise", "said"),
+    [
+        pytest.param(0.0, 0.1, "the panel does not modulate", id="still"),
+        pytest.param(0.0, 10.0, "too few photons", id="too dim to tell"),
+        pytest.param(1.0, 0.1, "too few photons", id="modulates"),
+    ],
+)
+def test_a_panel_that_does_not_modulate_is_told_from_too_few_photons(
+    monkeypatch: pytest.MonkeyPatch, apart: float, noise: float, said: str
+) -> None:
+    rng = np.random.default_rng(5)
+
+    def frames(_stand: object, panel: Levels, _power_mw: float, count: int) -> Array:
+        shape = (len(panel), count, 400)
+        own = rng.standard_normal((len(panel), 1, 400))
+        return 4 + apart * own + noise * rng.standard_normal(shape)
+
+    monkeypatch.setattr(patterns, "_frames", frames)
+    panel = np.zeros((2, 3, 4), np.uint8)
+    text = patterns._unseen(cast("Stand", Dim()), panel, 4.0, 0.0, math.inf)
+    assert text.startswith(f"mapping: {said}")
+
+
+def test_patterns_that_do_not_differ_have_no_distance_that_can_be_told() -> None:
+    noise = np.full((2, 400), 0.1)
+    above = np.full((2, 400), 1e-3)
+    gap, error = _distance((above, noise), (-above, noise))
+    assert math.isfinite(gap**2)
+    assert error > 100 * LINEAR
