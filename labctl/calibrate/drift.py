@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from labctl.calibrate.camera import line
 from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
-from labctl.calibrate.stand import Stand
+from labctl.calibrate.stand import SATURATED, Stand
 
 Array = NDArray[np.float64]
 LASTS_S, MOMENTS, FRAMES = 600.0, 16, 16
@@ -135,6 +135,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
         due_s = start_s + LASTS_S * number / (MOMENTS - 1)
         stand.wait(max(due_s - stand.bench.clock.now(), 0.0))
         exposed = stand.repeated(panel, FRAMES)
+        stand.require_unsaturated(exposed, SATURATED)
         stand.require_light(exposed)
         times.append(float(exposed.start_s.mean()) - start_s)
         outputs.append(stand.outputs(exposed))

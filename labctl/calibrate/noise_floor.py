@@ -14,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
-from labctl.calibrate.stand import Stand
+from labctl.calibrate.stand import SATURATED, Stand
+from labctl.errors import OutcomeError
 from labctl.reservoir import Blocks, PhaseScale
 
 Array = NDArray[np.float64]
 PATTERNS, REPEATS = 6, 24
 DIRECTIONS, PAIRS = 6, 8
 STEPS_RAD = (0.1, 0.2, 0.4)
+# Standard errors from which patterns differ.
+SEEN = 4.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,34 @@ def fit_floor(
     )
 
 
+def require_change(repeated: Array) -> None:
+    """Refuse outputs that are the same for all patterns.
+
+    Parameters
+    ----------
+    repeated
+        Outputs, ``(pattern, repeat, output)``.
+
+    Raises
+    ------
+    OutcomeError
+        They are, within noise.
+    """
+    patterns, repeats, outputs = repeated.shape
+    mean = repeated.mean(axis=1)
+    noise2 = float(repeated.var(axis=1, ddof=1).mean()) / repeats
+    apart2 = float(mean.var(axis=0, ddof=1).mean())
+    if apart2 > noise2 * (1 + SEEN * math.sqrt(2 / ((patterns - 1) * outputs))):
+        return
+    text = (
+        "noise-floor: the panel does not modulate: outputs of random patterns differ "
+        f"by {math.sqrt(apart2):.3g} electrons rms, expected more than the noise of "
+        f"their means, {math.sqrt(noise2):.3g}. Look at its cable, its polarisation "
+        "and whether it is awake; or there are too few photons to tell."
+    )
+    raise OutcomeError(text)
+
+
 def _square(values: Array, noise2: float) -> tuple[float, float]:
     """Mean square of values without their noise, and its standard error."""
     found = float((values**2).mean()) - noise2
@@ -144,7 +175,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     Raises
     ------
     OutcomeError
-        No light.
+        No light or too much of it, or a panel that does not modulate.
     """
     entry = stand.bench.file.reservoir
     stand.light(stand.nominal_mw)
@@ -157,12 +188,14 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
 
     def outputs(phase: Array, count: int) -> Array:
         exposed = stand.repeated(blocks.expand(scale.levels(phase)), count)
+        stand.require_unsaturated(exposed, SATURATED)
         stand.require_light(exposed)
         found: Array = stand.outputs(exposed).reshape(len(phase), count, -1)
         return found
 
     stand.stage("repeats")
     repeated = outputs(phases, REPEATS)
+    require_change(repeated)
     ideal = np.sqrt(
         np.maximum(repeated.mean(axis=1), 0)
         + stand.pixels_an_output * stand.response.read_noise_e**2

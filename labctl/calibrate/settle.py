@@ -42,6 +42,8 @@ STEPS = ((0.1, 0.9), (0.9, 0.1), (0.1, 0.5), (0.5, 0.1), (0.4, 0.6), (0.6, 0.4))
 # farther than the last nothing is told.
 AROUND = (-0.1, -0.05, 0.0, 0.05, 0.1)
 FARTHEST = AROUND[-1]
+# Share of pixels that may be saturated: they tell nothing, the others do.
+SATURATED = 0.1
 # Standard errors from which on a point of a tail tells something; share by which it may
 # lie below a straight exponential, as no crystal follows one exactly.
 CERTAIN, UNEVEN = 4.0, 0.2
@@ -421,8 +423,9 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     """
     stand.light(stand.nominal_mw)
     longest_s = stand.settle_s
-    exposure_s = _brief(stand, longest_s)
     mask = _mask(stand.panel)
+    sample = [_shown(stand, mask, share) for share in sorted(set(sum(STEPS, ())))]
+    exposure_s = _brief(stand, longest_s, np.concatenate(sample))
     near = {round(end + by, 9) for _, end in STEPS for by in AROUND}
     ends = sorted(near.union(start for start, _ in STEPS))
     panels = {share: _shown(stand, mask, share) for share in ends}
@@ -458,11 +461,18 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     return _finding(courses, found, leak, limits, exposure_s)
 
 
-def _brief(stand: Stand, longest_s: float) -> float:
-    """Choose an exposure during which little happens."""
-    wanted_s = max(longest_s / 32, stand.bench.file.reservoir.exposure_s)
+def _brief(stand: Stand, longest_s: float, sample: Levels) -> float:
+    """Choose an exposure during which little happens, and which does not saturate."""
     low_s, high_s = stand.shortest_s, stand.longest_s
-    return stand.configure(min(max(wanted_s, low_s), high_s)).exposure_s
+    wanted_s = max(longest_s / 32, stand.bench.file.reservoir.exposure_s)
+    while True:
+        wanted_s = min(max(wanted_s, low_s), high_s)
+        taken = stand.configure(wanted_s)
+        exposed = stand.expose(sample)
+        if wanted_s <= low_s or not stand.is_saturated(exposed, SATURATED):
+            stand.require_unsaturated(exposed, SATURATED)
+            return taken.exposure_s
+        wanted_s /= 2
 
 
 def _mask(panel: tuple[int, int]) -> NDArray[np.bool_]:

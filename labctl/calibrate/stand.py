@@ -32,6 +32,8 @@ LEAST_SIGNAL = 8.0
 # of so many pixels along a side at so many.
 SEEN, SEEN_SPOT, SPOT = 4.0, 7.0, 3
 TRIES = 8
+# Share of pixels that may be saturated where frames are taken as a whole.
+SATURATED = 0.01
 # No fit takes longer, on any computer that can run a bench.
 THINKING_S = 120.0
 
@@ -534,14 +536,7 @@ class Stand:
         OutcomeError
             They are.
         """
-        saturation_dn = self.bench.camera.saturation_dn
-        if (exposed.frames >= saturation_dn).any():
-            text = (
-                f"{self.name}: saturated at exposure_s={exposed.exposure_s:g} and "
-                f"power_mw={self._power_mw:g}, expected a peak below {saturation_dn} "
-                "counts. Put a filter before the camera."
-            )
-            raise OutcomeError(text)
+        self.require_unsaturated(exposed)
         self.require_light(exposed)
         peak_e = float(self.signal_e(exposed).max())
         if peak_e < least_e:
@@ -551,6 +546,35 @@ class Stand:
                 f"longest exposure ({exposed.exposure_s:g} s), expected {least_e:.0f}. "
                 f"It can be had at {times:.1f} times the light: take a filter away, "
                 "raise the power, or allow a longer exposure."
+            )
+            raise OutcomeError(text)
+
+    def is_saturated(self, exposed: Exposed, most: float = 0.0) -> bool:
+        """Tell whether more pixels than a share of them are saturated."""
+        full = exposed.frames >= self.bench.camera.saturation_dn
+        return float(full.mean()) > most
+
+    def require_unsaturated(self, exposed: Exposed, most: float = 0.0) -> None:
+        """Refuse frames that are saturated.
+
+        Parameters
+        ----------
+        exposed
+            Frames.
+        most
+            Share of the pixels that may be.
+
+        Raises
+        ------
+        OutcomeError
+            They are.
+        """
+        if self.is_saturated(exposed, most):
+            text = (
+                f"{self.name}: saturated at exposure_s={exposed.exposure_s:g} and "
+                f"power_mw={self._power_mw:g}, expected a peak below "
+                f"{self.bench.camera.saturation_dn} counts. Put a filter before the "
+                "camera."
             )
             raise OutcomeError(text)
 

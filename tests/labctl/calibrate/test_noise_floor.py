@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from labctl.bench import load
 from labctl.calibrate.execute import Outcome
-from labctl.calibrate.noise_floor import fit_floor
+from labctl.calibrate.noise_floor import fit_floor, require_change
 from labctl.calibration import NoiseFloor
+from labctl.errors import OutcomeError
 
 Array = NDArray[np.float64]
 MakeBench = Callable[..., Path]
@@ -44,6 +45,15 @@ def test_noise_slope_and_bend_make_the_step() -> None:
     assert found.slope_e == pytest.approx(SLOPE, abs=5 * found.slope_error)
     assert found.bend_e == pytest.approx(BEND, rel=0.2)
     assert found.step_rad == pytest.approx((8 * NOISE**2 / BEND**2) ** 0.25, rel=0.12)
+
+
+def test_outputs_that_no_pattern_changes_are_refused() -> None:
+    rng = np.random.default_rng(2)
+    noise = NOISE * rng.standard_normal((6, 24, 9))
+    for _ in range(10):
+        with pytest.raises(OutcomeError, match="the panel does not modulate"):
+            require_change(200 + rng.permutation(noise, axis=1))
+    require_change(200 + noise + NOISE / 2 * rng.standard_normal((6, 1, 9)))
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def test_a_bent_wavefront_is_found_mode_by_mode() -> None:
     sizes, sweeps = searched(spot, len(modes))
     assert strehl(beam, bow + np.tensordot(sizes, modes, axes=1)) > 0.9
     assert len(sweeps) == 6
-    assert rounds == [False] * 12 + [True] * 6
+    assert rounds == [False] * 18 + [True] * 6
 
 
 @pytest.mark.parametrize(
