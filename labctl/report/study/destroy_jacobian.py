@@ -85,17 +85,18 @@ def _over(rows: Rows, spec: DestroyJacobian, what: str) -> Drawing:
                         marker="o",
                         markersize=3,
                     )
-            axis.set(title=target, xlabel=label, ylim=(0.0, 1.02))
+            axis.set(title=target, ylim=(0.0, 1.02))
             axis.axhline(0.5, color="C3", linewidth=0.8, linestyle=":")
         axes[0].set_ylabel("accuracy on clean test data")
+        axes[len(TARGETS) // 2].set_xlabel(label)  # of all, which share it
         axes[0].legend(fontsize=7, loc="lower left")
 
     return Drawing(
         name,
         title,
         f"{caption} Mean over the seeds and its 95 % interval; dotted is chance. One "
-        "panel for each part of the backward pass that is spoilt.",
-        f"Curves of the accuracy over the {label}, for four parts and each depth.",
+        "panel for what is spoilt of the backward pass: a part, both gradients, or all.",
+        f"Curves of the accuracy over the {label}, for five ways to spoil and each depth.",
         (7.2, 3.0),
         draw,
     )
