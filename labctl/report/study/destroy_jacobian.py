@@ -95,7 +95,7 @@ def _over(rows: Rows, spec: DestroyJacobian, what: str) -> Drawing:
         name,
         title,
         f"{caption} Mean over the seeds and its 95 % interval; dotted is chance. One "
-        "panel for each way to spoil the backward pass: a part, both gradients, or all.",
+        "panel for each way to spoil the backward pass: a part, both gradients, all.",
         f"Curves of the accuracy over the {label}, by what is spoilt and by depth.",
         (7.2, 3.0),
         draw,
