@@ -104,6 +104,7 @@ class SimSequence(devices.Sequence):
             written = self._slm.write(pattern)
             clock.sleep(settle_s)
             made = self._camera.start()
+            exposed += 1
         except DeviceError as error:
             error.exposed = exposed
             raise
@@ -115,8 +116,15 @@ class SimSequence(devices.Sequence):
             made,
             self._camera.deliveries(made),
             clock.now(),
-            self._world.power_reading().value,
+            self._metered(exposed),
         )
+
+    def _metered(self, exposed: int) -> float:
+        try:
+            return self._world.metered().value
+        except DeviceError as error:
+            error.exposed = exposed
+            raise
 
     def _arrived(self, steps: "list[_Step]") -> list[int]:
         """Find which exposure's frame came first, second, and so on.
