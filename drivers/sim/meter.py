@@ -100,7 +100,6 @@ class SimMeter(Meter):
             Stream.METER_FAULTS,
             ending=_ENDING,
         )
-        self._may_fail = bool(faults)
         self._kept: Reading | None = None
 
     @property
@@ -118,13 +117,9 @@ class SimMeter(Meter):
         if self._open:
             raise DeviceError(self._name, "open", "already open. Close it first.")
         self._open = True
-        if self._may_fail and self._made.shows == "power":
-            self._world.meter = self.reading
 
     @override
     def close(self) -> None:
-        if self._open and self._may_fail and self._made.shows == "power":
-            self._world.meter = None
         self._open = False
 
     def _check_open(self, action: str) -> None:

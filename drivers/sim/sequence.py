@@ -104,7 +104,6 @@ class SimSequence(devices.Sequence):
             written = self._slm.write(pattern)
             clock.sleep(settle_s)
             made = self._camera.start()
-            exposed += 1
         except DeviceError as error:
             error.exposed = exposed
             raise
@@ -116,15 +115,8 @@ class SimSequence(devices.Sequence):
             made,
             self._camera.deliveries(made),
             clock.now(),
-            self._metered(exposed),
+            self._world.power_reading().value,
         )
-
-    def _metered(self, exposed: int) -> float:
-        try:
-            return self._world.metered().value
-        except DeviceError as error:
-            error.exposed = exposed
-            raise
 
     def _arrived(self, steps: "list[_Step]") -> list[int]:
         """Find which exposure's frame came first, second, and so on.

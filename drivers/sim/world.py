@@ -180,8 +180,6 @@ class World(devices.World):
         self.spared = -1
         # Whether a shutter stands in the beam; without one nothing does.
         self.blocked = False
-        # A power meter that may fail: who wants to know the power has to ask it.
-        self.meter: Callable[[], devices.Reading] | None = None
         # What a camera that runs freely must do before the panel changes.
         self.before_write: Callable[[], None] | None = None
 
@@ -397,21 +395,6 @@ class World(devices.World):
         if self._held is not None:
             return self._held
         return devices.Reading(self.lit_mw(), self._clock.now())
-
-    def metered(self) -> devices.Reading:
-        """Ask for the power as a driver has to: by a meter, where one may fail.
-
-        Returns
-        -------
-        reading
-            In mW.
-
-        Raises
-        ------
-        DeviceError
-            The meter does not answer, or the beam file cannot be read.
-        """
-        return self.power_reading() if self.meter is None else self.meter()
 
     def render(self, shots: Sequence[Shot]) -> NDArray[np.uint16]:
         """Compute the frames of exposures that share their settings.

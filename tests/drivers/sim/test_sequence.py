@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from drivers.sim.camera import SimCamera
-from drivers.sim.meter import SimMeter
 from drivers.sim.sequence import SimSequence
 from drivers.sim.slm import SimSLM
 from drivers.sim.world import World
 from labctl.devices import Played
-from labctl.errors import DeviceTimeoutError, FrameError
+from labctl.errors import FrameError
 
 REGION = (2, 3, 9, 14)
 NUMBERS = (
@@ -186,22 +185,3 @@ def test_an_overtaken_frame_comes_in_the_order_of_its_arrival(
     assert played.trigger.tolist() == [1, 2, 4, 3, 5]
     assert played.pattern_id.tolist() == sorted(played.pattern_id.tolist())
     assert played.exposure_start_s.argsort().tolist() == [0, 1, 3, 2, 4]
-
-
-def test_a_meter_that_may_fail_is_asked_for_each_exposure(
-    build: Callable[..., Any], patterns: Callable[..., Any]
-) -> None:
-    lit = build()
-    world = lit.world
-    fault = {"kind": "silent", "at_shot": 4}
-    meter = SimMeter(world=world, clock=world.clock, faults=[fault])
-    sequence = SimSequence(slm=lit.slm, camera=lit.camera, world=world)
-    meter.open()
-    with pytest.raises(DeviceTimeoutError, match="no answer within 1") as caught:
-        sequence.play(patterns(lit, 6), settle_s=0.01)
-    assert caught.value.exposed == world.shots == 4
-    meter.close()
-    # One that is closed is asked by nobody.
-    again = sequence.play(patterns(lit, 2), settle_s=0.01).power_mw
-    assert again is not None
-    assert len(again) == 2
