@@ -19,7 +19,7 @@ _NAME = "sequence"
 _LONGEST = 4096
 # Grid points times steps that are computed in one call: it returns in a fraction of
 # a second, and whoever asked gives a sign of life in between.
-_WORK = 2**21
+_WORK: Final = {"cpu": 2**21, "cuda": 2**26}
 # Exposures held before they are rendered: enough to fill the chunks of the
 # light path, few enough to stay small.
 _HELD = 32
@@ -57,7 +57,7 @@ class SimSequence(devices.Sequence):
         self._slm, self._camera, self._world = slm, camera, world
         rows, columns = world.shape
         cost = rows * columns * world.options.medium.steps
-        self._longest = max(1, min(_LONGEST, _WORK // cost))
+        self._longest = max(1, min(_LONGEST, _WORK[world.options.device] // cost))
 
     @property
     @override

