@@ -8,8 +8,8 @@ the peer is absent the test skips and says how to get it; with
 """
 
 import ctypes
-import gc
 import importlib
+import json
 import multiprocessing
 import os
 import pickle
@@ -36,8 +36,10 @@ import pytest
 from filelock import FileLock, Timeout
 
 from labctl.optics.fused import build
+from tests.gobject import address
 
-PAGES: Final = Path(__file__).parents[1] / "docs" / "reference"
+ROOT: Final = Path(__file__).parents[1]
+PAGES: Final = ROOT / "docs" / "reference"
 Section = Callable[[str, str, str], None]
 Once = Callable[[str, Callable[[Path], Any]], Any]
 # Before pypylon is imported anywhere: so many cameras that its vendor emulates.
@@ -413,87 +415,37 @@ def give_camera_port() -> Callable[..., AbstractContextManager[None]]:
 
 
 @pytest.fixture
-def gige(need_module: Callable[..., ModuleType]) -> Iterator[Callable[..., object]]:
+def gige(need_module: Callable[..., ModuleType]) -> Iterator[Callable[..., None]]:
     """Start a GigE Vision camera that others simulated; it takes options of its own."""
     hint = "apt-get install gir1.2-aravis-0.8, then make peers"
-    library = need_module("drivers.camera.aravis", hint)
-    made: list[Any] = []
-    exposing: list[Exposing] = []
-    with camera_port(PORT_S):
+    need_module("drivers.camera.aravis", hint)
+    with camera_port(PORT_S), ExitStack() as stack:
 
-        def start(**options: object) -> object:
+        def start(**options: object) -> None:
             named = {"interface_name": "127.0.0.1", "serial_number": "S1"}
-            camera = library.Aravis.GvFakeCamera(**named | options)
-            assert camera.is_running()
-            made.append(camera)
-            exposing.append(Exposing(library.Aravis, camera))
-            return camera
+            process = stack.enter_context(
+                subprocess.Popen(  # noqa: S603 - our own module
+                    [sys.executable, "-m", "tests.gige", json.dumps(named | options)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    cwd=ROOT,
+                )
+            )
+            assert process.stdin is not None
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            assert said == "ready\n", said
+            stack.callback(ended, process)
 
         yield start
-        for each in exposing:
-            each.stop()
-        made.clear()
-        gc.collect()  # its thread ends with its last reference
 
 
-def _address(thing: Any) -> int:  # noqa: ANN401 - aravis has no types
-    """Address of a GObject, which its bindings do not tell."""
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype = ctypes.c_void_p
-    pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    return int(pointer(thing.__gpointer__, None))
-
-
-class Exposing:
-    """Makes a camera that aravis simulates take the time of an exposure.
-
-    By itself it sends its frame at the next of its ticks, 25 a second: whoever triggers
-    just before one has the frame before its exposure can be over. The picture is the
-    one that it makes by itself, of a second one with the same registers.
-
-    Parameters
-    ----------
-    aravis
-        The library.
-    camera
-        One that it simulates.
-    """
-
-    def __init__(self, aravis: Any, camera: Any) -> None:  # noqa: ANN401 - no types
-        self._library = ctypes.CDLL("libaravis-0.8.so.0")
-        self._size = aravis.FAKE_CAMERA_MEMORY_SIZE - 4
-        self._painter = aravis.FakeCamera.new("painter")
-        self._first, self._second = map(
-            _address, (camera.get_fake_camera(), self._painter)
-        )
-        filled = ctypes.CFUNCTYPE(
-            None, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_uint32] * 3
-        )
-        self._fill = filled(self._expose)
-        self._set(self._fill)
-
-    def _set(self, fill: Any) -> None:  # noqa: ANN401 - ctypes
-        call = self._library.arv_fake_camera_set_fill_pattern
-        call.argtypes = [ctypes.c_void_p] * 3
-        call(self._first, fill, None)
-
-    def _expose(
-        self, buffer: int, user: int, exposure_us: int, gain: int, pixel_format: int
-    ) -> None:
-        del user, gain, pixel_format
-        time.sleep(1e-6 * exposure_us)
-        registers = ctypes.create_string_buffer(self._size)
-        for name, camera in (("read", self._first), ("write", self._second)):
-            copy = getattr(self._library, f"arv_fake_camera_{name}_memory")
-            copy.argtypes = [ctypes.c_void_p, *[ctypes.c_uint32] * 2, ctypes.c_void_p]
-            copy(camera, 0, self._size, registers)
-        paint = self._library.arv_fake_camera_fill_buffer
-        paint.argtypes = [ctypes.c_void_p] * 3
-        paint(self._second, buffer, None)
-
-    def stop(self) -> None:
-        """Leave it as it was: its thread must not need ours while it ends."""
-        self._set(None)
+def ended(process: "subprocess.Popen[str]") -> None:
+    """End a process that ends with its standard input."""
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(60) == 0  # an interpreter ends, on a busy computer
 
 
 def _description(device: Any) -> str:  # noqa: ANN401 - aravis has no types
@@ -502,7 +454,7 @@ def _description(device: Any) -> str:  # noqa: ANN401 - aravis has no types
     read.restype = ctypes.c_void_p
     read.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t)]
     size = ctypes.c_size_t()
-    text = read(_address(device), ctypes.byref(size))
+    text = read(address(device), ctypes.byref(size))
     return ctypes.string_at(text, size.value).decode()
 
 
@@ -638,10 +590,10 @@ class Library:
 
 @pytest.fixture
 def gentl(
-    gige: Callable[..., object],
+    gige: Callable[..., None],
     need_module: Callable[..., ModuleType],
     monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., object]:
+) -> Callable[..., None]:
     """Start a GigE Vision camera as :func:`gige` does, behind GenICam's node map."""
     for peer in ("harvesters.core", "genicam.genapi"):
         need_module(peer)

@@ -36,6 +36,7 @@ from drivers.camera.aravis import Aravis
 from labctl.optics import lens, propagation
 from labctl.optics.medium import SaturableKerr
 from tests.conftest import camera_port
+from tests.gobject import address
 from tests.loopback import laser
 
 # By name: whether a peer is installed makes no difference to a type checker.
@@ -142,14 +143,6 @@ GOBJECT: Final = ctypes.CDLL("libgobject-2.0.so.0")
 for call in (GOBJECT.g_object_ref, GOBJECT.g_object_unref):
     call.argtypes = [ctypes.c_void_p]
     call.restype = ctypes.c_void_p
-
-
-def at(thing: Any) -> int:  # noqa: ANN401 - aravis has no types
-    """Address of a GObject, which its bindings do not tell."""
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype = ctypes.c_void_p
-    pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    return int(pointer(thing.__gpointer__, None))
 
 
 Exposure = tuple[float, "queue.Queue[NDArray[np.uint8] | None]"]
@@ -289,16 +282,16 @@ class Room:
         self._camera = Aravis.GvFakeCamera(
             interface_name="127.0.0.1", serial_number="loopback"
         )
-        GOBJECT.g_object_ref(at(self._camera))
+        GOBJECT.g_object_ref(address(self._camera))
         self._fake = self._camera.get_fake_camera()
-        fake = at(self._fake)
+        fake = address(self._fake)
         self._library.arv_fake_camera_set_fill_pattern(fake, self._fill, None)
 
     def unplug_camera(self) -> None:
         """Take it off the network."""
         if self._camera is None:
             return
-        camera, self._camera, self._fake = at(self._camera), None, None
+        camera, self._camera, self._fake = address(self._camera), None, None
         gc.collect()
         # Its last reference: ctypes lets the other threads go on while its own ends.
         GOBJECT.g_object_unref(camera)
