@@ -124,14 +124,10 @@ def _rendered(record: str, kind: str, drawing: Drawing, form: figure.Format) -> 
 
 def _write_png(page: Page, folder: Path, draw: Draw) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for drawing in _drawings(page):
+    for drawing in (each for part in page.sections for each in part.on_paper):
         # Names may come from a record, and must not lead out of the folder.
         path = folder / f"{figure.slug(drawing.name)}.png"
         path.write_bytes(draw(drawing, "png"))
-
-
-def _drawings(page: Page) -> list[Drawing]:
-    return [drawing for section in page.sections for drawing in section.drawings]
 
 
 def _html(page: Page, file: str, draw: Draw) -> str:
@@ -144,10 +140,13 @@ def _html(page: Page, file: str, draw: Draw) -> str:
     names = {part.explorer.name for part in page.sections if part.explorer}
     if any(part.table and part.table.sortable for part in page.sections):
         names.add("sortable")
+    if any(part.gallery for part in page.sections):
+        names.add("gallery")
     scripts = [
         environment.get_template(f"{name}.js").render() for name in sorted(names)
     ]
-    images = {drawing.name: _uris(drawing, draw) for drawing in _drawings(page)}
+    shown = [drawing for part in page.sections for drawing in part.on_page]
+    images = {drawing.name: _uris(drawing, draw) for drawing in shown}
     return environment.get_template("page.html").render(
         page=page,
         images=images,

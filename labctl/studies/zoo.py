@@ -95,6 +95,27 @@ FUNCTIONS: Final[Mapping[str, Callable[[Curve], Curve]]] = MappingProxyType(
     }
 )
 
+FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "identity": "straight",
+        "relu": "rectifier",
+        "gelu": "rectifier",
+        "tanh": "saturating",
+        "sigmoid": "saturating",
+        "sin": "wave",
+        "threshold": "steps",
+        "cantor": "steps",
+        "polynomial-2": "polynomial",
+        "polynomial-3": "polynomial",
+        "polynomial-5": "polynomial",
+        "perlin": "noise",
+        "jeff-3": "noise",
+        "jeff-12": "noise",
+        "jeff-48": "noise",
+    }
+)
+"""What kind of function each is: for who looks for its relatives."""
+
 
 def derivative(name: str) -> Curve:
     """Slope of a function at the nodes; of a jump, none.

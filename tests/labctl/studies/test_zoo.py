@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from labctl.studies.zoo import FUNCTIONS, X, backward, derivative, measures
+from labctl.studies.zoo import FAMILIES, FUNCTIONS, X, backward, derivative, measures
 
 
 def test_cantor_is_flat_almost_everywhere_and_climbs_as_the_identity() -> None:
@@ -44,3 +44,7 @@ def test_measures_tell_waves_from_slopes() -> None:
     assert (sine["monotone"], line["monotone"]) == (0, 1)
     assert measures("threshold")["zero_share"] == 1
     assert measures("jeff-48")["complexity"] > measures("jeff-3")["complexity"]
+
+
+def test_every_function_is_of_a_family() -> None:
+    assert list(FAMILIES) == list(FUNCTIONS)
