@@ -683,10 +683,24 @@ class Exposer:
             played, refused = self._played([_Row(at) for at in range(made)]), error
         else:
             made, refused = len(panel), self._refused(played, panel)
+            played, failure = self._metered(played)
+            refused = refused if failure is None else failure
         self._owed -= made
         quality = np.full(made, "ok" if refused is None else _kind(refused))
         every = np.arange(made)
         return Batch(every, played, np.zeros_like(every), quality), refused
+
+    def _metered(self, played: Played) -> tuple[Played, DeviceError | None]:
+        """Ask the meter itself where it did not follow the exposures of a batch."""
+        meter, power_mw, failure = self.bench.meter, math.nan, None
+        if meter is None or played.power_mw is not None:
+            return played, None
+        try:
+            power_mw = meter.reading().value
+        except DeviceError as error:
+            failure = error
+        every = np.full(len(played.frames), power_mw)
+        return replace(played, power_mw=every), failure
 
     def _refused(self, played: Played, panel: Levels) -> FrameError | None:
         """Judge a batch: one frame that is not the answer refuses it whole."""

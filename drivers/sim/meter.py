@@ -101,6 +101,7 @@ class SimMeter(Meter):
             ending=_ENDING,
         )
         self._kept: Reading | None = None
+        self._hangs = False
 
     @property
     @override
@@ -117,9 +118,13 @@ class SimMeter(Meter):
         if self._open:
             raise DeviceError(self._name, "open", "already open. Close it first.")
         self._open = True
+        if self._made.shows == "power":
+            self._world.meter = self._followed
 
     @override
     def close(self) -> None:
+        if self._open and self._made.shows == "power":
+            self._world.meter = None
         self._open = False
 
     def _check_open(self, action: str) -> None:
@@ -139,14 +144,28 @@ class SimMeter(Meter):
     @override
     def reading(self) -> Reading:
         self._check_open("reading")
+        fault = self._fault()
+        if self._hangs or (fault is not None and fault.kind == NO_RETURN):
+            never_return()
+        return self._answered(fault)
+
+    def _fault(self) -> Fault | None:
+        world = self._world
+        return self._faults.at(world.shots, world.clock.now(), world.spared)
+
+    def _followed(self) -> Reading | None:
+        """Answer a sequence, which must not hang: nothing where no answer comes."""
+        fault = self._fault()
+        if fault is not None and fault.kind == NO_RETURN:
+            self._hangs = True  # until it is made anew
+        return None if self._hangs else self._answered(fault)
+
+    def _answered(self, fault: Fault | None) -> Reading:
         clock = self._world.clock
-        fault = self._faults.at(self._world.shots, clock.now(), self._world.spared)
         if fault is not None and fault.kind == "silent":
             clock.sleep(_TIMEOUT_S)
             text = f"no answer within {_TIMEOUT_S} s. Look at its plug and power."
             raise DeviceTimeoutError(self._name, "reading", text)
-        if fault is not None and fault.kind == NO_RETURN:
-            never_return()
         if fault is not None and fault.kind == "garbage":
             text = f"got {_GARBAGE!r}, expected a number. Look at the cable."
             raise DeviceError(self._name, "reading", text)

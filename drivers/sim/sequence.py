@@ -104,6 +104,7 @@ class SimSequence(devices.Sequence):
             written = self._slm.write(pattern)
             clock.sleep(settle_s)
             made = self._camera.start()
+            exposed += 1
         except DeviceError as error:
             error.exposed = exposed
             raise
@@ -115,8 +116,16 @@ class SimSequence(devices.Sequence):
             made,
             self._camera.deliveries(made),
             clock.now(),
-            self._world.power_reading().value,
+            self._metered(exposed),
         )
+
+    def _metered(self, exposed: int) -> float | None:
+        try:
+            reading = self._world.metered()
+        except DeviceError as error:
+            error.exposed = exposed
+            raise
+        return None if reading is None else reading.value
 
     def _arrived(self, steps: "list[_Step]") -> list[int]:
         """Find which exposure's frame came first, second, and so on.
@@ -167,7 +176,7 @@ class _Step:
     made: Delivery
     sent: list[Delivery]
     host_time_s: float
-    power_mw: float
+    power_mw: float | None
 
 
 def _played(steps: Sequence[_Step], rows: Sequence[int], frames: Counts) -> Played:
@@ -175,6 +184,7 @@ def _played(steps: Sequence[_Step], rows: Sequence[int], frames: Counts) -> Play
     came = [steps[row] for row in rows]
     shots = [step.made.shot for step in came]
     start_s = np.array([shot.start_s for shot in shots])
+    power_mw = [step.power_mw for step in steps if step.power_mw is not None]
     in_order = list(rows) == list(range(len(steps)))
     return Played(
         frames=frames if in_order else frames[np.array(rows)],
@@ -188,5 +198,6 @@ def _played(steps: Sequence[_Step], rows: Sequence[int], frames: Counts) -> Play
         # By the bench clock, which triggers them, and not by the camera's.
         exposure_start_s=start_s.copy(),
         exposure_end_s=np.array([shot.end_s for shot in shots]),
-        power_mw=np.array([step.power_mw for step in steps]),
+        # Of every exposure, or of none.
+        power_mw=np.array(power_mw) if len(power_mw) == len(steps) else None,
     )

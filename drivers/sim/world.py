@@ -180,6 +180,8 @@ class World(devices.World):
         self.spared = -1
         # Whether a shutter stands in the beam; without one nothing does.
         self.blocked = False
+        # The power meter, where one is open: what it tells of the exposure just made.
+        self.meter: Callable[[], devices.Reading | None] | None = None
         # What a camera that runs freely must do before the panel changes.
         self.before_write: Callable[[], None] | None = None
 
@@ -395,6 +397,22 @@ class World(devices.World):
         if self._held is not None:
             return self._held
         return devices.Reading(self.lit_mw(), self._clock.now())
+
+    def metered(self) -> devices.Reading | None:
+        """Ask the meter for the power of the exposure that was just made.
+
+        Returns
+        -------
+        reading
+            In mW; None where the meter hangs: whoever wants it asks the meter itself,
+            with a deadline. Without a meter it is what one would show.
+
+        Raises
+        ------
+        DeviceError
+            The meter fails, or the beam file cannot be read.
+        """
+        return self.power_reading() if self.meter is None else self.meter()
 
     def render(self, shots: Sequence[Shot]) -> NDArray[np.uint16]:
         """Compute the frames of exposures that share their settings.

@@ -198,7 +198,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
         raise OutcomeError(text)
     stand.configure(stand.bench.file.reservoir.exposure_s)
     times, readings = _soaked(stand)
-    noise = float(readings.std(axis=1, ddof=1).mean()) / math.sqrt(READINGS)
+    noise = _error(float(readings.std(axis=1, ddof=1).mean()), float(readings.mean()))
     soak = fit_soak(times, readings.mean(axis=1), np.full(len(times), noise))
     most_mw = stand.bench.file.limits.power_mw
     setpoints = np.linspace(LOW, HIGH, POINTS) * most_mw
@@ -296,7 +296,13 @@ def _steady(stand: Stand) -> tuple[float, float]:
 
 def _read(stand: Stand) -> tuple[float, float]:
     power = stand.repeated(stand.flat(), READINGS).power_mw
-    return float(power.mean()), float(power.std(ddof=1)) / math.sqrt(READINGS)
+    mean = float(power.mean())
+    return mean, _error(float(power.std(ddof=1)), mean)
+
+
+def _error(noise: float, power: float) -> float:
+    """Tell the standard error of readings; those all alike hide it in a digit."""
+    return (noise or STEADY * power) / math.sqrt(READINGS)
 
 
 def _finding(

@@ -24,7 +24,7 @@ from labctl import devices
 from labctl.bench import Bench
 from labctl.bounded import BoundedSequence
 from labctl.calibration import CameraResponse, ReservoirEntry, Settle
-from labctl.devices import CameraSettings, Levels, Played
+from labctl.devices import CameraSettings, Levels, Played, Sequence
 from labctl.errors import (
     BudgetError,
     CalibrationError,
@@ -802,6 +802,49 @@ def test_a_silent_meter_ends_the_run_and_the_ledger_still_adds_up() -> None:
         with pytest.raises(DeviceTimeoutError, match="meter"):
             seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
         assert seen.world.shots == seen.reservoir.ledger.total == 3
+
+
+def test_a_silent_meter_ends_a_batch_that_was_played() -> None:
+    fault = {"kind": "silent", "at_shot": 3}
+    with watched(broken(meter=[fault]), way="played") as seen:
+        with pytest.raises(DeviceTimeoutError, match="meter"):
+            seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
+        assert seen.world.shots == seen.reservoir.ledger.total == 3
+    assert seen.column("quality").tolist() == ["timeout"] * 3
+
+
+class Aside(Sequence):
+    """A sequence whose meter does not follow single exposures."""
+
+    def __init__(self, of: Sequence) -> None:
+        self._of = of
+
+    @property
+    @override
+    def longest(self) -> int:
+        return self._of.longest
+
+    @override
+    def play(self, levels: Levels, *, settle_s: float) -> Played:
+        return replace(self._of.play(levels, settle_s=settle_s), power_mw=None)
+
+
+def test_a_meter_that_does_not_follow_a_batch_is_asked_after_it() -> None:
+    fault = {"kind": "silent", "at_shot": 8}
+    with watched(broken(meter=[fault]), way="played") as seen:
+        bench = seen.reservoir.bench
+        assert bench.sequence is not None
+        assert bench.meter is not None
+        bench.sequence = Aside(bench.sequence)
+        seen.reservoir(some_phases(seen.reservoir, 6), category="probe")
+        assert set(seen.column("power_mw")) == {bench.meter.reading().value}
+        # Of one that says nothing no frame is let in, and no other power taken.
+        bench.sequence = Aside(bench.sequence)
+        with pytest.raises(DeviceTimeoutError, match="meter"):
+            seen.reservoir(some_phases(seen.reservoir, 2), category="probe")
+        assert seen.world.shots == seen.reservoir.ledger.total == 8
+    assert seen.column("quality").tolist() == ["ok"] * 6 + ["timeout"] * 2
+    assert np.isnan(seen.column("power_mw")[6:]).all()
 
 
 def test_rejected_shots_outside_the_budget_give_nothing_back() -> None:

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from drivers.sim.camera import SimCamera
+from drivers.sim.meter import SimMeter
 from drivers.sim.sequence import SimSequence
 from drivers.sim.slm import SimSLM
 from drivers.sim.world import World
 from labctl.devices import Played
-from labctl.errors import FrameError
+from labctl.errors import DeviceError, DeviceTimeoutError, FrameError
 
 REGION = (2, 3, 9, 14)
 NUMBERS = (
@@ -185,3 +186,60 @@ def test_an_overtaken_frame_comes_in_the_order_of_its_arrival(
     assert played.trigger.tolist() == [1, 2, 4, 3, 5]
     assert played.pattern_id.tolist() == sorted(played.pattern_id.tolist())
     assert played.exposure_start_s.argsort().tolist() == [0, 1, 3, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "said"),
+    [
+        ("silent", DeviceTimeoutError, "meter: reading: no answer within 1"),
+        ("garbage", DeviceError, "meter: reading: got"),
+    ],
+)
+def test_a_meter_that_fails_is_named_by_the_exposure_that_it_misses(
+    kind: str,
+    error: type[DeviceError],
+    said: str,
+    build: Callable[..., Any],
+    patterns: Callable[..., Any],
+) -> None:
+    lit = build()
+    world = lit.world
+    fault = {"kind": kind, "at_shot": 4}
+    sequence = SimSequence(slm=lit.slm, camera=lit.camera, world=world)
+    with SimMeter(world=world, clock=world.clock, faults=[fault]):
+        with pytest.raises(error, match=said) as caught:
+            sequence.play(patterns(lit, 6), settle_s=0.01)
+        assert caught.value.exposed == world.shots == 4
+        after = sequence.play(patterns(lit, 2), settle_s=0.01).power_mw
+        assert after is not None
+        assert len(set(after)) == 2
+    # Nobody asks one that is closed.
+    assert sequence.play(patterns(lit, 2), settle_s=0.01).power_mw is not None
+
+
+def test_of_a_meter_that_hangs_a_sequence_brings_no_power(
+    build: Callable[..., Any], patterns: Callable[..., Any]
+) -> None:
+    lit = build()
+    world = lit.world
+    fault = {"kind": "no_return", "at_shot": 4}
+    sequence = SimSequence(slm=lit.slm, camera=lit.camera, world=world)
+    with SimMeter(world=world, clock=world.clock, faults=[fault]):
+        assert sequence.play(patterns(lit, 3), settle_s=0.01).power_mw is not None
+        assert sequence.play(patterns(lit, 3), settle_s=0.01).power_mw is None
+        # It hangs on after the exposure that found it.
+        assert sequence.play(patterns(lit, 1), settle_s=0.01).power_mw is None
+
+
+def test_a_meter_that_repeats_an_old_value_does_so_in_a_sequence(
+    build: Callable[..., Any], patterns: Callable[..., Any]
+) -> None:
+    lit = build()
+    world = lit.world
+    fault = {"kind": "frozen", "at_shot": 3, "count": 9}
+    sequence = SimSequence(slm=lit.slm, camera=lit.camera, world=world)
+    with SimMeter(world=world, clock=world.clock, faults=[fault]):
+        power_mw = sequence.play(patterns(lit, 6), settle_s=0.01).power_mw
+    assert power_mw is not None
+    assert len(set(power_mw[:2])) == 2
+    assert len(set(power_mw[1:])) == 1

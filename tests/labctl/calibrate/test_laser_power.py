@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from labctl import cli
 from labctl.bench import load
 from labctl.calibrate import laser_power
 from labctl.calibrate.execute import Outcome
@@ -116,3 +118,42 @@ def test_a_beam_that_is_dark_or_too_strong_at_the_meter_is_named(
     (row,) = calibrate("laser-power").rows
     assert row.status == "failed"
     assert "expected at most limits.power_mw=8. The light is off" in row.why
+
+
+POWER = {"kind": "laser-power", "setpoint_mw": [1.0, 8.0], "power_mw": [1.0, 8.0]}
+WATCHED = {"low": 0.1, "high": 9.0, "oldest_s": 60.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "end"),
+    [
+        ("silent", {}, (3, "meter: reading: no answer within 1")),
+        ("garbage", {}, (3, "meter: reading: got")),
+        ("no_return", {"limits.call_s": 0.5}, (3, "meter: reading: no answer")),
+        ("silent", {"limits.meter": WATCHED}, (4, "meter: no reading")),
+        ("frozen", {}, (6, "expected it to rise. Look at laser and meter")),
+    ],
+    ids=["silent", "garbage", "hung", "silent-and-watched", "frozen"],
+)
+def test_a_meter_that_fails_ends_it_and_leaves_the_curve_in_force(
+    make_bench: MakeBench,
+    known: Known,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    changes: dict[str, object],
+    end: tuple[int, str],
+) -> None:
+    code, said = end
+    monkeypatch.setattr(laser_power, "SOAKED", 4)
+    monkeypatch.setattr(laser_power, "POINTS", 3)
+    fault = {"kind": kind, "at_shot": 20, "count": 10_000}
+    path = make_bench({"devices.meter.options.faults": [fault], **changes})
+    known(path, POWER)
+    before = {each.name: each.read_bytes() for each in path.parent.iterdir()}
+    ended = CliRunner().invoke(cli.app, ["calibrate", "laser-power", "--bench", "lab"])
+    assert ended.exit_code == code
+    assert said in ended.stderr
+    (kept,) = [each for each in path.parent.iterdir() if each.name not in before]
+    assert kept.name.endswith("-failed.yaml")
+    assert said in kept.read_text(encoding="utf-8").replace("\n  ", " ")
+    assert {name: (path.parent / name).read_bytes() for name in before} == before
