@@ -553,7 +553,7 @@ class Bench:
             self._rest_first()
         start_mw = power_mw
         if self.file.limits.ramp_mw_per_s is not None:
-            start_mw = self._power_mw or min(self._least_mw(), power_mw)
+            start_mw = self._power_mw or min(self.power_range_mw[0], power_mw)
         try:
             self._note_lit()
             if self.attenuator is not None:
@@ -573,7 +573,7 @@ class Bench:
     def dark(self) -> None:
         """Take the light off the panel, in the way that the bench file names."""
         if self._power_mw:
-            self._ramp(self._power_mw, min(self._least_mw(), self._power_mw))
+            self._ramp(self._power_mw, min(self.power_range_mw[0], self._power_mw))
         self._power_mw = 0.0
         if self.shutter is not None:
             self.shutter.set_open(False)
@@ -844,11 +844,15 @@ class Bench:
         ):
             raise OutOfRangeError(name, key, got, low=0, high=most, source="bench file")
 
-    def _least_mw(self) -> float:
+    @property
+    def power_range_mw(self) -> tuple[float, float]:
+        """Least and greatest power that can be brought onto the panel, lit."""
+        most_mw = self.file.limits.power_mw
         if self.attenuator is None:
-            return self.laser.power_limits_mw[0]
-        least, _ = self.attenuator.transmission_limits
-        return least * self.file.limits.power_mw
+            low_mw, high_mw = self.laser.power_limits_mw
+            return low_mw, min(high_mw, most_mw)
+        least, most = self.attenuator.transmission_limits
+        return least * most_mw, most * most_mw
 
     def _set_power(self, power_mw: float) -> None:
         if self.attenuator is None:

@@ -200,10 +200,9 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     times, readings = _soaked(stand)
     noise = _error(float(readings.std(axis=1, ddof=1).mean()), float(readings.mean()))
     soak = fit_soak(times, readings.mean(axis=1), np.full(len(times), noise))
-    most_mw = stand.bench.file.limits.power_mw
-    setpoints = np.linspace(LOW, HIGH, POINTS) * most_mw
+    least_mw, most_mw = stand.bench.power_range_mw
+    setpoints = np.linspace(max(LOW * most_mw, least_mw), HIGH * most_mw, POINTS)
     # The first setpoint, too, is come to from below: a dark laser keeps its last.
-    least_mw, _ = stand.bench.laser.power_limits_mw
     stand.light(max(float(setpoints[0]) / 2, least_mw))
     up = _swept(stand, "up", setpoints)
     down = _swept(stand, "down", setpoints[::-1])

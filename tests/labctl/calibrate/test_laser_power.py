@@ -1,18 +1,23 @@
 """Power over setpoint comes back, with its hysteresis; what is no curve is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+from typing_extensions import override
 
-from labctl import cli
-from labctl.bench import load
+from drivers.sim.world import World
+from labctl import bench, cli
+from labctl.bench import Bench, BenchSource, load
 from labctl.calibrate import laser_power
 from labctl.calibrate.execute import Outcome
 from labctl.calibrate.laser_power import Sweep, fit_curve, fit_soak
 from labctl.calibration import LaserPower
+from labctl.devices import Attenuator, Identity
 from labctl.errors import CalibrationError, OutcomeError
 
 MakeBench = Callable[..., Path]
@@ -118,6 +123,78 @@ def test_a_beam_that_is_dark_or_too_strong_at_the_meter_is_named(
     (row,) = calibrate("laser-power").rows
     assert row.status == "failed"
     assert "expected at most limits.power_mw=8. The light is off" in row.why
+
+
+class Wheel(Attenuator):
+    """An attenuator in the light path: it lets through more than it is told to."""
+
+    name = "wheel"
+    transmission_limits = (0.1, 0.9)
+    shown = 0.1
+
+    @staticmethod
+    def through(asked: float) -> float:
+        return asked + 0.08 * asked * (1 - asked)
+
+    @override
+    def set_transmission(self, transmission: float) -> None:
+        low, high = self.transmission_limits
+        assert low <= transmission <= high
+        self.shown = transmission
+
+    @override
+    def transmission(self) -> float:
+        return self.shown
+
+    @override
+    def open(self) -> None: ...
+
+    @override
+    def close(self) -> None: ...
+
+    @override
+    def identity(self) -> Identity:
+        return Identity("test", "wheel", "WHEEL-1", "")
+
+    @override
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.slow
+def test_the_transmission_of_an_attenuator_comes_back(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    known: Known,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, wheel = make_bench(), Wheel()
+    known(path)
+    opened, lit_mw = bench.open, World.lit_mw
+
+    @contextmanager
+    def behind_it(
+        source: BenchSource, *, seed: int, allow_uncalibrated: bool
+    ) -> Iterator[Bench]:
+        lenient = allow_uncalibrated
+        with opened(source, seed=seed, allow_uncalibrated=lenient) as table:
+            table.attenuator = wheel
+            yield table
+
+    monkeypatch.setattr(bench, "open", behind_it)
+    monkeypatch.setattr(
+        World, "lit_mw", lambda world: lit_mw(world) * wheel.through(wheel.shown)
+    )
+    (row,) = calibrate("laser-power").rows
+    assert (row.status, row.why) == ("passed", "")
+    values = load(path).records()["laser-power"].values
+    assert isinstance(values, LaserPower)
+    # The laser stays at the limit, and the wheel goes as far as it can.
+    assert values.setpoint_mw[0] == pytest.approx(0.8)
+    assert values.setpoint_mw[-1] == pytest.approx(0.98 * 7.2)
+    for power_mw in (1.0, 2.5, 5.0, 7.0):
+        share = values.setpoint_for(power_mw) / 8
+        assert 8 * wheel.through(share) == pytest.approx(power_mw, rel=0.005)
 
 
 POWER = {"kind": "laser-power", "setpoint_mw": [1.0, 8.0], "power_mw": [1.0, 8.0]}
