@@ -155,7 +155,7 @@ def linear_power(
     Raises
     ------
     OutcomeError
-        There is no such power with light enough to tell.
+        There is no such power with light enough to tell, or too much of it.
     """
     stand.stage("linear power")
     power_mw = stand.nominal_mw
@@ -176,6 +176,7 @@ def linear_power(
             stand.light(power_mw)
             return power_mw
         power_mw, above = power_mw / 2, below
+    stand.require_unsaturated(stand.expose(panel))  # as the camera was left
     text = (
         f"{stand.name}: the medium is not linear: at power_mw={power_mw:.3g} half of "
         f"the light still changes the frame by {100 * gap:.0f} %, expected at most "

@@ -69,6 +69,18 @@ def test_the_power_is_lowered_until_the_medium_is_linear(
     assert row.why.startswith("mapping: the medium is not linear: at power_mw=")
 
 
+@pytest.mark.slow
+def test_saturated_frames_are_not_taken_for_a_medium_that_is_not_linear(
+    make_bench: MakeBench, calibrate: Calibrate, known: Known
+) -> None:
+    path = make_bench({"world.options.sensor.photons_per_s": 1e13})
+    curve = {"kind": "slm-phase", "span_rad": 6.4}
+    known(path, {"kind": "settle", "settle_s": 0.06}, curve)
+    (row,) = calibrate("mapping").rows
+    assert row.why.startswith("mapping: saturated at exposure_s=")
+    assert row.why.endswith("Put a filter before the camera.")
+
+
 class Dim:
     """A stand whose light tells little; what is asked of it."""
 
