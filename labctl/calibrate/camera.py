@@ -752,7 +752,8 @@ def _figures(
             "Photon transfer",
             "Variance of a pixel from frame to frame, above that in the dark, over its "
             f"mean. The slope is the gain: {transfer.gain_dn_per_e:.4g} counts an "
-            f"electron; in the dark the noise is {math.sqrt(dark.variance_dn2):.3g}.",
+            "electron; in the dark the noise is "
+            f"{math.sqrt(dark.variance_dn2):.3g} counts.",
             "mean above the dark (counts)",
             "variance above the dark (counts²)",
             (
@@ -775,7 +776,9 @@ def _figures(
             Figure(
                 "linearity",
                 "Linearity",
-                "Deviation of the brightest pixels from a straight line over exposure.",
+                "Deviation of the brightest pixels from a straight line over exposure. "
+                "What judges is the bend that all points share: "
+                f"{straight.percent:.2g} %.",
                 "share of saturation",
                 "deviation (%)",
                 (

@@ -197,10 +197,16 @@ def _finding(times: Array, outputs: Array, limits: Mapping[str, float]) -> Findi
         ),
         conditions={"lasted_s": float(times[-1])},
         remarks=(
-            f"an answer holds for {found.holds_s:.3g} s before it has drifted by the "
+            f"an answer holds for {_told(found.holds_s)} before it has drifted by the "
             "noise of one frame.",
         ),
     )
+
+
+def _told(seconds: float) -> str:
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 3600:.2g} h" if seconds < 3.6e7 else "more than a year"
 
 
 KIND = Kind(

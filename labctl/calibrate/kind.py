@@ -138,7 +138,7 @@ class Figure:
     x_label: str
     y_label: str
     series: tuple[Series, ...]
-    scale: Literal["linear", "loglog", "logy"] = "linear"
+    scale: Literal["linear", "loglog", "logy", "image"] = "linear"
 
 
 @dataclass(frozen=True, eq=False)

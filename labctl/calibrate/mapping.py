@@ -359,6 +359,7 @@ def _finding(
                     _arrows("fitted", spots[:-HELD_OUT], gap[:-HELD_OUT]),
                     _arrows("held out", spots[-HELD_OUT:], gap[-HELD_OUT:]),
                 ),
+                "image",
             ),
         ),
         conditions=conditions,

@@ -209,25 +209,33 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
         )
         stepped[step] = (up, down)
     floor = fit_floor(repeated, ideal, stepped, repeated[0])
-    return _finding(floor, repeated, stepped, limits)
+    return _finding(floor, repeated, ideal, stepped, limits)
 
 
 def _finding(
     floor: Floor,
     repeated: Array,
+    ideal: Array,
     stepped: Mapping[float, tuple[Array, Array]],
     limits: Mapping[str, float],
 ) -> Finding:
     percent = 100 * floor.noise_e / floor.mean_e
     percent_error = 100 * floor.noise_error / floor.mean_e
     steps = np.array(sorted(stepped))
-    answer = np.array(
+    answer2, answer2_error = np.array(
         [
-            math.sqrt(float((((up.mean(axis=1) - down.mean(axis=1)) / 2) ** 2).mean()))
+            _square(
+                (up.mean(axis=1) - down.mean(axis=1)) / 2,
+                floor.noise_e**2 / up.shape[1] / 2,
+            )
             for up, down in (stepped[step] for step in steps)
         ]
-    )
+    ).T
+    answer = np.sqrt(np.maximum(answer2, 0))
+    # As far as it lies from 0, or from where its error begins.
+    answer_error = answer2_error / (2 * np.maximum(answer, np.sqrt(answer2_error)))
     means = repeated.mean(axis=1).ravel()
+    rising = means.argsort()
     noises = repeated.std(axis=1, ddof=1).ravel()
     return Finding(
         values={
@@ -254,15 +262,15 @@ def _finding(
                 "noise-outputs",
                 "Noise of each output",
                 f"Standard deviation between {REPEATS} repeats over the mean, for each "
-                "output and pattern; the line is what light alone makes.",
+                "output and pattern; the line is what light and camera alone make.",
                 "mean (electrons)",
                 "noise (electrons)",
                 (
                     Series("measured", means, noises),
                     Series(
-                        "light alone",
-                        np.sort(means),
-                        np.sqrt(np.maximum(np.sort(means), 0)),
+                        "light and camera",
+                        means[rising],
+                        ideal.ravel()[rising],
                         is_line=True,
                     ),
                 ),
@@ -270,12 +278,13 @@ def _finding(
             Figure(
                 "noise-step",
                 "Answer to a step",
-                "Change of an output for a step of all phases, rms, and the noise of "
-                f"one frame. The best step of a probe is {floor.step_rad:.2g} rad.",
+                "Change of an output for a step of all phases, rms, its noise taken "
+                "out, and the noise of one frame. The best step of a probe is "
+                f"{floor.step_rad:.2g} rad.",
                 "step (rad)",
                 "change (electrons)",
                 (
-                    Series("answer", steps, answer),
+                    Series("answer", steps, answer, answer_error),
                     Series("slope", steps, floor.slope_e * steps, is_line=True),
                     Series(
                         "noise of a frame",

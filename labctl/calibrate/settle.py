@@ -635,6 +635,8 @@ def _finding(
 
 
 def _figure(courses: Sequence[Course], found: Relaxation | None) -> Figure:
+    if found is not None:  # of what was fitted, what a logarithm can show
+        courses = [_plain(course) for course in courses]
     series = [
         Series(
             f"{start:g} to {end:g} of the levels",
@@ -645,20 +647,40 @@ def _figure(courses: Sequence[Course], found: Relaxation | None) -> Figure:
         for (start, end), course in zip(STEPS, courses, strict=True)
     ]
     if found is not None:
-        last_s = max(float(course.time_s.max()) for course in courses)
-        time_s = np.linspace(max(found.delay_s, 0.0), last_s, 100)
+        begin_s = max(found.delay_s, 0.0)
+        last_s = found.delay_s + found.tau_s * math.log(2 / LEFT)
+        time_s = np.linspace(begin_s, max(last_s, begin_s), 100)
         left = np.exp(-(time_s - found.delay_s) / found.tau_s)
         series.append(Series("over all levels", 1e3 * time_s, left, is_line=True))
+        settled = np.array([1e3 * found.settle_s]), np.array([LEFT])
+        series.append(Series(f"{100 * LEFT:g} % left", *settled))
     return Figure(
         "settle",
         "What is left of a step",
         "Share of a step that the panel has still to go, over the time since the "
         "write. The tails give a delay and time constants, and these the time at which "
-        f"{100 * LEFT:g} % of a step over all levels is left; far from the goal "
-        "a frame does not tell.",
+        f"{100 * LEFT:g} % of a step over all levels is left. Left out are points far "
+        "from the goal, of which a frame does not tell, and those within two errors "
+        "of 0."
+        if found is not None
+        else "Share of a step that the panel has still to go, over the time since the "
+        "write: nothing, at any time.",
         "time since the write (ms)",
         "left of the step",
         tuple(series),
+        "linear" if found is None else "logy",
+    )
+
+
+def _plain(course: Course) -> Course:
+    seen = course.left > 2 * course.error
+    seen &= course.left <= FARTHEST / course.size
+    seen &= course.time_s > folded_s(course)
+    return replace(
+        course,
+        time_s=course.time_s[seen],
+        left=course.left[seen],
+        error=course.error[seen],
     )
 
 

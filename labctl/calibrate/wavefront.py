@@ -226,7 +226,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
             for name, x in zip(MODES, kept, strict=True)
         },
         merits=(Merit("gain", gained, error, limits["gain"], is_floor=True),),
-        figures=_figures(sizes, sweeps),
+        figures=_figures(sizes, sweeps, is_kept=bool(np.any(kept))),
         conditions={"power_mw": power_mw},
         remarks=(remark,),
     )
@@ -243,14 +243,16 @@ def _aimed(stand: Stand) -> tuple[Array, tuple[int, int]]:
     return tilt, (int(row), int(column))
 
 
-def _figures(sizes: Array, sweeps: list[tuple[Array, Array]]) -> tuple[Figure, ...]:
+def _figures(
+    sizes: Array, sweeps: list[tuple[Array, Array]], *, is_kept: bool
+) -> tuple[Figure, ...]:
+    modes = ", ".join(f"{number} {mode}" for number, mode in enumerate(MODES, 1))
     return (
         Figure(
             "wavefront-modes",
             "Correction by mode",
-            "Size of each Zernike mode that makes the spot brightest: "
-            + ", ".join(MODES)
-            + ".",
+            f"Size of each Zernike mode that makes the spot brightest: {modes}."
+            + ("" if is_kept else " As they do not help, none is put in force."),
             "mode",
             "size (rad rms)",
             (Series("correction", np.arange(1, len(sizes) + 1), sizes),),

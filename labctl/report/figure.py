@@ -742,7 +742,7 @@ def fitted(
     named: tuple[str, str, str],
     labels: tuple[str, str],
     series: Sequence[Points],
-    scale: Literal["linear", "loglog", "logy"] = "linear",
+    scale: Literal["linear", "loglog", "logy", "image"] = "linear",
 ) -> Drawing:
     """Draw what was measured and what was fitted to it.
 
@@ -753,9 +753,9 @@ def fitted(
     labels
         Of the horizontal and the vertical axis.
     series
-        What is drawn.
+        What is drawn. A curve named as points are, and "fit", has their colour.
     scale
-        Of the axes.
+        Of the axes; those of an image have their rows downwards.
 
     Returns
     -------
@@ -766,17 +766,23 @@ def fitted(
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
-        for number, each in enumerate(series):
-            # Colours repeat after five, and the mark with them.
-            _draw_points(axis, each, f"C{number}", "osD^v"[number // 5 % 5])
+        kinds = list(dict.fromkeys(each.name.removesuffix(", fit") for each in series))
+        for each in series:
+            number = kinds.index(each.name.removesuffix(", fit"))
+            # Colours repeat after five; mark and dashes are others then.
+            _draw_points(axis, each, f"C{number}", number // 5)
         axis.set(xlabel=labels[0], ylabel=labels[1])
-        if scale != "linear":
+        if scale == "image":
+            axis.invert_yaxis()
+        if scale in {"loglog", "logy"}:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter("{x:g}")
         if scale == "loglog":
             axis.set_xscale("log")
             axis.xaxis.set_major_formatter("{x:g}")
-        if len(series) > 1:
+        if len(series) > 2:
+            figure.legend(loc="outside right upper")
+        elif len(series) > 1:
             axis.legend()
 
     told = "; ".join(f"{each.name} {_course(each.y)}" for each in series)
@@ -784,9 +790,10 @@ def fitted(
     return Drawing(name, title, caption, alt, (7.2, 3.4), draw)
 
 
-def _draw_points(axis: Axes, each: Points, colour: str, mark: str) -> None:
+def _draw_points(axis: Axes, each: Points, colour: str, turn: int) -> None:
+    mark, dashes = "osD^v"[turn % 5], ("-", "--", ":", "-.")[turn % 4]
     if each.is_line:
-        axis.plot(each.x, each.y, color=colour, linewidth=1.2, label=each.name)
+        axis.plot(each.x, each.y, dashes, color=colour, lw=1.2, label=each.name)
         return
     if np.isfinite(each.u).all() and each.u.size:
         # As long as the axes say, and none beyond them.

@@ -151,6 +151,35 @@ def test_series_beyond_the_colours_have_a_mark_of_their_own() -> None:
     assert marks == ["o"] * 5 + ["s"] * 2
 
 
+def test_a_curve_has_the_colour_of_the_points_that_it_was_fitted_to() -> None:
+    nothing = np.full(3, np.nan)
+    x = np.arange(3.0)
+    series = [
+        figure.Points(name, x, x + n, nothing, nothing, nothing, name.endswith("fit"))
+        for n, name in enumerate(("a", "b", "a, fit", "b, fit"))
+    ]
+    drawn = Figure()
+    figure.fitted(("n", "t", "c"), ("x", "y"), series).draw(drawn)
+    (axis,) = drawn.axes
+    assert [line.get_color() for line in axis.get_lines()] == ["C0", "C1"] * 2
+    # Beside the axes: nothing is behind it.
+    (legend,) = drawn.legends
+    drawn.set_layout_engine("constrained")
+    drawn.draw_without_rendering()
+    assert legend.get_window_extent().x0 > axis.get_window_extent().x1
+
+
+def test_rows_of_an_image_go_downwards() -> None:
+    nothing = np.full(3, np.nan)
+    x = np.arange(3.0)
+    series = [figure.Points("a", x, x, nothing, x, x)]
+    drawn = Figure()
+    figure.fitted(("n", "t", "c"), ("x", "y"), series, "image").draw(drawn)
+    (axis,) = drawn.axes
+    assert axis.yaxis_inverted()
+    assert not axis.xaxis_inverted()
+
+
 def test_an_arrow_is_as_long_as_the_axes_say_and_wholly_in_sight() -> None:
     x = np.arange(4.0)
     nothing = np.full(4, np.nan)
