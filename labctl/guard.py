@@ -57,6 +57,7 @@ from labctl.errors import (
     InputError,
     InterlockError,
     LabctlError,
+    OutOfRangeError,
     SafetyError,
     SilentRunError,
 )
@@ -754,11 +755,29 @@ class _Guard:
         self._kicked_s = time.monotonic()
 
         def light(on: bool) -> None:
-            laser.emission(on)
+            # Before there is light: nothing may come between it and its watchdog.
             if watchdog is not None and timeout_s is not None:
-                watchdog.arm(timeout_s)
+                self._arm(watchdog, timeout_s)
+            laser.emission(on)
 
         return light
+
+    def _arm(self, watchdog: Watchdog, timeout_s: float) -> None:
+        """Start the laser's own watchdog.
+
+        Raises
+        ------
+        DeviceError
+            It does not start, or cannot be set to the heartbeat.
+        """
+        try:
+            watchdog.arm(timeout_s)
+        except OutOfRangeError as error:
+            text = (
+                f"heartbeat_s={timeout_s:g} (limits of the bench file) is not for the "
+                f"laser's own watchdog ({error}). Correct heartbeat_s."
+            )
+            raise DeviceError(self._name, "watchdog", text) from error
 
     def _latch(self) -> SafetyError | None:
         found = None if self._bench is None else state.latched(self._bench)

@@ -12,6 +12,8 @@ from typing import Final
 from drivers.laser.dialect import Dialect, Faults, Query, State, laser
 from drivers.wire import Framing
 
+# With a point: the 1 or 0 of another answer is no power.
+_WATTS: Final = r"(\d*\.\d+)"
 COBOLT: Final = Dialect(
     vendor="Cobolt",
     framing=Framing(send=b"\r", done=re.compile(rb"\r\n")),
@@ -25,8 +27,8 @@ COBOLT: Final = Dialect(
     least=0.0,
     most=Query(ask="gmlp?"),
     power="p {w:.5}",
-    setpoint=Query(ask="p?", scale=1000.0),
-    measured=Query(ask="pa?", scale=1000.0),
+    setpoint=Query(ask="p?", reply=_WATTS, scale=1000.0),
+    measured=Query(ask="pa?", reply=_WATTS, scale=1000.0),
     on=("l1",),
     off=("l0",),
     emitting=State(ask="l?", reply="([01])"),

@@ -5,10 +5,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from drivers.laser.dialect import Dialect, Faults, Query, State, laser
-from drivers.laser.wired import WiredLaser
-from drivers.wire import Framing, Line
+from drivers.laser.dialect import Dialect, Faults, Query, State, TextHead, laser
+from drivers.laser.wired import POLL_S, WiredLaser
+from drivers.wire import Framing, Line, Monotonic
 from labctl.devices import Clock
+from labctl.errors import DeviceError, DeviceTimeoutError, OutOfRangeError
 
 # Its prompt is switched on, not off: it alone tells where a reply ends, for with the
 # echo off the head still echoes every line end, and a setter may add a note.
@@ -80,6 +81,9 @@ OBIS: Final = Dialect(
 )
 obis = partial(laser, OBIS, start_s=10.0)
 
+TUNE_S: Final = 20.0  # how long it may take from one end of its range to the other
+_TUNING, _WAVELENGTH = Query(ask="?TS", reply=r"(\d)"), Query(ask="?VW")
+_RANGE: Final = (Query(ask="?TMIN"), Query(ask="?TMAX"))
 # Its pump takes minutes, so dark is the shutter; the power is what it is.
 CHAMELEON: Final = Dialect(
     vendor="Coherent",
@@ -90,7 +94,7 @@ CHAMELEON: Final = Dialect(
     serial=Query(ask="?SN", reply=r"(\S+)"),
     model="Chameleon",
     firmware=Query(ask="?SV", reply=r"(\S+)"),
-    wavelength=Query(ask="?VW"),
+    wavelength=_WAVELENGTH,
     least=0.0,
     most=0.0,
     power="",
@@ -105,6 +109,34 @@ CHAMELEON: Final = Dialect(
     ),
     faults=Faults(ask="?F", reply=r"(\d+)"),
 )
+
+
+def tuned(head: TextHead, name: str, tune_nm: int, clock: Clock) -> None:
+    """Send a Chameleon to its wavelength and wait until it is there.
+
+    Raises
+    ------
+    OutOfRangeError
+        It cannot go there; nothing was sent.
+    DeviceTimeoutError
+        It does not arrive.
+    DeviceError
+        It is somewhere else.
+    """
+    low, high = (head.number(each) for each in _RANGE)
+    if not low <= tune_nm <= high:
+        raise OutOfRangeError(name, "tune_nm", tune_nm, low=low, high=high)
+    head.tell(f"WAVELENGTH={tune_nm}")
+    due = clock.now() + TUNE_S
+    while head.number(_TUNING) != 0:
+        if clock.now() >= due:
+            text = f"tune_nm={tune_nm} not reached within {TUNE_S:g} s."
+            raise DeviceTimeoutError(name, "tune", text)
+        clock.sleep(POLL_S)
+    got = head.number(_WAVELENGTH)
+    if got != tune_nm:
+        text = f"wavelength_nm={got:g} read back, expected {tune_nm}."
+        raise DeviceError(name, "tune", text)
 
 
 def chameleon(  # noqa: PLR0913 - one parameter an option
@@ -132,7 +164,8 @@ def chameleon(  # noqa: PLR0913 - one parameter an option
     clock
         Time; None takes the computer's.
     tune_nm
-        Wavelength that it is told to go to; None leaves it.
+        Wavelength that it is told to go to, whole nanometres; None leaves it. It goes
+        there when it opens, with its shutter closed.
     timeout_s
         Greatest time to a reply.
     tolerance
@@ -148,24 +181,35 @@ def chameleon(  # noqa: PLR0913 - one parameter an option
     Raises
     ------
     ValueError
-        power_mw is impossible.
+        power_mw or tune_nm is impossible.
     """
     if not power_mw > 0:
         text = f"{name}: power_mw={power_mw}, expected more than 0"
+        raise ValueError(text)
+    if tune_nm is not None and tune_nm not in range(1, 100_000):
+        text = f"{name}: tune_nm={tune_nm!r}, expected whole nanometres"
         raise ValueError(text)
     dialect = replace(
         CHAMELEON,
         least=power_mw,
         most=power_mw,
         setpoint=power_mw,
-        start=() if tune_nm is None else (f"WAVELENGTH={tune_nm}",),
     )
-    return laser(
+    time = clock or Monotonic()
+    head = TextHead(
+        name,
         dialect,
-        address=address,
-        name=name,
-        clock=clock,
+        address,
         timeout_s=timeout_s,
+        clock=time,
+        set_up=lambda head: (
+            None if tune_nm is None else tuned(head, name, tune_nm, time)
+        ),
+    )
+    return WiredLaser(
+        name,
+        head,
+        clock=time,
         tolerance=tolerance,
         repetition_rate_hz=repetition_rate_hz,
         pulse_width_fs=pulse_width_fs,

@@ -1,7 +1,7 @@
 """The language of a laser that speaks text, as data: a table, and who reads it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, final
 
@@ -115,7 +115,7 @@ class Dialect:
     shouts
         First words after connecting, whose replies are not known.
     start
-        Commands after that, before anything else: no start by itself, mode.
+        Commands once it is dark: no start by itself, mode.
     end
         What ends every reply, as a pattern on its end once its blanks are stripped.
     accepted
@@ -203,6 +203,8 @@ class TextHead(Head):
         Wavelength; None asks the head.
     clock
         Time; None takes the computer's.
+    set_up
+        Done with the head once it is dark, before it is asked for more.
 
     Raises
     ------
@@ -220,14 +222,16 @@ class TextHead(Head):
         gap_s: float | None = None,
         wavelength_nm: float | None = None,
         clock: Clock | None = None,
+        set_up: Callable[["TextHead"], None] = lambda _: None,
     ) -> None:
-        self._name, self._dialect = name, dialect
+        self._name, self._dialect, self._set_up = name, dialect, set_up
         wavelength = dialect.wavelength if wavelength_nm is None else wavelength_nm
         if wavelength is None:
             text = f"{name}: wavelength_nm is missing: this head cannot tell it"
             raise ValueError(text)
         self._wavelength: Query | float = wavelength
         self._wavelength_nm = 0.0
+        self._signature = ""
         self._identity = Identity(dialect.vendor, "", "", "")
         self._limits_mw = (0.0, 0.0)
         end = dialect.framing.last
@@ -242,21 +246,30 @@ class TextHead(Head):
         )
 
     @override
-    def open(self) -> None:
+    def connect(self) -> None:
         self._wire.open()
         for command in self._dialect.shouts:
             self._wire.shout(command)
-        known = self._match(self._dialect.identify)
-        self._wire.recognise(re.escape(known[0]))
+        self._signature = self._match(self._dialect.identify)[0]
+        self._wire.recognise(re.escape(self._signature))
+
+    @property
+    @override
+    def signature(self) -> str:
+        return self._signature
+
+    @override
+    def inquire(self) -> None:
         for command in self._dialect.start:
             self.tell(command)
+        self._set_up(self)
         table = self._dialect
         self._identity = Identity(
             table.vendor,
             *(self._text(each) for each in (table.model, table.serial, table.firmware)),
         )
-        self._limits_mw = (self._number(table.least), self._number(table.most))
-        self._wavelength_nm = self._number(self._wavelength)
+        self._limits_mw = (self.number(table.least), self.number(table.most))
+        self._wavelength_nm = self.number(self._wavelength)
 
     @override
     def close(self) -> None:
@@ -284,16 +297,27 @@ class TextHead(Head):
 
     @override
     def setpoint_mw(self) -> float:
-        return self._number(self._dialect.setpoint)
+        return self.number(self._dialect.setpoint)
 
     @override
     def power_mw(self) -> float:
-        return self._number(self._dialect.measured)
+        return self.number(self._dialect.measured)
 
     @override
     def switch(self, on: bool) -> None:
-        for command in self._dialect.on if on else self._dialect.off:
-            self.tell(command)
+        if on:
+            for command in self._dialect.on:
+                self.tell(command)
+            return
+        # Each of its switches, whatever the one before answers.
+        refused: list[DeviceError] = []
+        for command in self._dialect.off:
+            try:
+                self.tell(command)
+            except DeviceError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
 
     @override
     def is_emitting(self) -> bool:
@@ -321,6 +345,17 @@ class TextHead(Head):
         """Send a command, and see it accepted."""
         self._wire.tell(command, self._dialect.accepted)
 
+    def number(self, query: Query | float) -> float:
+        """Ask for a number; one that is known already is itself."""
+        if not isinstance(query, Query):
+            return float(query)
+        match = self._match(query)
+        if match[1] in query.named:
+            return query.named[match[1]]
+        value = number(match, self._name, query.ask)
+        unit = match.groupdict().get("unit")
+        return value * (query.scale if unit is None else UNITS[unit.lower()])
+
     def _match(self, query: Query) -> re.Match[str]:
         return self._wire.ask(query.ask, query.reply + self._dialect.end)
 
@@ -332,16 +367,6 @@ class TextHead(Head):
 
     def _text(self, query: Query | str) -> str:
         return query if isinstance(query, str) else self._match(query)[1].strip()
-
-    def _number(self, query: Query | float) -> float:
-        if not isinstance(query, Query):
-            return float(query)
-        match = self._match(query)
-        if match[1] in query.named:
-            return query.named[match[1]]
-        value = number(match, self._name, query.ask)
-        unit = match.groupdict().get("unit")
-        return value * (query.scale if unit is None else UNITS[unit.lower()])
 
     def _whole(self, query: Query, answer: str, base: int = 10) -> int:
         try:

@@ -174,11 +174,14 @@ class SuperKHead(Head):
         self._module = Module("", 0, 0, 1, 0)
         self._identity = Identity("NKT Photonics", "", "", "")
         self._lock = threading.Lock()
+        self._is_open = False
+        self.armed_s = 0
 
     @override
-    def open(self) -> None:
+    def connect(self) -> None:
         with link_errors(self._name, "open"):
             self._link.open()
+        self._is_open = True
         kind = self.read(_TYPE)[0]
         if kind not in MODULES:
             text = (
@@ -192,10 +195,20 @@ class SuperKHead(Head):
         firmware = self.read(_FIRMWARE)
         version = f"{firmware[1]}.{firmware[0]:02d}" if len(firmware) > 1 else ""
         self._identity = Identity("NKT Photonics", self._module.model, serial, version)
-        self.watch(0)
+
+    @property
+    @override
+    def signature(self) -> str:
+        return f"{self._identity.model} {self._identity.serial}"
+
+    @override
+    def inquire(self) -> None:
+        # Not before it is dark: a watchdog that somebody left may be all that works.
+        self.arm(0)
 
     @override
     def close(self) -> None:
+        self._is_open = False
         with link_errors(self._name, "close"):
             self._link.close()
 
@@ -250,7 +263,7 @@ class SuperKHead(Head):
     def _status(self) -> int:
         return int.from_bytes(self.read(_STATUS)[:2], "little")
 
-    def watch(self, seconds: int) -> None:
+    def arm(self, seconds: int) -> None:
         """Set the watchdog of the laser and read it back; 0 stops it.
 
         Raises
@@ -258,11 +271,17 @@ class SuperKHead(Head):
         DeviceError
             It did not take it.
         """
+        self.armed_s = seconds
         self.write(self._module.watchdog, bytes((seconds,)))
         got = self.read(self._module.watchdog)[0]
         if got != seconds:
             text = f"watchdog={got} s read back, expected {seconds} s."
             raise DeviceError(self._name, "watchdog", text)
+
+    def kick(self) -> None:
+        """Start the time of the watchdog anew; nothing where it is stopped."""
+        if self.armed_s:
+            self.arm(self.armed_s)
 
     def read(self, register: int) -> bytes:
         """Read a register; asked twice if need be.
@@ -291,6 +310,9 @@ class SuperKHead(Head):
             text = "another exchange does not end. Close it."
             raise DeviceTimeoutError(self._name, "wait", text)
         try:
+            if not self._is_open:
+                text = "not open, or given up after a fault. Open it first."
+                raise DeviceError(self._name, f"register 0x{register:02X}", text)
             with link_errors(self._name, f"register 0x{register:02X}"):
                 self._link.drop()
                 self._link.write(
@@ -359,7 +381,6 @@ class SuperKLaser(Laser, Watchdog):
 
     def __init__(self, head: SuperKHead, laser: WiredLaser) -> None:
         self._head, self._laser = head, laser
-        self._watchdog_s = 0
 
     @property
     @override
@@ -389,7 +410,6 @@ class SuperKLaser(Laser, Watchdog):
     @override
     def open(self) -> None:
         self._laser.open()
-        self._watchdog_s = 0
 
     @override
     def close(self) -> None:
@@ -401,7 +421,7 @@ class SuperKLaser(Laser, Watchdog):
 
     @override
     def settings(self) -> Settings:
-        return {**self._laser.settings(), "watchdog_s": self._watchdog_s}
+        return {**self._laser.settings(), "watchdog_s": self._head.armed_s}
 
     @override
     def set_power_mw(self, power_mw: float) -> None:
@@ -417,10 +437,12 @@ class SuperKLaser(Laser, Watchdog):
 
     @override
     def emission(self, on: bool) -> None:
-        self._laser.emission(on)
-        if not on and self._watchdog_s:
-            self._watchdog_s = 0
-            self._head.watch(0)
+        try:
+            self._laser.emission(on)
+        finally:
+            # Only where it is dark: else the watchdog is the last that may end it.
+            if self._head.armed_s and not self._laser.counts_as_lit:
+                self._head.arm(0)
 
     @override
     def is_emitting(self) -> bool:
@@ -437,13 +459,11 @@ class SuperKLaser(Laser, Watchdog):
             raise OutOfRangeError(
                 self.name, "timeout_s", timeout_s, low=1, high=LONGEST_WATCHDOG_S
             )
-        self._head.watch(int(timeout_s))
-        self._watchdog_s = int(timeout_s)
+        self._head.arm(int(timeout_s))
 
     @override
     def kick(self) -> None:
-        if self._watchdog_s:
-            self._head.watch(self._watchdog_s)
+        self._head.kick()
 
 
 def superk(  # noqa: PLR0913 - one parameter an option
@@ -505,5 +525,6 @@ def superk(  # noqa: PLR0913 - one parameter an option
         tolerance=None,
         repetition_rate_hz=repetition_rate_hz,
         pulse_width_fs=pulse_width_fs,
+        on_wait=head.kick,
     )
     return SuperKLaser(head, laser)

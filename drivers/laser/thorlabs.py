@@ -69,8 +69,17 @@ class CurrentHead(Head):
         self._ready_ma = 0.0
 
     @override
-    def open(self) -> None:
-        self._driver.open()
+    def connect(self) -> None:
+        self._driver.connect()
+
+    @property
+    @override
+    def signature(self) -> str:
+        return self._driver.signature
+
+    @override
+    def inquire(self) -> None:
+        self._driver.inquire()
         self._ready_ma = 0.0
 
     @override

@@ -2,6 +2,8 @@
 
 import threading
 from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol, final
 
 from typing_extensions import override
@@ -23,8 +25,17 @@ class Head(Protocol):
     """What a laser's head understands; knows its language and no policy."""
 
     @abstractmethod
-    def open(self) -> None:
-        """Connect, quieten, and read who it is and what it can do."""
+    def connect(self) -> None:
+        """Connect, quieten, and know it by its answer: from now on it can be dark."""
+
+    @property
+    @abstractmethod
+    def signature(self) -> str:
+        """What it answered to who it is, as read when connecting."""
+
+    @abstractmethod
+    def inquire(self) -> None:
+        """Set it up, and read who it is and what it can do; it is dark meanwhile."""
 
     @abstractmethod
     def close(self) -> None:
@@ -78,9 +89,11 @@ class Head(Protocol):
 class WiredLaser(Laser):
     """A laser whose head is spoken to over a wire.
 
-    Dark means emission off, read back, and the least setpoint. A head that does not
-    say that it is dark is asked once more through a fresh connection; after that, or
-    where another head answers there, it counts as lit.
+    Dark means emission off, read back, and the least setpoint. Off is the first that a
+    head hears once it is known: some emit as soon as their key turns, and no question
+    that it does not answer may keep it lit. A head that does not say that it is dark is
+    asked once more through a fresh connection; after that, or where another head
+    answers there, it counts as lit.
 
     Parameters
     ----------
@@ -97,6 +110,8 @@ class WiredLaser(Laser):
         a share of the greatest power; None does not compare.
     repetition_rate_hz, pulse_width_fs
         Of a pulsed laser.
+    on_wait
+        Called again and again while emission starts.
 
     Raises
     ------
@@ -114,6 +129,7 @@ class WiredLaser(Laser):
         tolerance: float | None = 0.05,
         repetition_rate_hz: float | None = None,
         pulse_width_fs: float | None = None,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         if not start_s > 0 or (tolerance is not None and not 0 < tolerance <= 1):
             text = (
@@ -124,8 +140,9 @@ class WiredLaser(Laser):
         self._name, self._head, self._clock = name, head, clock or Monotonic()
         self._start_s, self._tolerance = start_s, tolerance
         self._rate_hz, self._width_fs = repetition_rate_hz, pulse_width_fs
+        self._on_wait = on_wait
         self._open = False
-        self._who = Identity("", "", "", "")
+        self._who = ""
         # Until it has said that it is dark, it is taken for lit.
         self._lit = True
         self._unwanted = threading.Event()
@@ -161,21 +178,29 @@ class WiredLaser(Laser):
             raise DeviceError(self._name, "open", "already open. Close it first.")
         self._lit = True
         try:
-            self._head.open()
-            self._who = self._head.identity
+            self._head.connect()
+            self._who = self._head.signature
             self._open = True
-            self._darken()
+            self._go_dark()
+            self._head.inquire()
+            self._head.set_power_mw(self._head.limits_mw[0])
         except BaseException:
             self._open = False
             self._head.close()
             raise
+
+    @property
+    def counts_as_lit(self) -> bool:
+        """Whether it has not said that it is dark."""
+        return self._lit
 
     @override
     def close(self) -> None:
         if not self._open:
             return
         try:
-            self._darken()
+            self._go_dark()
+            self._head.set_power_mw(self._head.limits_mw[0])
         finally:
             self._open = False
             self._head.close()
@@ -280,6 +305,7 @@ class WiredLaser(Laser):
             story = self._lacks(head)
             if not story:
                 return
+            self._on_wait()
             self._clock.sleep(POLL_S)
         faults = ", ".join(head.faults()) or "no fault reported"
         text = f"{story} after {self._start_s:g} s ({faults}); it was made dark."
@@ -295,13 +321,12 @@ class WiredLaser(Laser):
             return ""
         return f"power_mw={got:g}, expected {wanted:g}"
 
-    def _darken(self) -> None:
-        self._go_dark()
-        self._head.set_power_mw(self._head.limits_mw[0])
-
     def _go_dark(self) -> None:
         try:
             self._switch_off()
+        except LaserStillOnError:
+            self._starve()
+            raise
         except DeviceError as first:
             if not self._lit:
                 raise
@@ -317,15 +342,23 @@ class WiredLaser(Laser):
         """
         try:
             self._head.close()
-            self._head.open()
+            self._head.connect()
             self._check_same()
             self._switch_off()
-        except DeviceError as err:
+        except (DeviceError, LaserStillOnError) as err:
+            self._starve()
             text = (
                 f"{self._name}: emission=unknown, expected off ({first}; again: {err})."
                 " Turn its key by hand."
             )
             raise LaserStillOnError(text) from err
+        # It may have lost its power meanwhile: it is set up as at open.
+        self._head.inquire()
+
+    def _starve(self) -> None:
+        """Demand the least power of a head that does not go dark: all that is left."""
+        with suppress(DeviceError):
+            self._head.set_power_mw(self._head.limits_mw[0])
 
     def _check_same(self) -> None:
         """Refuse another head: the names of ports are given anew.
@@ -335,10 +368,10 @@ class WiredLaser(Laser):
         DeviceError
             It is not the one that was opened; it is let go of.
         """
-        got = self._head.identity
+        got = self._head.signature
         if got != self._who:
             self._head.close()
-            text = f"serial={got.serial} answers there, expected {self._who.serial}."
+            text = f"{got!r} answers there, expected {self._who!r}."
             raise DeviceError(self._name, "emission", text)
 
     def _switch_off(self) -> None:

@@ -113,6 +113,9 @@ class Mock:
     def lit(self) -> bool:
         return bool(self._mock.light)
 
+    def light(self, is_on: bool) -> None:
+        self._mock.light = is_on
+
     def hear(self, data: bytes) -> bytes:
         said = b""
         for byte in data:
@@ -132,6 +135,9 @@ class Bus:
     def lit(self) -> bool:
         return self._registers[0x66] != b"\0\0"
 
+    def light(self, is_on: bool) -> None:
+        self._registers[0x66] = b"\1\0" if is_on else b"\0\0"
+
     def hear(self, data: bytes) -> bytes:
         body = superk.unpack(data)
         device, host, kind, register = body[:4]
@@ -139,7 +145,7 @@ class Bus:
             told = self._registers[register]
             return superk.pack(bytes((host, device, 8, register)) + told)
         if register == 0x30:
-            self._registers[0x66] = b"\0\0" if body[4] == 0 else b"\1\0"
+            self.light(body[4] != 0)
         else:
             self._registers[register] = body[4:]
         return superk.pack(bytes((host, device, 3, register)))
@@ -171,6 +177,8 @@ class Broken(Link):
         self.model, self._at = model, at
         self._kind, _, self._when = fault.partition(" ")
         self.commands = self.opened = 0
+        #: Number of the command that made it dark.
+        self.dark_at = 0
         self._said: list[tuple[float, bytes]] = []
         self._is_gone = False
 
@@ -210,7 +218,10 @@ class Broken(Link):
             self._is_gone = True
         if kind in {"silent", "unplugged"}:
             return
+        was_lit = self.model.lit
         said = self.model.hear(data)
+        if was_lit and not self.model.lit:
+            self.dark_at = self.commands
         if kind == "half":
             said = said[: len(said) // 2]
         if kind == "garbage" and said:
@@ -293,6 +304,9 @@ CHAMELEON: Final[dict[str, Rule]] = {
     r"\?VW": "800",
     r"\?K": "1",
     r"\?(TS|F)": lambda model, name: "0",  # noqa: ARG005
+    r"\?TMIN": "680",
+    r"\?TMAX": "1080",
+    "WAVELENGTH=800": "",
     "SHUTTER=1": switch(True, ""),
     "SHUTTER=0": switch(False, ""),
     r"\?S": lit("1", "0"),
@@ -385,7 +399,7 @@ LASERS: Final[dict[str, Make]] = {
     "obis": (partial(Model, "\r\n", "\r\n", OBIS), obis, 50.0),
     "chameleon": (
         partial(Model, "\r\n", "\r\n", CHAMELEON),
-        partial(chameleon, power_mw=2900),
+        partial(chameleon, power_mw=2900, tune_nm=800),
         2900.0,
     ),
     "ibeam": (
@@ -514,6 +528,37 @@ def test_a_laser_whose_wire_breaks_at_any_command_tells_it_and_goes_dark(
             assert link.model.lit is False, (at, told.errors)
             again = driver(address="x", clock=link.clock)
             used(Told(link), again, power_mw)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_laser_that_its_key_lit_is_dark_whatever_breaks_while_it_opens(
+    linked: Callable[[Link], None],
+    need_module: Callable[..., ModuleType],
+    name: str,
+    fault: str,
+) -> None:
+    model, driver, _ = make(name, need_module)
+
+    def opened(at: int) -> tuple[Broken, list[Exception]]:
+        link = Broken(model(), fault, at)
+        link.model.light(True)
+        linked(link)
+        told, laser = Told(link), driver(address="x", clock=link.clock)
+        with suppress(DeviceError, SafetyError):
+            told.call(laser.open)
+        return link, told.errors
+
+    whole, _ = opened(0)
+    assert not whole.model.lit
+    dark_at = whole.dark_at
+    for at in range(1, whole.commands + 1):
+        link, errors = opened(at)
+        # Before it is known who is there, nobody is told anything.
+        is_told = any(isinstance(error, LaserStillOnError) for error in errors)
+        assert not link.model.lit or (is_told if at >= dark_at else errors), at
+        if "once" in fault and at >= dark_at:
+            assert not link.model.lit, at
 
 
 class Mount:

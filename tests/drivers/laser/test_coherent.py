@@ -40,6 +40,8 @@ def test_a_sapphire_with_its_key_in_standby_does_not_emit(bridge: Bridge) -> Non
 OBIS_OPEN = [
     ("SYST:COMM:HAND ON", "OK"),
     ("SYST:INF:SNUM?", "O-1234\r\nOK"),
+    ("SOUR:AM:STAT OFF", "OK"),  # before anything else: it may have come up lit
+    ("SOUR:AM:STAT?", "OFF\r\nOK"),
     ("SYST:AUT OFF", "OK"),
     ("SOUR:AM:INT CWP", "OK"),
     ("SOUR:TEMP:APR ON", "OK"),
@@ -48,6 +50,7 @@ OBIS_OPEN = [
     ("SOUR:POW:LIM:LOW?", "0.00100\r\nOK"),
     ("SOUR:POW:LIM:HIGH?", "0.08250\r\nOK"),
     ("SYST:INF:WAV?", "660\r\nOK"),
+    ("SOUR:POW:LEV:IMM:AMPL 0.00100", "OK"),
 ]
 OBIS_DARK = [
     ("SOUR:AM:STAT OFF", "OK"),
@@ -57,7 +60,7 @@ OBIS_DARK = [
 
 
 def test_obis_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401
-    script.expect(*lines([*OBIS_OPEN, *OBIS_DARK]))
+    script.expect(*lines(OBIS_OPEN))
     laser = obis(address="x", clock=script.clock)
     laser.open()
     assert laser.identity().model == "OBIS 660-75 LX"
@@ -85,7 +88,7 @@ def test_obis_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401
 
 
 def test_an_obis_that_refuses_or_has_a_fault_says_so(script: Any, lines: Any) -> None:  # noqa: ANN401
-    script.expect(*lines([*OBIS_OPEN, *OBIS_DARK]))
+    script.expect(*lines(OBIS_OPEN))
     laser = obis(address="x", clock=script.clock)
     laser.open()
     script.expect(*lines([("SOUR:POW:LEV:IMM:AMPL 0.05000", "ERR-220")]))
@@ -113,7 +116,18 @@ CHAMELEON_OPEN = [
     ("ECHO=0", ""),
     ("HEARTBEAT=0", ""),
     ("?SN", "GDP.1"),
+    ("SHUTTER=0", ""),
+    ("?S", "0"),
+]
+CHAMELEON_TUNES = [
+    ("?TMIN", "680"),
+    ("?TMAX", "1080"),
     ("WAVELENGTH=800", ""),
+    ("?TS", "2"),  # on its way
+    ("?TS", "0"),
+    ("?VW", "800"),
+]
+CHAMELEON_TELLS = [
     ("?SN", "GDP.1"),
     ("?SV", "8.83"),
     ("?VW", "800"),
@@ -121,7 +135,8 @@ CHAMELEON_OPEN = [
 
 
 def test_chameleon_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401
-    script.expect(*lines([*CHAMELEON_OPEN, ("SHUTTER=0", ""), ("?S", "0")]))
+    opening = [*CHAMELEON_OPEN, *CHAMELEON_TUNES, *CHAMELEON_TELLS]
+    script.expect(*lines(opening))
     laser = chameleon(address="x", power_mw=2900, tune_nm=800, clock=script.clock)
     laser.open()
     assert laser.power_limits_mw == (2900.0, 2900.0)
@@ -145,6 +160,39 @@ def test_chameleon_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN40
     assert laser.power_mw() == 2873
     script.expect(*lines([("SHUTTER=0", ""), ("?S", "0")]))
     laser.close()
+
+
+@pytest.mark.parametrize(
+    ("talk", "told"),
+    [
+        ([("?TMIN", "680"), ("?TMAX", "790")], "tune_nm=800, expected 680.0 to 790.0"),
+        (
+            [*CHAMELEON_TUNES[:3], *[("?TS", "2")] * 400],
+            "tune_nm=800 not reached within 20 s",
+        ),
+        (
+            [*CHAMELEON_TUNES[:3], ("?TS", "0"), ("?VW", "795")],
+            "wavelength_nm=795 read back, expected 800",
+        ),
+    ],
+)
+def test_a_chameleon_that_does_not_get_there_is_told(
+    script: Any,  # noqa: ANN401
+    lines: Any,  # noqa: ANN401
+    talk: list[tuple[str, str]],
+    told: str,
+) -> None:
+    script.expect(*lines([*CHAMELEON_OPEN, *talk]))
+    laser = chameleon(address="x", power_mw=2900, tune_nm=800, clock=script.clock)
+    with pytest.raises(DeviceError, match=told):
+        laser.open()
+    script.pairs.clear()  # of those that it did not wait for
+
+
+def test_where_a_chameleon_goes_is_a_number_of_nanometres() -> None:
+    for wrong in (-5, 800.5, "800\r\nSHUTTER=1"):
+        with pytest.raises(ValueError, match="expected whole nanometres"):
+            chameleon(address="x", power_mw=2900, tune_nm=wrong)  # type: ignore[arg-type]
 
 
 def test_a_chameleon_needs_its_measured_power() -> None:

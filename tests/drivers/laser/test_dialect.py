@@ -63,7 +63,8 @@ def test_a_power_without_its_place_is_refused(template: str) -> None:
 def head(script: Any, lines: Any, **changed: Any) -> TextHead:  # noqa: ANN401
     script.expect(*lines([("sn?", "7"), ("sn?", "7")]))
     made = TextHead("laser", Dialect(**PLAIN | changed), "x", clock=script.clock)
-    made.open()
+    made.connect()
+    made.inquire()
     return made
 
 

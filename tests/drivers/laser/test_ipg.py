@@ -18,7 +18,7 @@ DARK = [("EMOFF", "EMOFF"), ("STA", "STA: 4096"), ("SPS 0.500", "SPS: 0.5")]
 
 
 def opened(script: Any, lines: Any) -> Any:  # noqa: ANN401
-    script.expect(*lines([*OPEN, *DARK], "\r", "\r"))
+    script.expect(*lines([OPEN[0], *DARK[:2], *OPEN[1:], DARK[2]], "\r", "\r"))
     laser = ipg(address="x", wavelength_nm=1064, clock=script.clock)
     laser.open()
     return laser

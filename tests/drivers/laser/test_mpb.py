@@ -22,7 +22,7 @@ DARK = [
 
 
 def opened(script: Any, lines: Any) -> Any:  # noqa: ANN401
-    script.expect(*lines([*OPEN, *DARK], "\r", ""))
+    script.expect(*lines([OPEN[0], *DARK[:2], *OPEN[1:], DARK[2]], "\r", ""))
     laser = mpb(address="x", wavelength_nm=560, clock=script.clock)
     laser.open()
     return laser

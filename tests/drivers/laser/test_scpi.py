@@ -31,7 +31,7 @@ MAP: dict[str, Any] = {
 def test_a_map_is_a_laser_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401
     idn = ("*IDN?", "ACME,A1,S77,0.1")
     dark = [("OUTP OFF", None), ("OUTP?", "0"), ("POW 0.0000", None)]
-    opening = [idn, idn, ("POW? MAX", "+1.0E-02"), *dark]
+    opening = [idn, *dark[:2], idn, ("POW? MAX", "+1.0E-02"), dark[2]]
     script.expect(*lines(opening, "\n", "\n"))
     laser = scpi(address="x", commands=MAP, clock=script.clock)
     laser.open()

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from drivers.laser.superk import HOST, crc16, pack, superk, unpack
 from labctl.devices import Watchdog
-from labctl.errors import DeviceError, DeviceTimeoutError, InterlockError
+from labctl.errors import (
+    DeviceError,
+    DeviceTimeoutError,
+    InterlockError,
+    LaserStillOnError,
+)
 
 DEVICE = 15
 Bodies = st.binary(min_size=4, max_size=40)
@@ -65,9 +70,10 @@ def opening(kind: int, watchdog: int, power: int) -> list[tuple[bytes, bytes]]:
         read(0x61, bytes((kind,))),
         read(0x65, b"SN0042\0\0"),
         read(0x64, bytes((14, 1))),
-        write(watchdog, b"\0"),
+        *dark(power)[:2],
+        write(watchdog, b"\0"),  # no earlier: it may be all that still works
         read(watchdog, b"\0"),
-        *dark(power),
+        dark(power)[2],
     ]
 
 
@@ -96,19 +102,22 @@ def test_each_type_has_its_registers(
     script.expect(
         write(power, half),
         read(power, half),
+        write(watchdog, b"\2"),
+        read(watchdog, b"\2"),
         read(0x32, b"\2\0"),
         read(0x66, b"\0\0"),
         write(0x30, bytes((lit,))),
-        read(0x66, b"\1\0"),
-        write(watchdog, b"\2"),
+        read(0x66, b"\0\0"),
+        write(watchdog, b"\2"),  # while it starts
         read(watchdog, b"\2"),
+        read(0x66, b"\1\0"),
         write(watchdog, b"\2"),
         read(watchdog, b"\2"),
     )
     laser.set_power_mw(50)
-    laser.emission(True)
     assert isinstance(laser, Watchdog)
     laser.arm(2.9)  # never later than asked for
+    laser.emission(True)
     laser.kick()
     script.expect(
         write(0x30, b"\0"),
@@ -169,6 +178,27 @@ def test_a_watchdog_that_is_not_taken_is_an_error(script: Any) -> None:  # noqa:
         laser.arm(2)
     script.expect(*dark(0x37))
     laser.close()
+
+
+def test_what_does_not_go_dark_keeps_its_watchdog(script: Any) -> None:  # noqa: ANN401
+    laser = opened(script)
+    script.expect(
+        write(0x36, b"\2"),
+        read(0x36, b"\2"),
+        read(0x32, b"\2\0"),
+        read(0x66, b"\0\0"),
+        write(0x30, b"\3"),
+        read(0x66, b"\1\0"),
+    )
+    laser.arm(2)
+    laser.emission(True)
+    busy = write(0x30, b"\0")[0], pack(bytes((HOST, DEVICE, 2, 0x30)))
+    again = opening(0x60, 0x36, 0x37)[:3]
+    script.expect(busy, *again, busy, dark(0x37)[2])  # and the least power
+    with pytest.raises(LaserStillOnError, match="busy"):
+        laser.emission(False)
+    script.expect(read(0x37, b"\0\0"), read(0x66, b"\1\0"))
+    assert laser.settings()["watchdog_s"] == 2
 
 
 @pytest.mark.parametrize("wrong", [{"full_mw": 0}, {"device": 0}, {"wavelength_nm": 0}])

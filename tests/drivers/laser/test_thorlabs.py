@@ -28,7 +28,7 @@ CURVE = [[0.04, 0.0], [0.1, 30.0], [0.2, 80.0]]
 
 
 def opened(script: Any, lines: Any) -> Any:  # noqa: ANN401
-    script.expect(*lines([*OPEN, *DARK]))
+    script.expect(*lines([OPEN[0], *DARK[:2], *OPEN[1:], DARK[2]]))
     laser = diode(address="x", wavelength_nm=785, curve_a_mw=CURVE, clock=script.clock)
     laser.open()
     return laser

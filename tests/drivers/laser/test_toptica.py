@@ -31,7 +31,7 @@ DARK = [
 
 
 def test_ibeam_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401
-    script.expect(*lines([*OPEN, *DARK]))
+    script.expect(*lines([*OPEN[:4], *DARK[:3], *OPEN[4:], DARK[3]]))
     laser = ibeam(address="x", wavelength_nm=515, clock=script.clock)
     laser.open()
     assert laser.power_limits_mw == (0.0, 125.0)
@@ -59,7 +59,7 @@ def test_ibeam_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401
 
 
 def test_an_ok_behind_an_error_is_a_refusal(script: Any, lines: Any) -> None:  # noqa: ANN401
-    script.expect(*lines([*OPEN, *DARK]))
+    script.expect(*lines([*OPEN[:4], *DARK[:3], *OPEN[4:], DARK[3]]))
     laser = ibeam(address="x", wavelength_nm=515, clock=script.clock)
     laser.open()
     wrong = reply("%SYS-E-035, power out of range")
@@ -67,4 +67,16 @@ def test_an_ok_behind_an_error_is_a_refusal(script: Any, lines: Any) -> None:  #
     with pytest.raises(DeviceError, match="%SYS-E-035"):
         laser.set_power_mw(90)
     script.expect(*lines([("serial", reply("SN: iBEAM-SMART-515-S-A3-11111")), *DARK]))
+    laser.close()
+
+
+def test_both_switches_are_tried_where_one_refuses(script: Any, lines: Any) -> None:  # noqa: ANN401
+    script.expect(*lines([*OPEN[:4], *DARK[:3], *OPEN[4:], DARK[3]]))
+    laser = ibeam(address="x", wavelength_nm=515, clock=script.clock)
+    laser.open()
+    refused, serial = reply("%SYS-E-001, not now"), OPEN[3]
+    script.expect(*lines([("la off", refused), serial, DARK[1]]))
+    with pytest.raises(DeviceError, match="not now"):
+        laser.emission(False)
+    script.expect(*lines(DARK))
     laser.close()

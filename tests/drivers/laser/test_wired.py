@@ -36,15 +36,26 @@ class Diode(Head):
         self.broken: set[str] = set()
         self.kept, self.ill = "", [""]
         self.serials = ["s"]
+        self.lit_when_asked: list[bool] = []
 
     def _may(self, what: str) -> None:
         if what in self.broken or "all" in self.broken:
             raise DeviceError("laser", what, "silent")
 
     @override
-    def open(self) -> None:
+    def connect(self) -> None:
         self._may("open")
         self.connected += 1
+
+    @property
+    @override
+    def signature(self) -> str:
+        return self.serials[0]
+
+    @override
+    def inquire(self) -> None:
+        self._may("inquire")
+        self.lit_when_asked.append(self.lit)
 
     @override
     def close(self) -> None:
@@ -113,6 +124,34 @@ def made(head: Diode, **options: Any) -> WiredLaser:  # noqa: ANN401 - any optio
 def test_a_head_that_was_left_lit_is_dark_after_open(head: Diode) -> None:
     with made(head):
         assert (head.lit, head.demand_mw) == (False, 1.0)
+
+
+def test_a_head_is_dark_before_it_is_asked_anything(head: Diode) -> None:
+    with made(head):
+        assert head.lit_when_asked == [False]
+
+
+def test_a_head_that_does_not_answer_all_questions_is_dark(head: Diode) -> None:
+    head.broken = {"inquire"}
+    with pytest.raises(DeviceError, match="silent"):
+        made(head).open()
+    assert not head.lit
+
+
+def test_what_does_not_go_dark_has_its_least_power(head: Diode) -> None:
+    laser = made(head)
+    laser.open()
+    laser.set_power_mw(20)
+    laser.emission(True)
+    head.stops = False
+    with pytest.raises(LaserStillOnError, match="emission=on, expected off"):
+        laser.emission(False)
+    assert head.demand_mw == 1.0
+    laser.set_power_mw(20)
+    head.broken = {"off"}  # refused, and again through a fresh connection
+    with pytest.raises(LaserStillOnError, match="emission=unknown"):
+        laser.emission(False)
+    assert head.demand_mw == 1.0
 
 
 def test_a_head_that_does_not_go_dark_at_open_is_an_error_and_let_go(
@@ -231,7 +270,7 @@ def test_another_head_behind_the_name_of_the_port_is_left_as_it_is(head: Diode) 
     head.switch = heard  # type: ignore[method-assign]  # gone
     head.serials = ["other"]
     for count in (1, 2):  # and every time anew
-        with pytest.raises(LaserStillOnError, match=r"serial=other .*expected s\."):
+        with pytest.raises(LaserStillOnError, match=r"'other' answers.*expected 's'"):
             laser.emission(False)
         assert told == [False] * count
         assert head.connected == 1 + count
