@@ -7,15 +7,18 @@ that a report changes nothing in a notebook that makes one.
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager, get_font
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -86,17 +89,78 @@ def render(drawing: Drawing, theme: Theme, kind: Format) -> bytes:
     -------
     content
         The bytes of the file; the same for the same input.
+
+    Raises
+    ------
+    ValueError
+        It cannot be drawn as it should be, such as for want of room.
+
+    Notes
+    -----
+    What is no number leaves a gap, and a panel without one says so. Letters that the
+    usual font lacks are taken from any other font of the computer.
     """
     metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
     buffer = io.BytesIO()
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", "Attempting to set identical", UserWarning)
+        # Numbers that are none are gaps; letters that no font has are boxes.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         # Whatever the reader's own settings are, pages look alike.
         mpl.rcdefaults()
         mpl.rcParams.update(_settings(theme))
         figure = Figure(figsize=drawing.size, layout="constrained")
-        drawing.draw(figure)
-        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+        try:
+            drawing.draw(figure)
+            _mark_blank(figure)
+            _spell(figure)
+            figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+        except UserWarning as err:
+            raise ValueError(str(err)) from err
     return buffer.getvalue()
+
+
+def _mark_blank(figure: Figure) -> None:
+    """Say in every panel that shows no number that it shows none."""
+    for axis in figure.axes:
+        images: list[NDArray[Any]] = [
+            np.ma.filled(np.ma.asarray(each.get_array(), float), np.nan)
+            for each in axis.get_images()
+        ]
+        is_blank = axis.has_data() and not (
+            any(np.isfinite(values).any() for values in images)
+            if images
+            else np.isfinite(axis.dataLim.get_points()).all()
+        )
+        if is_blank:
+            axis.text(
+                *(0.5, 0.5, "no number"),
+                transform=axis.transAxes,
+                ha="center",
+                va="center",
+                fontsize="small",
+            )
+
+
+def _spell(figure: Figure) -> None:
+    """Take letters that the usual font lacks from another one that is installed."""
+    texts = cast("list[Text]", figure.findobj(Text))
+    usual = get_font(fontManager.findfont(FontProperties())).get_charmap()
+    lacked = {letter for text in texts for letter in text.get_text()} - {"\n"}
+    lacked = {letter for letter in lacked if ord(letter) not in usual}
+    if not lacked:
+        return
+    others: list[str] = []
+    for entry in sorted(fontManager.ttflist, key=lambda each: each.fname):
+        known = get_font(entry.fname).get_charmap()
+        found = {letter for letter in lacked if ord(letter) in known}
+        if found and entry.name != "Last Resort High-Efficiency":
+            others.append(entry.name)
+            lacked -= found
+    for text in texts:
+        text.set_fontfamily([*text.get_fontfamily(), *others])
 
 
 def recoloured(svg: bytes) -> bytes:
@@ -513,12 +577,16 @@ def pictures(name: str, title: str, caption: str, shown: Sequence[Picture]) -> D
 
     told = "; ".join(
         f"{picture.title}, {' x '.join(map(str, picture.values.shape))}, "
-        f"{np.nanmin(picture.values):.3g} to {np.nanmax(picture.values):.3g} "
-        f"({picture.unit}){_told_size(picture)}"
+        f"{_reach(picture.values)} ({picture.unit}){_told_size(picture)}"
         for picture in shown
     )
     size = (min(7.2, 3.6 * len(shown)), max(map(_height, shown)))
     return Drawing(name, title, caption, f"Images: {told}.", size, draw)
+
+
+def _reach(values: NDArray[Any]) -> str:
+    known = values[np.isfinite(values)]
+    return f"{known.min():.3g} to {known.max():.3g}" if known.size else "no number"
 
 
 def _height(picture: Picture) -> float:

@@ -1,9 +1,17 @@
 """How large on the device what a picture shows is: for scale bars."""
 
+import math
+
 from labctl.recording.reader import Record
 
 Size = tuple[float, float] | None
 """Height and width of an element of a picture, in um; None where not known."""
+
+
+def _size(tall: float, wide: float) -> Size:
+    """Give a size that something can have; none where it is nothing or no number."""
+    fits = 0 < tall < math.inf and 0 < wide < math.inf
+    return (tall, wide) if fits else None
 
 
 def macropixel_um(record: Record) -> Size:
@@ -28,7 +36,7 @@ def macropixel_um(record: Record) -> Size:
         float(pitch) * (int(total) // int(count))
         for total, count in zip(shape, record.reservoir["macropixels"], strict=True)
     )
-    return tall, wide
+    return _size(tall, wide)
 
 
 def pitch_um(record: Record) -> Size:
@@ -45,7 +53,7 @@ def pitch_um(record: Record) -> Size:
         Height and width; None where the record does not say it.
     """
     pitch = record.instrument.get("slm", {}).get("pitch_um")
-    return None if pitch is None else (float(pitch), float(pitch))
+    return None if pitch is None else _size(float(pitch), float(pitch))
 
 
 def pixel_um(record: Record) -> Size:
@@ -64,7 +72,7 @@ def pixel_um(record: Record) -> Size:
     camera = record.instrument.get("camera", {})
     if "y_pixel_size" not in camera or "x_pixel_size" not in camera:
         return None
-    return float(camera["y_pixel_size"]), float(camera["x_pixel_size"])
+    return _size(float(camera["y_pixel_size"]), float(camera["x_pixel_size"]))
 
 
 def bin_um(record: Record) -> Size:
@@ -91,4 +99,4 @@ def bin_um(record: Record) -> Size:
         um * (int(pixels) // int(count))
         for um, pixels, count in zip(pixel, region[2:], bins, strict=True)
     )
-    return tall, wide
+    return _size(tall, wide)

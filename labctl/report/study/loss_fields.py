@@ -36,15 +36,17 @@ def sections(record: Record) -> Iterator[Section]:
     spec = record.resolved["study"]
     rows = record.table("fits")
     first = np.flatnonzero(rows["seed"] == rows["seed"][0])
+    numbers = list(_numbers(rows))
     drawings = (
         _panels(rows, first, spec, "gradient_x"),
         _panels(rows, first, spec, "gradient_y"),
         _descents(rows, first, spec),
-        *_numbers(rows),
+        *(each for each in numbers if isinstance(each, Drawing)),
     )
     yield Section(
         "fields",
         "Fields of the losses",
+        tuple(each for each in numbers if isinstance(each, str)),
         drawings=drawings,
         explorer=_explorer(spec, rows["target"][first[0]]),
     )
@@ -205,13 +207,14 @@ def _descents(
     )
 
 
-def _numbers(rows: dict[str, NDArray[Any]]) -> Iterator[Drawing]:
+def _numbers(rows: dict[str, NDArray[Any]]) -> Iterator[Drawing | str]:
+    """Draw the measures of the descents; say so of one that is nowhere a number."""
     labels = np.array([_label(rows, row) for row in range(len(rows["loss"]))])
     for name, column, title, caption, unit in (
         (
             "reached",
             "score",
-            "How often a descent ends at the target",
+            "How often does a descent end at the target?",
             "Share of the starts whose descent ends within 5 % of |y| of y.",
             "share of the descents",
         ),
@@ -232,6 +235,9 @@ def _numbers(rows: dict[str, NDArray[Any]]) -> Iterator[Drawing]:
             mine = mine[np.isfinite(mine)]
             if len(mine):
                 values[label] = (float(mine.mean()), *bootstrap(list(mine)))
+        if not values:
+            yield f"{title} No figure: {column} is nowhere a number."
+            continue
         yield figure.whiskers(
             name, title, f"{caption} Mean over the seeds, 95 % interval.", unit, values
         )

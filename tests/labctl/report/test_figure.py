@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.quiver import Quiver
 from numpy.typing import NDArray
 
 from labctl.report import figure
-from labctl.report.figure import Picture
+from labctl.report.figure import Drawing, Picture
 
 X = ("shots", np.arange(7))
 
@@ -195,3 +196,45 @@ def test_an_arrow_is_as_long_as_the_axes_say_and_wholly_in_sight() -> None:
     assert right >= 11
     assert low <= -7
     assert high >= 3
+
+
+def drawn(drawing: Drawing) -> Figure:
+    """Render a drawing; return the figure that it was drawn into."""
+    kept: list[Figure] = []
+
+    def draw(into: Figure) -> None:
+        kept.append(into)
+        drawing.draw(into)
+
+    figure.render(replace(drawing, draw=draw), "light", "svg")
+    return kept[0]
+
+
+def test_a_panel_without_a_number_says_so_and_no_other() -> None:
+    nothing = np.full((3, 4), np.nan)
+
+    def draw(into: Figure) -> None:
+        blank, image, line, shown = into.subplots(2, 2).flat
+        blank.grid(visible=True)
+        image.imshow(nothing)
+        line.plot(nothing[0])
+        shown.imshow(np.eye(3))
+        shown.plot(nothing[0])
+
+    axes = drawn(Drawing("n", "", "", "", (7.2, 5), draw)).axes
+    told = [[text.get_text() for text in axis.texts] for axis in axes]
+    assert told == [[], ["no number"], ["no number"], []]
+
+
+def test_letters_that_the_usual_font_lacks_come_from_another() -> None:
+    drawing = figure.bars("b", "t", "c", "Ⓐ, 漢字, हि", {"Ⓑ": 1.0})
+    (axis,) = drawn(drawing).axes
+    assert "STIXGeneral" in axis.xaxis.label.get_fontfamily()  # comes with matplotlib
+    plain = drawn(figure.bars("b", "t", "c", "Å, Ω, Ж", {"B": 1.0})).axes[0]
+    assert plain.xaxis.label.get_fontfamily() == ["sans-serif"]
+
+
+def test_a_figure_without_room_is_refused() -> None:
+    drawing = figure.bars("b", "t", "c", "shots", {"a" * 900: 1.0})
+    with pytest.raises(ValueError, match="axes sizes collapsed"):
+        figure.render(drawing, "light", "svg")

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from labctl.recording.reader import Record
@@ -44,3 +45,19 @@ def test_what_the_record_does_not_say_has_no_scale(
     measure: Any,  # noqa: ANN401 - one of four functions
 ) -> None:
     assert measure(record(instrument={})) is None
+
+
+@pytest.mark.parametrize(
+    ("measure", "part"),
+    [
+        (scale.pitch_um, {"instrument": {"slm": {**SLM, "pitch_um": 0.0}}}),
+        (scale.macropixel_um, {"instrument": {"slm": {**SLM, "pitch_um": np.nan}}}),
+        (scale.pixel_um, {"instrument": {"camera": {**CAMERA, "x_pixel_size": -1}}}),
+        (scale.bin_um, {"reservoir": {**RESERVOIR, "region": (0, 0, 0, 0)}}),
+    ],
+)
+def test_a_size_that_nothing_has_is_no_scale(
+    measure: Any,  # noqa: ANN401 - one of four functions
+    part: dict[str, Any],
+) -> None:
+    assert measure(record(**part)) is None
