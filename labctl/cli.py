@@ -240,6 +240,20 @@ def _answering(json_wanted: bool) -> Iterator[_Answer]:
         raise typer.Exit(code)
 
 
+def _place(text: str) -> Path:
+    """Take the name of a file or folder; an empty one would mean this folder.
+
+    Raises
+    ------
+    BadParameter
+        It is empty.
+    """
+    if not text:
+        message = "empty, expected a name. Write one, or leave the option out."
+        raise typer.BadParameter(message)
+    return Path(text)
+
+
 @app.command()
 def run(  # noqa: PLR0913 - one parameter an option
     protocol: Annotated[str | None, typer.Argument(help="Protocol file.")] = None,
@@ -254,7 +268,8 @@ def run(  # noqa: PLR0913 - one parameter an option
     ] = None,
     bench: BenchOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="RUN.h5", help="Record to write.")
+        Path | None,
+        typer.Option("--out", metavar="RUN.h5", help="Record to write.", parser=_place),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a record that exists.")
@@ -386,10 +401,14 @@ def report(
     record: Annotated[Path, typer.Argument(help="Record to draw.")],
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.html", help="Page to write.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE.html", help="Page to write.", parser=_place
+        ),
     ] = None,
     png: Annotated[
-        Path | None, typer.Option("--png", metavar="DIR", help="Figures as PNG too.")
+        Path | None,
+        typer.Option("--png", metavar="DIR", help="Figures as PNG too.", parser=_place),
     ] = None,
     json_wanted: JsonOption = False,
 ) -> None:

@@ -26,6 +26,8 @@ from labctl.recording.repair import Image, is_written
 
 # Rewritten in place while a run goes on.
 _STATE = ("status", "end_time", "result")
+BESIDE = (".lock", ".reserve")
+"""Ends of the names of files that a writer keeps beside its record."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,15 @@ class Record:
         self._entry = tree.group(file, "entry")
         version = self._scalar("layout_version")
         if not isinstance(version, int) or not 1 <= version <= layout.VERSION:
-            text = (
-                f"{path}: layout_version={version}, expected 1 to {layout.VERSION}. "
+            is_newer = isinstance(version, int) and version > layout.VERSION
+            todo = (
                 "Read it with a newer labctl."
+                if is_newer
+                else "Restore the file from a copy."
+            )
+            text = (
+                f"{path}: layout_version={version!r}, expected 1 to {layout.VERSION}. "
+                f"{todo}"
             )
             raise InputError(text)
         # Before the lengths: what follows a commit must not look older than it.

@@ -3,14 +3,15 @@
 import base64
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import jinja2
 
-from labctl.errors import InputError
-from labctl.recording.reader import Record, is_hdf5
+from labctl.errors import InputError, RecordError
+from labctl.recording.reader import BESIDE, Record, is_hdf5
 from labctl.report import content, figure
 from labctl.report.figure import Drawing
 from labctl.report.section import Page
@@ -46,18 +47,13 @@ def write(
         The record cannot be read, or the page cannot be written.
     """
     target = Path(out)
-    # Not resolve: it raises where a name is too long or links go in a circle.
-    if os.path.realpath(target) == os.path.realpath(record):
-        text = f"{target}: the record itself, expected another file. Change --out."
-        raise InputError(text)
-    if is_hdf5(target):
-        text = (
-            f"{target}: an HDF5 file, which a page would replace, expected another "
-            "name. Change --out."
-        )
-        raise InputError(text)
-    with Record.open(record) as source:
-        page, kind = _read(source), source.kind
+    _check_target(target, record)
+    try:
+        with Record.open(record) as source:
+            page, kind = _read(source), source.kind
+    except RecordError as err:
+        # Nothing was begun that could fail: the file is not one to make a page of.
+        raise InputError(str(err)) from err
     draw = partial(_rendered, f"{record}", kind)
     html = _html(page, Path(record).name, draw)
     try:
@@ -73,6 +69,27 @@ def write(
     return target
 
 
+def _check_target(target: Path, record: str | os.PathLike[str]) -> None:
+    """Refuse to replace a record or what belongs to one.
+
+    Raises
+    ------
+    InputError
+        The page would be written over it.
+    """
+    # Not resolve: it raises where a name is too long or links go in a circle.
+    if os.path.realpath(target) == os.path.realpath(record):
+        said = "the record itself, expected another file"
+    elif is_hdf5(target):
+        said = "an HDF5 file, which a page would replace, expected another name"
+    elif target.suffix in BESIDE:
+        said = f"{target.suffix} is kept for files beside a record, expected .html"
+    else:
+        return
+    text = f"{target}: {said}. Change --out."
+    raise InputError(text)
+
+
 def _read(record: Record) -> Page:
     """Gather what the page says.
 
@@ -82,14 +99,17 @@ def _read(record: Record) -> Page:
         The record opens, and holds something else than a run leaves.
     """
     try:
-        return content.read(record)
+        with warnings.catch_warnings():
+            # What is no number is told as such, or drawn as a gap.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return content.read(record)
     except KeyError as err:
         text = (
             f"{record.path}: {err.args[0]!r} is missing, expected what labctl records "
             f"of a run of kind {record.kind}. Restore the file from a copy."
         )
         raise InputError(text) from err
-    except (AttributeError, LookupError, TypeError, ValueError) as err:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as err:
         said = f"{type(err).__name__} {err}".partition("\n")[0]  # pydantic's go on
         text = (
             f"{record.path}: {said}, expected what labctl records of a run of kind "

@@ -257,6 +257,18 @@ def test_a_record_opens_in_plain_h5py(done: tuple[Path, Result]) -> None:
         assert entry["shots/outputs"].shape[1] == 9
 
 
+@pytest.mark.parametrize(
+    ("command", "option"), [("report", "--png"), ("report", "--out"), ("run", "--out")]
+)
+def test_a_place_without_a_name_is_refused(
+    here: Path, call: Cli, command: str, option: str
+) -> None:
+    result = call(command, "run.h5", option, "")
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}': empty, expected a name" in result.stderr
+    assert not list(here.glob("*.png"))
+
+
 def test_report_draws_the_record_of_a_run(
     done: tuple[Path, Result], call: Cli, tmp_path: Path
 ) -> None:

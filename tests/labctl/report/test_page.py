@@ -237,6 +237,103 @@ def test_refuses_to_replace_another_record(
     assert other.read_bytes() == training_record.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["run.h5.lock", "other.reserve"])
+def test_refuses_to_replace_what_belongs_to_a_record(
+    empty_record: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"files beside a record, expected \.html"):
+        page.write(empty_record, tmp_path / name)
+    assert not (tmp_path / name).read_bytes()
+
+
+def test_numbers_that_are_none_are_gaps_and_sizes_of_nothing_no_scale(
+    scan_record: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run.h5"
+    shutil.copy(scan_record, copy)
+    with h5py.File(copy, "r+") as file:
+        file["entry/points/outputs"][...] = np.nan
+        file["entry/shots/outputs"][...] = np.nan
+        file["entry/reservoir/region"][...] = 0
+    alts = [
+        tag["alt"] for tag in outline(page.write(copy, tmp_path / "a.html")).all("img")
+    ]
+    assert any("outputs, 2 x 3, no number (electrons a bin)" in alt for alt in alts)
+    assert not any("μm" in alt.partition("outputs")[2] for alt in alts)
+    with h5py.File(copy, "r+") as file:
+        file["entry/reservoir/macropixels"][...] = 0
+    with pytest.raises(InputError, match=r"shape \(0,0\), expected what .* kind scan"):
+        page.write(copy, tmp_path / "a.html")
+
+
+def no_record(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["picture"] = np.eye(3)
+
+
+def loop(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["entry"]
+        file["entry"] = h5py.SoftLink("/entry")
+
+
+def cut(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def damage(path: Path) -> None:
+    """Overwrite the headers of everything under the root."""
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"OHDR", b"ODHR"))
+
+
+def newer(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["entry/layout_version"][()] = 99
+
+
+def older(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["entry/layout_version"][()] = -1
+
+
+def groupless(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["entry/shots_meta"]
+
+
+def shorter(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["entry/training/loss"].resize(3, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (no_record, "HDF5, but no record, expected one that labctl wrote"),
+        (loop, r"damaged \(.*too many.*expected a record .* from a copy"),
+        (cut, r"size=\d+ bytes, expected more: it was cut short"),
+        (damage, r"(damaged|cannot be opened) \(.*expected a record.* from a copy"),
+        (newer, "layout_version=99, expected 1 to 1. Read it with a newer labctl"),
+        (older, "layout_version=-1, expected 1 to 1. Restore the file from a copy"),
+        (groupless, "is missing, expected|is not there, expected"),
+        (shorter, "has 3 rows, expected the 500 that were committed"),
+    ],
+)
+def test_what_cannot_be_read_is_no_record_and_nothing_is_written(
+    training_record: Path, tmp_path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    copy = tmp_path / "run.h5"
+    shutil.copy(training_record, copy)
+    spoil(copy)
+    with pytest.raises(InputError, match=said) as error:
+        page.write(copy, tmp_path / "run.html")
+    assert error.value.exit_code == 2
+    assert not (tmp_path / "run.html").exists()
+
+
 def test_refuses_a_kind_that_nothing_runs(
     training_record: Path, tmp_path: Path
 ) -> None:
