@@ -258,6 +258,22 @@
     line([[o[0] - 6, o[1]], [o[0] + 6, o[1]]], 1);
     line([[o[0], o[1] - 6], [o[0], o[1] + 6]], 1);
   };
+  // Numbers along the edges, inside, so that the plane fills the square.
+  const edges = () => {
+    const write = (text, x, y, align, baseline) => {
+      Object.assign(pen, { font: "17px system-ui, sans-serif", textAlign: align, textBaseline: baseline });
+      Object.assign(pen, { lineJoin: "round", lineWidth: 4, strokeStyle: "black", fillStyle: "white" });
+      pen.strokeText(text, x, y);
+      pen.fillText(text, x, y);
+    };
+    for (const share of [0, 0.25, 0.5, 0.75, 1]) {
+      const value = `${Number((REACH * (2 * share - 1)).toPrecision(3))}`, last = share === 1;
+      const align = share ? (last ? "right" : "center") : "left";
+      write(last ? `first component ${value}` : value, Math.min(Math.max(share * SIDE, 6), SIDE - 6), SIDE - 8, align, "alphabetic");
+      // The corner at the lower left has its number already.
+      if (share) write(last ? `${value} second component` : value, 6, last ? 8 : (1 - share) * SIDE, "left", last ? "top" : "middle");
+    }
+  };
   const short = (value) => (Math.abs(value) >= 1e4 || (value && Math.abs(value) < 1e-2) ? value.toExponential(1) : value.toPrecision(3));
   let printing = false;
   const rule = () => {
@@ -288,6 +304,7 @@
     paint();
     ({ arrows, lines, particles: flock, descents })[state.display]();
     ring();
+    edges();
     rule();
   };
   let speaking = 0;
