@@ -125,16 +125,7 @@ def render(drawing: Drawing, theme: Theme, kind: Format) -> bytes:
 def _mark_blank(figure: Figure) -> None:
     """Say in every panel that shows no number that it shows none."""
     for axis in figure.axes:
-        images: list[NDArray[Any]] = [
-            np.ma.filled(np.ma.asarray(each.get_array(), float), np.nan)
-            for each in axis.get_images()
-        ]
-        is_blank = axis.has_data() and not (
-            any(np.isfinite(values).any() for values in images)
-            if images
-            else np.isfinite(axis.dataLim.get_points()).all()
-        )
-        if is_blank:
+        if axis.has_data() and not _shows(axis):
             axis.text(
                 *(0.5, 0.5, "no number"),
                 transform=axis.transAxes,
@@ -142,6 +133,25 @@ def _mark_blank(figure: Figure) -> None:
                 va="center",
                 fontsize="small",
             )
+
+
+def _shows(axis: Axes) -> bool:
+    """Whether a panel has a number in it, or a mark at its edge for one."""
+    images: list[NDArray[Any]] = [
+        np.ma.filled(np.ma.asarray(each.get_array(), float), np.nan)
+        for each in axis.get_images()
+    ]
+    # Marks at an edge, such as failures, have no place among the numbers.
+    marks = [
+        np.asarray(line.get_xydata(), float)
+        for line in axis.lines
+        if line.get_marker() not in {"", "None", None}
+    ]
+    if any(np.isfinite(values).all(axis=-1).any() for values in marks):
+        return True
+    if images:
+        return any(np.isfinite(values).any() for values in images)
+    return bool(np.isfinite(axis.dataLim.get_points()).all())
 
 
 def _spell(figure: Figure) -> None:
@@ -395,6 +405,8 @@ def bars(
         axis.invert_yaxis()
         axis.grid(visible=False, axis="y")
         axis.margins(x=0.12)
+        if all(float(value).is_integer() for value in values.values()):
+            axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axis.set_xlabel(axis_label)
 
     told = ", ".join(f"{key} {_number(value)}" for key, value in values.items())

@@ -77,7 +77,8 @@ def _images(rows: Rows, row: int, method: str, dim: int) -> Drawing:
         axes[0].set_ylabel("output")
         drawn.supxlabel("input", fontsize=9)
         image = axes[-1].get_images()[0]
-        drawn.colorbar(image, ax=axes, label="entry, over the largest", shrink=0.75)
+        scale = drawn.colorbar(image, ax=axes, shrink=0.75)
+        scale.set_label("entry, over the largest", fontsize=7.5)
 
     return Drawing(
         f"matrix-{method.replace('+', '-')}",

@@ -214,16 +214,21 @@ def test_a_panel_without_a_number_says_so_and_no_other() -> None:
     nothing = np.full((3, 4), np.nan)
 
     def draw(into: Figure) -> None:
-        blank, image, line, shown = into.subplots(2, 2).flat
+        blank, image, line, shown, edge, level = into.subplots(2, 3).flat
         blank.grid(visible=True)
         image.imshow(nothing)
         line.plot(nothing[0])
         shown.imshow(np.eye(3))
         shown.plot(nothing[0])
+        edge.plot(nothing[0], "o-")
+        edge.plot([1], [1], "x", transform=edge.get_xaxis_transform())
+        level.plot(nothing[0], "o-")
+        level.axhline(1.0)
 
     axes = drawn(Drawing("n", "", "", "", (7.2, 5), draw)).axes
     told = [[text.get_text() for text in axis.texts] for axis in axes]
-    assert told == [[], ["no number"], ["no number"], []]
+    none = ["no number"]
+    assert told == [[], none, none, [], [], none]
 
 
 def test_letters_that_the_usual_font_lacks_come_from_another() -> None:
@@ -238,3 +243,12 @@ def test_a_figure_without_room_is_refused() -> None:
     drawing = figure.bars("b", "t", "c", "shots", {"a" * 900: 1.0})
     with pytest.raises(ValueError, match="axes sizes collapsed"):
         figure.render(drawing, "light", "svg")
+
+
+@pytest.mark.parametrize(("most", "whole"), [(2.0, True), (0.9, False)])
+def test_counts_have_no_parts_on_their_axis(most: float, whole: bool) -> None:
+    (axis,) = drawn(figure.bars("b", "t", "c", "x", {"a": most, "b": 0.0})).axes
+    low, high = axis.get_xlim()
+    ticks = [place for place in axis.get_xticks() if low <= place <= high]
+    assert len(ticks) > 2
+    assert all(float(place).is_integer() for place in ticks) is whole
