@@ -533,6 +533,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     _require_room(stand, spread[0])
     _require_steady(spread)
     spot = _stacks(stand, "saturation", stand.flat(), longest, SPOT_FRAMES)
+    stand.dark()  # what follows may take longer than a heartbeat
     declared = float(stand.bench.camera.saturation_dn)
     reached = reached_saturation(spot, dark)
     saturation = declared if reached is None else reached

@@ -677,8 +677,8 @@ def _draw(recorder: Recorder, figure: Figure) -> None:
         u, v = (nothing, nothing) if series.arrow is None else series.arrow
         recorder.append(
             "fits",
-            figure=np.array([figure.name] * len(x)),
-            series=np.array([series.name] * len(x)),
+            figure=np.full(len(x), figure.name),
+            series=np.full(len(x), series.name),
             x=x,
             y=np.atleast_1d(np.asarray(series.y, dtype=np.float64)),
             error=nothing if series.error is None else np.asarray(series.error),

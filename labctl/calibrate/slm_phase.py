@@ -187,7 +187,8 @@ def _fitted(
         text = (
             "slm-phase: the panel does not modulate: the light is the same at all "
             "levels within noise, expected it to change. Look at the panel's cable and "
-            "drive, and at the polarisation of the light on it."
+            "drive, and at the polarisation of the light on it; or there are too few "
+            "photons to tell: take a filter away, or allow a longer exposure."
         )
         raise OutcomeError(text)
     left = float(found.fun) / freedom / noise2

@@ -590,7 +590,7 @@ class Stand:
         response = self.response
         frame_e = self.signal_e(exposed).mean(axis=0)
         read_e = math.hypot(response.read_noise_e, 1.0)
-        noise_e = read_e / math.sqrt(len(exposed.frames))
+        noise_e = math.hypot(read_e / math.sqrt(len(exposed.frames)), self._uneven_e)
         # The sum over the sensor sees what no pixel does; but also the dark's drift.
         total = float(frame_e.sum()) / (noise_e * math.sqrt(frame_e.size))
         peak = float(frame_e.max()) / noise_e
@@ -605,6 +605,12 @@ class Stand:
         )
         text = f"{self.name}: {self.why_dark(exposed, seen)}"
         raise OutcomeError(text)
+
+    @property
+    def _uneven_e(self) -> float:
+        """What pixels differ by in the dark, however many frames are taken."""
+        measured = self.bench.calibrations["camera"].quantities
+        return measured.get("dsnu_e", (0.0, 0.0))[0]
 
     def why_dark(self, exposed: Exposed, seen: Glimpse | None = None) -> str:
         """Say where the light is lost, as far as the bench can tell.

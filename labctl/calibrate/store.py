@@ -187,8 +187,9 @@ def put_in_force(folder: Path, kind: str, name: str) -> None:
 
 def hash_of(path: Path) -> RecordFile:
     """Name a file with its hash."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return RecordFile(file=path.as_posix(), sha256=digest)
+    with path.open("rb") as stream:  # it may be larger than the memory
+        digest = hashlib.file_digest(stream, "sha256")
+    return RecordFile(file=path.as_posix(), sha256=digest.hexdigest())
 
 
 def _write_array(path: Path, array: np.ndarray[Any, Any]) -> dict[str, JsonValue]:

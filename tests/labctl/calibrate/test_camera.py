@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from labctl.bench import load
+from labctl.calibrate import camera
 from labctl.calibrate.camera import (
     Dark,
     Stack,
@@ -22,6 +23,7 @@ from labctl.calibrate.camera import (
     zero_bits,
 )
 from labctl.calibrate.execute import Outcome
+from labctl.calibrate.stand import Stand
 from labctl.calibration import CameraResponse
 from labctl.errors import OutcomeError
 from labctl.recording.reader import Record
@@ -265,3 +267,28 @@ def test_what_is_wrong_is_named_and_nothing_is_installed(
     assert re.match(said, failure(calibrate("camera")))
     assert load(path).records() == {}
     assert not (Path("calibrations") / "lab" / "current.yaml").exists()
+
+
+@pytest.mark.slow
+def test_what_may_take_longer_than_a_heartbeat_is_computed_in_the_dark(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    kept = camera.reached_saturation
+
+    def looked(stacks: list[Stack], dark: Dark) -> float | None:
+        seen.append(stands[-1].power_mw)
+        return kept(stacks, dark)
+
+    stands: list[Stand] = []
+    made = Stand.__init__
+
+    def noted(stand: Stand, *given: object) -> None:
+        made(stand, *given)  # type: ignore[arg-type]  # as they come
+        stands.append(stand)
+
+    monkeypatch.setattr(Stand, "__init__", noted)
+    monkeypatch.setattr(camera, "reached_saturation", looked)
+    make_bench()
+    calibrate("camera")
+    assert seen == [0.0]

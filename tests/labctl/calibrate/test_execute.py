@@ -501,6 +501,29 @@ def test_the_command_line_prints_the_table_and_exits_6_on_a_failure(
     assert words in told.stdout + told.stderr
 
 
+def test_a_figure_may_lack_the_points_of_a_series(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    make_bench()
+
+    def sparse(stand: Stand, limits: Mapping[str, float]) -> Finding:
+        found = quick(stand, limits)
+        (drawn,) = found.figures
+        lacking = (Series("lost", [], []), *drawn.series)
+        figures = (replace(drawn, series=lacking), replace(drawn, name="no", series=()))
+        return replace(found, figures=figures)
+
+    use(monkeypatch, replace(SETTLE, measure=sparse))
+    (row,) = calibrate("settle").rows
+    assert row.status == "passed"
+    assert row.record is not None
+    page.write(row.record, tmp_path / "page.html", tmp_path / "png")
+    assert (tmp_path / "png" / "frames.png").stat().st_size > 1000
+
+
 def test_a_report_shows_the_figures_of_a_calibration(
     make_bench: MakeBench, calibrate: Calibrate, tmp_path: Path
 ) -> None:

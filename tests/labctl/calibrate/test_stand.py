@@ -202,6 +202,29 @@ def test_a_laser_that_does_not_emit_is_named(on_stand: Callable[..., Outcome]) -
     on_stand(dark).raise_failures()
 
 
+def test_what_pixels_differ_by_in_the_dark_is_not_taken_for_light(
+    on_stand: Callable[..., Outcome],
+) -> None:
+    rng = np.random.default_rng(6)
+    uneven_dn = 0.8 * rng.standard_normal((32, 48))  # 0.2 electrons
+    frames = 100 + uneven_dn + 2.8 * rng.standard_normal((300, 32, 48))
+
+    def dark(stand: Stand) -> None:
+        stand.light(5.0)
+        taken = stand.expose(stand.flat())
+        power_mw = np.full(len(frames), 5.0)
+        seen = replace(taken, frames=frames.round().astype("u2"), power_mw=power_mw)
+        record = stand.bench.calibrations["camera"]
+        known = {"quantities": {"dsnu_e": (0.2, 0.01)}}
+        stand.bench.calibrations["camera"] = record.model_copy(update=known)
+        with pytest.raises(OutcomeError, match="dark, or too few photons to be told"):
+            stand.require_light(seen)
+        stand.bench.calibrations["camera"] = record
+        stand.require_light(seen)  # by itself it looks like light
+
+    on_stand(dark).raise_failures()
+
+
 def test_the_wait_is_the_longest_that_is_known(
     on_stand: Callable[..., Outcome],
 ) -> None:
