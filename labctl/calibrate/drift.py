@@ -171,6 +171,9 @@ def _finding(times: Array, outputs: Array, limits: Mapping[str, float]) -> Findi
                 found.element,
                 found.element_error,
                 limits["element_percent_per_hour"],
+                remedy="Outputs change against each other: something moves or warms "
+                "up, or too little light falls on some of them, as from a panel that "
+                "does not modulate.",
             ),
         ),
         figures=(
