@@ -227,6 +227,8 @@ def test_a_meter_that_fails_ends_it_and_leaves_the_curve_in_force(
     path = make_bench({"devices.meter.options.faults": [fault], **changes})
     known(path, POWER)
     before = {each.name: each.read_bytes() for each in path.parent.iterdir()}
+    # A latch of its own, which it may leave.
+    monkeypatch.setenv("LABCTL_STATE", str(path.parents[2] / "state"))
     ended = CliRunner().invoke(cli.app, ["calibrate", "laser-power", "--bench", "lab"])
     assert ended.exit_code == code
     assert said in ended.stderr
