@@ -1,6 +1,7 @@
 """How the pixels of panel and sensor lie on the grid of the fields."""
 
 import math
+from functools import reduce
 from typing import Protocol
 
 import numpy as np
@@ -122,7 +123,7 @@ class SensorGrid:
     def __init__(self, sensor: Shape, grid: Shape) -> None:
         self._is_same = sensor == grid
         self._rows, self._columns = (
-            torch.from_numpy(overlap(pixels, points))
+            _terms(overlap(pixels, points))
             for pixels, points in zip(sensor, grid, strict=True)
         )
 
@@ -148,10 +149,33 @@ class SensorGrid:
         row, column, height, width = region
         if self._is_same:
             return light[:, row : row + height, column : column + width]
-        rows = self._rows[row : row + height].to(light)
-        columns = self._columns[column : column + width].to(light).T
-        # One field at a time: a product of many may be summed in another order.
-        return torch.stack([rows @ field @ columns for field in light])
+        # Term by term: the sums of a matrix product may have another order where more
+        # is computed beside them.
+        down = reduce(
+            torch.add,
+            (
+                light.index_select(1, points[row : row + height].to(light.device))
+                * shares[row : row + height, None].to(light)
+                for points, shares in self._rows
+            ),
+        )
+        return reduce(
+            torch.add,
+            (
+                down.index_select(2, points[column : column + width].to(light.device))
+                * shares[column : column + width].to(light)
+                for points, shares in self._columns
+            ),
+        )
+
+
+def _terms(share: NDArray[np.float64]) -> list[tuple[Tensor, Tensor]]:
+    """Take apart the sum of each pixel: its first point and its share, its second."""
+    most = int((share > 0).sum(axis=1).max())
+    points = np.argsort(share <= 0, axis=1, kind="stable")[:, :most]
+    shares = np.take_along_axis(share, points, axis=1)
+    pairs = zip(points.T.copy(), shares.T.copy(), strict=True)
+    return [(torch.from_numpy(at), torch.from_numpy(part)) for at, part in pairs]
 
 
 def overlap(pixels: int, points: int) -> NDArray[np.float64]:
@@ -238,7 +262,7 @@ class MovedSensor:
         inside = (slice(row, row + height), slice(column, column + width))
         points = self._points[inside].to(light.device)
         shares = self._shares_of[inside].to(light)
-        # One field at a time, as in SensorGrid.
+        # One field at a time: a product of many may be summed in another order.
         return torch.stack(
             [(field.reshape(-1)[points] * shares).sum(dim=-1) for field in light]
         )
