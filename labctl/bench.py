@@ -530,7 +530,9 @@ class Bench:
         """
         return placed(entry, self.file.drawing, self.calibrations.get("mapping"))
 
-    def light(self, power_mw: float) -> None:
+    def light(
+        self, power_mw: float, *, listen: Callable[[], None] | None = None
+    ) -> None:
         """Bring light of a power onto the panel.
 
         With an attenuator the laser stays at the greatest power that the bench
@@ -540,6 +542,8 @@ class Bench:
         ----------
         power_mw
             Power behind the attenuator, or of the laser where there is none.
+        listen
+            Called at every step of a ramp; what it raises ends the ramp, dark.
 
         Raises
         ------
@@ -565,7 +569,7 @@ class Bench:
             if self.shutter is not None:
                 self.shutter.set_open(True)
             self._power_mw = power_mw
-            self._ramp(start_mw, power_mw)
+            self._ramp(start_mw, power_mw, listen)
         except BaseException as err:
             _add(err, self._blocked())
             raise
@@ -717,13 +721,23 @@ class Bench:
             if rests:
                 self._rest()
 
-    def frame(self, timeout_s: float) -> Frame:
+    def frame(
+        self,
+        timeout_s: float,
+        *,
+        listen: Callable[[], None] | None = None,
+        listen_s: float = math.inf,
+    ) -> Frame:
         """Take a frame from the camera, with signs of life while it is waited for.
 
         Parameters
         ----------
         timeout_s
             Longest time to wait.
+        listen
+            Called at every sign of life; what it raises ends the wait.
+        listen_s
+            Longest time between two of them.
 
         Returns
         -------
@@ -740,8 +754,10 @@ class Bench:
 
         def alive() -> None:
             self.beat(rests=False)
+            if listen is not None:
+                listen()
 
-        turn_s = self.file.turn_s
+        turn_s = min(self.file.turn_s, listen_s)
         return waiting.frame(self.camera, timeout_s, turn_s=turn_s, beat=alive)
 
     def judge_saturation(self, pixels: int) -> None:
@@ -860,13 +876,20 @@ class Bench:
         else:
             self.attenuator.set_transmission(power_mw / self.file.limits.power_mw)
 
-    def _ramp(self, start_mw: float, target_mw: float) -> None:
+    def _ramp(
+        self,
+        start_mw: float,
+        target_mw: float,
+        listen: Callable[[], None] | None = None,
+    ) -> None:
         rate = self.file.limits.ramp_mw_per_s
         if rate is None or start_mw == target_mw:
             return
         steps = math.ceil(abs(target_mw - start_mw) / (rate * RAMP_STEP_S))
         for step in range(1, steps + 1):
             self.clock.sleep(RAMP_STEP_S)
+            if listen is not None:
+                listen()
             self._set_power(start_mw + (target_mw - start_mw) * step / steps)
 
     def _note_lit(self) -> None:

@@ -1,17 +1,22 @@
 """A bench in the hands of a person: one thread that owns it, and requests to it.
 
-The thread that opened the bench turns round: it does what was asked for, shows the
-pattern, takes a frame, and tells the guard that it is alive; should it hang, the guard
-makes the bench dark as in any run. Others only hand requests in and take pictures out.
+The thread that opened the bench turns round: it does what was asked for, takes a
+frame, and tells the guard that it is alive; should it hang, the guard makes the bench
+dark as in any run. Others only hand requests in and take pictures out.
+
+Requests are read at every turn, however long a frame takes, and while one is waited
+for: a request ends the wait, as the frame would show what is no longer so. To be dark
+and to leave come before all else. Longer than one call of a device nobody waits.
 """
 
+import itertools
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from labctl.bench import Bench
@@ -23,16 +28,23 @@ from labctl.live import command, pattern, picture
 from labctl.reservoir import PhaseScale, calibration
 
 FRAME_S: Final = 0.08  # least time between two frames: the page draws no faster
+LISTEN_S: Final = 0.1  # a frame or a panel is waited for so long without listening
 UNWATCHED_S: Final = 10.0  # nobody looked for so long: no light
 ARMED: Final = 64  # frames between two starts of the camera
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class _Request:
-    """Something to be done by the thread that owns the bench."""
+    """Something to be done by the thread that owns the bench; the least comes first."""
 
-    do: Callable[[], None]
-    answer: "Future[None]"
+    is_patient: bool
+    number: int
+    do: Callable[[], None] = field(compare=False)
+    answer: "Future[None]" = field(compare=False, default_factory=Future)
+
+
+class _AskedError(Exception):
+    """A request ends what was waited for."""
 
 
 class Session:
@@ -55,7 +67,10 @@ class Session:
         self._power_mw = 0.0
         self._measured_mw = 0.0
         self._pattern = "flat, level 0"
-        self._requests: queue.Queue[_Request] = queue.Queue()
+        self._requests: queue.PriorityQueue[_Request] = queue.PriorityQueue()
+        self._numbers = itertools.count(1)
+        self._darkened = 0  # number of the last request to be dark
+        self._settled_s = 0.0
         self._news = threading.Condition()
         self._message, self._number = b"", 0
         self._left = self._rejected = 0
@@ -67,6 +82,11 @@ class Session:
     def frames(self) -> int:
         """Frames that were shown."""
         return self._number
+
+    @property
+    def waiting(self) -> int:
+        """Requests that were not begun yet, those given up among them."""
+        return self._requests.qsize()
 
     def facts(self) -> dict[str, Any]:
         """Tell what does not change: identities, shapes and limits."""
@@ -110,8 +130,21 @@ class Session:
         ------
         LabctlError
             It was refused, or failed.
+        TimeoutError
+            It was not begun in time and is forgotten; to be dark never is. Or it is
+            being done.
         """
-        self._hand_in(lambda: self._do(wanted), timeout_s)
+        urgent = isinstance(wanted, command.Dark | command.Leave)
+        number = next(self._numbers)
+
+        def do() -> None:
+            if urgent:
+                self._darkened = number
+            if isinstance(wanted, command.Light) and number < self._darkened:
+                raise _outdated()
+            self._do(wanted)
+
+        self._hand_in(_Request(not urgent, number, do), timeout_s)
 
     def show_file(self, name: str, data: bytes, timeout_s: float = 30.0) -> None:
         """Have the levels of a file shown.
@@ -127,6 +160,8 @@ class Session:
         ------
         LabctlError
             It was refused, or failed.
+        TimeoutError
+            As :meth:`ask`.
         """
         slm = self._bench.slm
 
@@ -134,7 +169,7 @@ class Session:
             levels = pattern.from_file(name, data, slm.shape, slm.bit_depth)
             self._show(levels, f"file {name}")
 
-        self._hand_in(show, timeout_s)
+        self._hand_in(_Request(True, next(self._numbers), show), timeout_s)
 
     def look(self, after: int, timeout_s: float = 1.0) -> bytes:
         """Wait for a newer picture, and return the newest.
@@ -168,13 +203,18 @@ class Session:
         """What ended it; empty where a person did."""
         return self._why
 
-    def _hand_in(self, do: Callable[[], None], timeout_s: float) -> None:
+    def _hand_in(self, request: _Request, timeout_s: float) -> None:
         self._seen_s = time.monotonic()
-        request = _Request(do, Future())
         self._requests.put(request)
         if self._is_over:  # nobody may be left to do it
             self._refuse_all()
-        request.answer.result(timeout_s)
+        try:
+            request.answer.result(timeout_s)
+        except TimeoutError:
+            # Who was told that it failed must not see it happen later, but for dark.
+            if request.is_patient:
+                request.answer.cancel()
+            raise
 
     def _refuse_all(self) -> None:
         while not self._requests.empty():
@@ -183,7 +223,7 @@ class Session:
             except queue.Empty:
                 return
             text = "live: the bench was given back. Start labctl live again."
-            if not request.answer.done():
+            if request.answer.set_running_or_notify_cancel():
                 request.answer.set_exception(InputError(text))
 
     # What only the thread that owns the bench does.
@@ -216,18 +256,62 @@ class Session:
 
     def _turn(self) -> None:
         start_s = time.monotonic()
-        self._watch(start_s)
+        self._answer_all()
+        if self._is_over:
+            return
+        self._watch(time.monotonic())
         # Meters take their time: a rest that falls due meanwhile is for the next watch.
         self._bench.beat(rests=False)
-        self._take_frame()
-        while (left_s := start_s + FRAME_S - time.monotonic()) > 0:
-            try:
+        try:
+            self._wait_settled()
+            self._take_frame()
+        except _AskedError:
+            self._left = 0  # that exposure is for nobody
+            return
+        left_s = start_s + FRAME_S - time.monotonic()
+        if left_s > 0:
+            with suppress(queue.Empty):
                 self._answer(self._requests.get(timeout=left_s))
+
+    def _listen(self) -> None:
+        """End what is waited for, where there is a request.
+
+        Raises
+        ------
+        _AskedError
+            There is one.
+        """
+        if not self._requests.empty():
+            raise _AskedError
+
+    def _listen_for_dark(self) -> None:
+        """End what brings light, where somebody wants it dark or leaves.
+
+        Raises
+        ------
+        _AskedError
+            Somebody does.
+        """
+        with self._requests.mutex:
+            waiting = self._requests.queue[:1]  # the first of a heap is the least
+        if waiting and not waiting[0].is_patient:
+            raise _AskedError
+
+    def _answer_all(self) -> None:
+        """Do what has been asked for by now; what comes meanwhile is for later."""
+        for _ in range(self._requests.qsize()):
+            try:
+                self._answer(self._requests.get_nowait())
             except queue.Empty:
                 return
+            if self._is_over:
+                return
+            self._bench.beat(rests=False)
 
     def _answer(self, request: _Request) -> None:
         """Do what was asked for; a refusal is for who asked, a failure ends it all."""
+        if not request.answer.set_running_or_notify_cancel():
+            return  # who asked has given up
         try:
             request.do()
         except BaseException as err:
@@ -254,7 +338,11 @@ class Session:
         patience_s = self._bench.file.frame_s
         camera.trigger()
         try:
-            frame = self._bench.frame(self._expose.exposure_s + patience_s)
+            frame = self._bench.frame(
+                self._expose.exposure_s + patience_s,
+                listen=self._listen,
+                listen_s=LISTEN_S,
+            )
         except FrameError as err:
             if err.kind not in REPEATABLE:
                 raise
@@ -312,7 +400,10 @@ class Session:
             )
             raise InputError(text)
         try:
-            self._bench.light(power_mw)
+            self._bench.light(power_mw, listen=self._listen_for_dark)
+        except _AskedError:
+            self._power_mw = 0.0
+            raise _outdated() from None
         except OutOfRangeError:
             # The bench's limit changes nothing, the laser's own leaves it dark.
             if not self._bench.laser.is_emitting():
@@ -355,8 +446,20 @@ class Session:
 
     def _show(self, levels: Levels, name: str) -> None:
         self._bench.slm.write(levels)
-        self._bench.clock.sleep(self._settle_s)
+        self._settled_s = self._bench.clock.now() + self._settle_s
         self._pattern = name
+
+    def _wait_settled(self) -> None:
+        clock = self._bench.clock
+        while (left_s := self._settled_s - clock.now()) > 0:
+            clock.sleep(min(left_s, LISTEN_S))
+            self._bench.beat(rests=False)
+            self._listen()
+
+
+def _outdated() -> InputError:
+    text = "light: dark was asked for meanwhile, expected nothing. Ask again."
+    return InputError(text)
 
 
 def _told(wanted: command.Flat | command.Grating | command.Checker) -> str:

@@ -3,8 +3,10 @@
 import json
 import re
 import struct
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +15,7 @@ import pytest
 from drivers.sim.beam import Beam
 from labctl import state
 from labctl.bench import Bench
+from labctl.calibration import Settle
 from labctl.errors import (
     DeviceError,
     FrameError,
@@ -206,3 +209,96 @@ def test_a_rest_that_falls_due_while_meters_are_read_is_not_ended_with_light(
     resting = seen(hand, lambda state: state["rest_s"] > 0)
     assert not resting["lit"]
     assert not hand.table.laser.is_emitting()
+
+
+DARK = command.Dark(do="dark")
+
+
+def test_requests_are_read_however_long_a_frame_takes(
+    hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "FRAME_S", 0.0)  # any frame takes longer
+    hand = hold()
+    hand.session.ask(LIGHT, 10)
+    assert seen(hand, lambda state: bool(state["lit"]))
+    hand.session.ask(DARK, 10)
+    assert not hand.table.laser.is_emitting()
+
+
+def test_requests_are_read_while_a_frame_is_waited_for(hold: Hold) -> None:
+    def never(timeout_s: float) -> Any:  # noqa: ANN401 - a frame
+        raise FrameError("camera", "timeout", f"no frame within {timeout_s} s")
+
+    def silent(table: Bench) -> None:
+        limited(frame_s=1e9)(table)
+        table.camera.frame = never  # type: ignore[method-assign]  # silent
+
+    hand = hold(prepare=silent)
+    hand.session.ask(LIGHT, 10)
+    hand.session.ask(command.Checker(do="checker", size_px=4), 10)
+    hand.session.ask(DARK, 10)
+    assert hand.session.frames == 0
+
+
+def test_requests_are_read_while_a_panel_settles(
+    hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = Settle(kind="settle", settle_s=1e9)
+    monkeypatch.setattr(session, "calibration", lambda *_: never)
+    hand = hold()
+    hand.session.ask(LIGHT, 10)
+    hand.session.ask(DARK, 10)
+    assert hand.session.frames == 0
+
+
+def test_a_ramp_ends_where_dark_is_asked_for(hold: Hold) -> None:
+    # So slow that it would last for minutes, also in virtual time.
+    hand = hold(prepare=limited(ramp_mw_per_s=1e-4))
+    assert hand.table.beam is not None
+    with Beam.open(hand.table.beam) as beam, ThreadPoolExecutor() as pool:
+        light = pool.submit(hand.session.ask, LIGHT)
+        end_s = time.monotonic() + 20
+        while beam.read().power_mw == 0 and time.monotonic() < end_s:
+            time.sleep(0.01)  # another thread makes it so
+        assert beam.read().power_mw > 0
+        hand.session.ask(DARK, 10)
+        assert beam.read().power_mw == 0
+        with pytest.raises(InputError, match="dark was asked for meanwhile"):
+            light.result(10)
+    hand.leave()
+    assert hand.errors == []
+
+
+def test_what_was_given_up_or_is_outdated_is_not_done_later(hold: Hold) -> None:
+    gate, held = threading.Event(), threading.Event()
+    gate.set()
+
+    def gated(table: Bench) -> None:
+        frame = table.camera.frame
+
+        def wait(timeout_s: float) -> Any:  # noqa: ANN401 - a frame
+            if not gate.is_set():
+                held.set()
+                gate.wait(20)
+            return frame(timeout_s)
+
+        table.camera.frame = wait  # type: ignore[method-assign]  # held up
+
+    hand = hold(prepare=gated)
+    gate.clear()
+    assert held.wait(20)
+    with pytest.raises(TimeoutError):
+        hand.session.ask(command.Flat(do="flat", level=7), 0.01)
+    with ThreadPoolExecutor() as pool:
+        light = pool.submit(hand.session.ask, LIGHT)
+        while hand.session.waiting < 2:
+            time.sleep(0.01)  # another thread makes it so
+        # Nobody waits for it, and it is done all the same.
+        with pytest.raises(TimeoutError):
+            hand.session.ask(DARK, 0.01)
+        gate.set()
+        with pytest.raises(InputError, match="dark was asked for meanwhile"):
+            light.result(20)
+    after = hand.session.frames
+    told = seen(hand, lambda state: state["number"] > after)
+    assert (told["lit"], told["pattern"]) == (False, "flat, level 0")
