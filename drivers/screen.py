@@ -5,10 +5,14 @@ scaled, blended or interpolated. What changes levels behind the program's back i
 at before every run: the gamma ramp, which no screenshot shows. What changes where they
 land is looked at before every pattern and after every exposure: the mode, which tells
 nobody when it changes, and whether the monitor is still there.
+
+Any program may open a window over that of another, unnoticed: a monitor is claimed for
+as long as it is open.
 """
 
 import importlib
 import os
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +21,7 @@ from typing import Any, Final, final
 import numpy as np
 from typing_extensions import override
 
+from labctl.claim import Claim
 from labctl.devices import (
     SLM,
     Clock,
@@ -180,6 +185,7 @@ class ScreenSLM(SLM):
         self._monitor, self._position = monitor, None
         if position is not None:
             self._position = (int(position[0]), int(position[1]))
+        self._claim: Claim | None = None
         self._window: Any = None
         self._context: Any = None
         self._texture: Any = None
@@ -262,6 +268,9 @@ class ScreenSLM(SLM):
     def _take(self, monitor: Any) -> None:  # noqa: ANN401 - glfw has no types
         label, position, _ = _described(monitor)
         self._place = (label, position)
+        display = f" of display {_display()}" if _display() else ""
+        place = f"monitor {label} at {list(position)}{display}"
+        self._claim = Claim(self._name, place)
         self._check_ramp(monitor)
         refresh_hz = glfw.get_video_mode(monitor).refresh_rate
         self._period_s = 1 / refresh_hz if refresh_hz > 0 else 1 / 60
@@ -358,12 +367,17 @@ class ScreenSLM(SLM):
         window, self._window = self._window, None
         context, self._context = self._context, None
         self._texture = self._vertices = None
-        with vendor_errors(self._name, "close"):
-            if context is not None:
-                context.release()
-            if window is not None:
-                glfw.destroy_window(window)
-            glfw.terminate()
+        claim, self._claim = self._claim, None
+        try:
+            with vendor_errors(self._name, "close"):
+                if context is not None:
+                    context.release()
+                if window is not None:
+                    glfw.destroy_window(window)
+                glfw.terminate()
+        finally:
+            if claim is not None:
+                claim.release()
 
     def _check_open(self, action: str) -> None:
         if self._window is None:
@@ -426,6 +440,12 @@ class ScreenSLM(SLM):
             glfw.poll_events()
         # A panel is scanned line by line over one refresh: the last line counts.
         self._clock.sleep(self._period_s)
+
+
+def _display() -> str:
+    """Name the display of this session, without the screen that it may end in."""
+    name = os.environ.get("DISPLAY", "")
+    return re.sub(r"(:\d+)\.\d+$", r"\1", name)
 
 
 def _still_there() -> Iterator[tuple[str, tuple[int, int], tuple[int, int]]]:

@@ -3,6 +3,7 @@
 ::
 
     <bench>.lock, <bench>.owner.json    one owner a bench: pid and host beside the lock
+    instrument.<place>.*                the same of an instrument (labctl.claim)
     <bench>.latch.json                  dark until a person lifts it: who, when, why
     <bench>.guard-<pid>.json, .lock     a guard at work, and whether its laser is dark
     <bench>.lit.json                    when its beam was open lately, for the duty
@@ -92,7 +93,9 @@ class Ownership:
     Parameters
     ----------
     name
-        Name of the bench.
+        Name of the bench; of an instrument, that of its files.
+    instrument
+        What it is, where it is an instrument.
 
     Raises
     ------
@@ -100,7 +103,7 @@ class Ownership:
         Another process has it.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, instrument: str = "") -> None:
         self._owner = _made() / f"{name}.owner.json"
         self._lock = _lock(_made() / f"{name}.lock")
         try:
@@ -110,8 +113,10 @@ class Ownership:
         except Timeout:
             owner = _owner(self._owner) or "another process"
             text = (
-                f"bench {name}: lock={self._lock.lock_file} is held by {owner}, "
-                "expected it free: one run at a time. Wait for that run, or end it."
+                f"{instrument or f'bench {name}'}: lock={self._lock.lock_file} is held "
+                f"by {owner}, expected it free: one "
+                f"{'process' if instrument else 'run'} at a time. Wait for that "
+                f"{'process' if instrument else 'run'}, or end it."
             )
             raise InputError(text) from None
         # The operating system lets go of the lock of a process that died, so a
@@ -120,7 +125,7 @@ class Ownership:
         _write(self._owner, asdict(Owner.me()))
 
     def release(self) -> None:
-        """Give the bench back."""
+        """Give it back."""
         self._owner.unlink(missing_ok=True)
         self._lock.release()
 

@@ -1,5 +1,8 @@
 """Proved on a display server of two monitors, read back by a client of its own."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Protocol
@@ -105,6 +108,38 @@ def test_each_colour_carries_its_byte_of_the_level(
 def test_is_flat_after_open(slm: SLM, seen: Callable[[], NDArray[np.uint8]]) -> None:
     assert slm.identity().serial == "DUMMY1@640,0"
     assert not seen().any()
+
+
+OPEN = """
+from drivers.screen import ScreenSLM
+from labctl.bench import RealClock
+from labctl.errors import DeviceError
+slm = ScreenSLM(shape=(600, 800), pitch_um=8, settle_s=0.1, clock=RealClock())
+try:
+    slm.open()
+except DeviceError as err:
+    print(err)
+else:
+    slm.close()
+"""
+
+
+def test_a_monitor_has_one_owner(
+    slm: SLM, seen: Callable[[], NDArray[np.uint8]]
+) -> None:
+    def elsewhere() -> str:
+        done = subprocess.run(  # noqa: S603 - our own interpreter and code
+            [sys.executable, "-c", OPEN], capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    slm.write(patterns()["ramp"])
+    said = elsewhere()
+    assert said.startswith("slm: open: monitor DUMMY1 at [640, 0] of display ")
+    assert f"is held by process {os.getpid()} on " in said
+    assert (seen() == patterns()["ramp"][..., np.newaxis]).all()
+    slm.close()
+    assert not elsewhere()
 
 
 def test_a_gamma_ramp_is_refused_though_no_screenshot_shows_it(
