@@ -1,14 +1,27 @@
 """A shutter that speaks text, by a map of commands in the bench file: no Python."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, final
 
 from typing_extensions import override
 
-from drivers.wire import Framing, Line, Monotonic, Wire, link
+from drivers.wire import (
+    Framing,
+    Line,
+    Monotonic,
+    Wire,
+    fault,
+    is_command,
+    is_done,
+    is_pattern,
+    is_sent,
+    link,
+    refuse,
+    wrong_keys,
+)
 from labctl.devices import Clock, Identity, Settings, Shutter
-from labctl.errors import DeviceError
+from labctl.errors import DeviceError, Fault
 
 POLL_S: Final = 0.02
 KEYS: Final = {
@@ -20,6 +33,16 @@ KEYS: Final = {
     "reply": "pattern of its whole reply, whose first group is the position",
     "is_open": "pattern of that group where it is open",
     "is_closed": "pattern of that group where it is closed",
+}
+
+_COMMANDS: Final = ("identify", "open", "close", "position")
+# How many groups each has at least.
+_PATTERNS: Final = {
+    "identity": 1,
+    "reply": 1,
+    "is_open": 0,
+    "is_closed": 0,
+    "accepted": 0,
 }
 
 
@@ -49,8 +72,8 @@ class TextShutter(Shutter):
 
     Raises
     ------
-    ValueError
-        A command is missing, unknown or no pattern.
+    ProtocolError
+        A command is missing, unknown or no pattern, or another option is impossible.
     """
 
     def __init__(  # noqa: PLR0913 - one parameter an option
@@ -66,18 +89,11 @@ class TextShutter(Shutter):
         done: str = "\r\n",
         timeout_s: float = 0.4,
     ) -> None:
-        missing = sorted(set(KEYS) - set(commands))
-        unknown = sorted(set(commands) - set(KEYS) - {"accepted"})
-        if missing or unknown:
-            text = (
-                f"{name}.commands: unknown {unknown or 'none'}, missing "
-                f"{missing or 'none'}, expected {', '.join(KEYS)}"
-            )
-            raise ValueError(text)
-        for key in ("identity", "reply"):
-            if re.compile(commands[key]).groups < 1:
-                text = f"{name}.commands.{key}={commands[key]!r}, expected one group"
-                raise ValueError(text)
+        refuse(
+            [*_wrong(commands), *is_sent("send", send), *is_done("done", done)],
+        )
+        if not move_s > 0:
+            refuse([fault("move_s", move_s, "a time above 0")])
         self._name, self._commands = name, dict(commands)
         self._clock, self._move_s = clock or Monotonic(), move_s
         self._identity: Identity | None = None
@@ -208,3 +224,13 @@ class TextShutter(Shutter):
 
     def _position(self) -> str:
         return self._wire.ask(self._commands["position"], self._commands["reply"])[1]
+
+
+def _wrong(commands: Mapping[str, str]) -> Iterator[Fault]:
+    yield from wrong_keys("commands", commands, [*KEYS, "accepted"], KEYS)
+    for name in _COMMANDS:
+        if name in commands:
+            yield from is_command(f"commands.{name}", commands[name])
+    for name, groups in _PATTERNS.items():
+        if name in commands:
+            yield from is_pattern(f"commands.{name}", commands[name], groups)

@@ -10,6 +10,7 @@ that changes the device ever is. Two silences in a row fail the wire.
 This module knows no device.
 """
 
+import difflib
 import math
 import os
 import re
@@ -20,23 +21,30 @@ import time
 import warnings
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Final, NoReturn, Protocol, final
 
 import pyvisa
 import serial
 from pyvisa.constants import StatusCode
+from pyvisa.highlevel import list_backends
+from pyvisa.rname import InvalidResourceName, ResourceName
 from serial.tools.list_ports import comports
 from typing_extensions import override
 
 from labctl.devices import Clock, Found
-from labctl.errors import DeviceError, DeviceTimeoutError
+from labctl.errors import DeviceError, DeviceTimeoutError, Fault, ProtocolError
 
 QUIET_S: Final = 0.05  # so long without a byte, and a line counts as silent
 KEPT: Final = 12  # lines of the transcript that an error tells
 LONGEST_REPLY: Final = 65_536
+# Slower is no serial line; faster no converter goes.
+BAUD: Final = (50, 12_000_000)
+PARITIES: Final = ("N", "E", "O")
+STOPBITS: Final = (1, 2)
 # What a port or a library raises that cannot be set as asked. POSIX ports raise
 # termios.error, which is no OSError; the module is there where pyserial needs it.
 _IMPOSSIBLE: Final[tuple[type[Exception], ...]] = (
@@ -57,6 +65,128 @@ class Monotonic(Clock):
     @override
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+def fault(key: str, got: object, expected: str) -> Fault:
+    """Say what is wrong with an option; the registry puts its place before it.
+
+    Parameters
+    ----------
+    key
+        Option, or a dotted path below one: ``commands.identify.reply``.
+    got, expected
+        For the message.
+
+    Returns
+    -------
+    fault
+        For :func:`refuse`.
+    """
+    text = f"got {got!r}, expected {expected}. Correct the bench file."
+    return Fault("", None, None, key, text)
+
+
+def refuse(faults: Iterable[Fault]) -> None:
+    """Refuse options, if anything is wrong with them.
+
+    Parameters
+    ----------
+    faults
+        Every one.
+
+    Raises
+    ------
+    ProtocolError
+        There is one.
+    """
+    found = list(faults)
+    if found:
+        raise ProtocolError(found)
+
+
+def is_command(key: str, value: object) -> Iterator[Fault]:
+    """Judge a command: text that is not empty, in ASCII, as it is sent."""
+    if not isinstance(value, str) or not value or not value.isascii():
+        yield fault(key, value, "a command: text in ASCII")
+
+
+def is_pattern(key: str, value: object, groups: int = 0) -> Iterator[Fault]:
+    """Judge a regular expression, and how many groups it has at least."""
+    if not isinstance(value, str):
+        yield fault(key, value, "a regular expression")
+        return
+    try:
+        found = re.compile(value).groups
+    except (re.error, OverflowError, RecursionError) as err:
+        yield fault(key, value, f"a regular expression: {err}")
+        return
+    if found < groups:
+        yield fault(key, value, "a regular expression with one group in it")
+
+
+def is_sent(key: str, value: object) -> Iterator[Fault]:
+    """Judge what ends a command: ASCII, perhaps nothing."""
+    if not isinstance(value, str) or not value.isascii():
+        yield fault(key, value, "text in ASCII")
+
+
+def is_done(key: str, value: object) -> Iterator[Fault]:
+    """Judge what ends a reply: a pattern in ASCII that nothing does not match."""
+    if not isinstance(value, str) or not value.isascii():
+        yield fault(key, value, "a regular expression in ASCII")
+        return
+    wrong = list(is_pattern(key, value))
+    yield from wrong
+    if not wrong and re.search(value, "") is not None:
+        yield fault(key, value, "a regular expression that needs one byte or more")
+
+
+def is_baudrate(key: str, value: object) -> Iterator[Fault]:
+    """Judge the speed of a serial line."""
+    low, high = BAUD
+    if type(value) is not int or not low <= value <= high:
+        yield fault(key, value, f"a whole number from {low} to {high} (bits a second)")
+
+
+def is_one_of(key: str, value: object, words: Iterable[object]) -> Iterator[Fault]:
+    """Judge a choice."""
+    offered = list(words)
+    # 1 is not true, here: a bool equals a number.
+    if not any(type(value) is type(word) and value == word for word in offered):
+        listed = ", ".join(str(word) for word in offered)
+        yield fault(key, value, f"one of {listed}")
+
+
+def wrong_keys(
+    key: str, given: Iterable[object], known: Iterable[str], needed: Iterable[str]
+) -> Iterator[Fault]:
+    """Judge the keys of a map: none unknown, none missing.
+
+    Parameters
+    ----------
+    key
+        Where the map stands.
+    given
+        Its keys.
+    known, needed
+        Those that it may have, and those of them that it must have.
+
+    Yields
+    ------
+    fault
+        One a key.
+    """
+    words, there = list(known), [str(each) for each in given]
+    for name in there:
+        if name not in words:
+            close = difflib.get_close_matches(name, words, n=1)
+            hint = f"Did you mean {close[0]}?" if close else "Correct the bench file."
+            text = f"is not known, expected one of {', '.join(words)}. {hint}"
+            yield Fault("", None, None, f"{key}.{name}", text)
+    for name in needed:
+        if name not in there:
+            text = "is missing. Add it to the bench file."
+            yield Fault("", None, None, f"{key}.{name}", text)
 
 
 class Link(Protocol):
@@ -95,11 +225,25 @@ class Line:
         ``N``, ``E`` or ``O``.
     stopbits
         1 or 2.
+
+    Raises
+    ------
+    ProtocolError
+        No line can be set so.
     """
 
     baudrate: int = 115_200
     parity: str = "N"
     stopbits: int = 1
+
+    def __post_init__(self) -> None:
+        refuse(
+            [
+                *is_baudrate("baudrate", self.baudrate),
+                *is_one_of("parity", self.parity, PARITIES),
+                *is_one_of("stopbits", self.stopbits, STOPBITS),
+            ]
+        )
 
 
 @final
@@ -331,22 +475,52 @@ def link(address: str, *, line: Line, last: bytes, timeout_s: float) -> Link:
 
     Raises
     ------
-    ValueError
+    ProtocolError
         The address has none of these forms.
     """
+    refuse(_is_address(address))
     if "::" in address:
         library, _, resource = address.rpartition(";")
         return VisaLink(resource, library or "@py", last, timeout_s)
     if address.startswith("socket://"):
         host, _, port = address.removeprefix("socket://").rpartition(":")
-        if not host or not port.isdigit():
-            text = f"address={address!r}, expected socket://host:port"
-            raise ValueError(text)
         return SocketLink(host, int(port), timeout_s)
-    if not address.strip():
-        text = "address is empty, expected a serial port, a socket or a VISA resource"
-        raise ValueError(text)
     return SerialLink(address, line, timeout_s)
+
+
+def _is_address(address: str) -> Iterator[Fault]:
+    if not address.strip() or not address.isprintable() or address != address.strip():
+        wanted = "a serial port, socket://host:port or a VISA resource"
+        yield fault("address", address, wanted)
+    elif "::" in address:
+        yield from _is_resource(address)
+    elif address.startswith("socket://"):
+        host, _, port = address.removeprefix("socket://").rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+            wanted = "socket://host:port, the port from 1 to 65535"
+            yield fault("address", address, wanted)
+    elif "://" in address:
+        scheme = address.partition("://")[0]
+        # Those that pyserial brings; asking for one imports nothing.
+        known = scheme.isidentifier() and find_spec(
+            f"serial.urlhandler.protocol_{scheme}"
+        )
+        if not known:
+            wanted = "socket://host:port, or another kind that pyserial has"
+            yield fault("address", address, wanted)
+
+
+def _is_resource(address: str) -> Iterator[Fault]:
+    library, _, resource = address.rpartition(";")
+    try:
+        ResourceName.from_string(resource)
+    except InvalidResourceName as err:
+        story = " ".join(str(err).split())
+        wanted = f"a VISA resource such as USB0::0x1313::0x804F::M1::INSTR ({story})"
+        yield fault("address", address, wanted)
+    if library.startswith("@") and library[1:] not in list_backends():
+        wanted = f"a VISA library: @{', @'.join(list_backends())}, or a path"
+        yield fault("address", address, wanted)
 
 
 @contextmanager

@@ -8,12 +8,17 @@ it and not before, so a missing vendor library breaks only the bench that needs 
 import difflib
 import functools
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
 
+import pydantic
+
+from labctl.document import Schema, teller, tree
 from labctl.errors import (
     Fault,
     InputError,
@@ -137,6 +142,10 @@ def build(
     factory = check(key, where=where, role=role, arguments=arguments, own=own)
     try:
         driver = factory(**{**own, **arguments})
+    except ProtocolError as err:  # a driver that says which option, by its key
+        raise ProtocolError(
+            [replace(each, key=f"{where}.options.{each.key}") for each in err.faults]
+        ) from err
     except (TypeError, ValueError, OutOfRangeError) as err:
         text = f"{key} refused its options: {err}. Correct them in the bench file."
         raise ProtocolError([_fault(f"{where}.options", text)]) from err
@@ -182,6 +191,7 @@ def check(
     if role is not None:
         _check_class(factory, key, where, role)
     faults = list(_wrong_names(factory, key, f"{where}.options", arguments, own))
+    faults += _wrong_types(factory, f"{where}.options", arguments)
     if faults:
         raise ProtocolError(faults)
     return factory
@@ -287,6 +297,36 @@ def _wrong_names(
     if missing:
         text = f"{', '.join(missing)} missing, {key} expects it. Add it."
         yield _fault(where, text)
+
+
+def _wrong_types(
+    factory: Callable[..., Any], where: str, arguments: Mapping[str, Any]
+) -> list[Fault]:
+    """Compare the options with the annotations of the factory, as a document is."""
+    takes = inspect.signature(factory).parameters
+    fields: dict[str, Any] = {
+        name: (takes[name].annotation, ...)
+        for name in arguments
+        if name in takes and _is_comparable(takes[name].annotation)
+    }
+    model = pydantic.create_model("Options", __base__=Schema, **fields)
+    text = json.dumps({name: arguments[name] for name in fields})
+    root, _ = tree.build(text, "")
+    _, faults = teller.check(pydantic.TypeAdapter(model), root)
+    told = {f"{where}.{each.key}": each.text for each in faults}
+    return [
+        _fault(key, f"{text} Correct the bench file.") for key, text in told.items()
+    ]
+
+
+def _is_comparable(annotation: Any) -> bool:  # noqa: ANN401 - any annotation there is
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+        return False
+    try:
+        pydantic.TypeAdapter(annotation)
+    except pydantic.PydanticUserError:  # a class of its own: no option of a file
+        return False
+    return True
 
 
 def _check_class(factory: Callable[..., Any], key: str, where: str, role: type) -> None:

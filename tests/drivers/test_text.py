@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from drivers.text import TextShutter
-from labctl.errors import DeviceError
+from labctl.errors import DeviceError, ProtocolError
 
 MAP = {
     "identify": "id?",
@@ -69,13 +69,59 @@ def test_closing_is_insisted_on_through_a_fresh_connection_of_the_same_shutter(
     shutter.close()
 
 
-def test_a_fault_in_the_map_is_told() -> None:
-    def made(**changed: str) -> None:
-        TextShutter(address="x", commands=MAP | changed)
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("opens", "x", r"is not known, .*Did you mean open\?"),
+        ("identify", "", "expected a command"),
+        ("open", "\u00b5", "expected a command: text in ASCII"),
+        ("identity", "(", "regular expression: .*unterminated"),
+        ("identity", "SC10", "one group"),
+        ("reply", "[01]", "one group"),
+        ("is_open", "(", "regular expression: "),
+        ("is_closed", "[", "regular expression: "),
+        ("accepted", "(", "regular expression: "),
+        ("accepted", 7, "got 7, expected a regular expression"),
+    ],
+)
+def test_a_fault_in_the_map_is_told_with_its_key(
+    key: str,
+    value: Any,  # noqa: ANN401 - what a bench file may hold
+    said: str,
+) -> None:
+    with pytest.raises(ProtocolError, match=said) as refused:
+        TextShutter(address="x", commands=MAP | {key: value})
+    assert [each.key for each in refused.value.faults] == [f"commands.{key}"]
 
-    with pytest.raises(ValueError, match=r"unknown \['opens'\]"):
-        made(opens="x")
-    with pytest.raises(ValueError, match="expected one group"):
-        made(reply="[01]")
-    with pytest.raises(ValueError, match=r"missing \['close', 'identify'"):
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("send", "\u00b5", "expected text in ASCII"),
+        ("done", "(", "regular expression: "),
+        ("done", "", "needs one byte or more"),
+        ("done", "\u00b5", "in ASCII"),
+        ("move_s", 0.0, "a time above 0"),
+        ("move_s", float("nan"), "a time above 0"),
+        ("baudrate", -1, "from 50 to 12000000"),
+        ("address", "nonsense::x", "a VISA resource"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(
+    key: str,
+    value: Any,  # noqa: ANN401 - what a bench file may hold
+    said: str,
+) -> None:
+    options: dict[str, Any] = {"address": "x", "commands": MAP, key: value}
+    with pytest.raises(ProtocolError, match=said) as refused:
+        TextShutter(**options)
+    assert [each.key for each in refused.value.faults] == [key]
+
+
+def test_commands_that_are_missing_are_all_told() -> None:
+    with pytest.raises(ProtocolError) as refused:
         TextShutter(address="x", commands={"open": "o"})
+    missing = [each.key for each in refused.value.faults]
+    assert missing == [
+        f"commands.{key}" for key in MAP if key not in {"open", "accepted"}
+    ]

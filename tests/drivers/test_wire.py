@@ -35,7 +35,7 @@ from drivers.wire import (
     number,
 )
 from labctl.devices import Clock
-from labctl.errors import DeviceError, DeviceTimeoutError
+from labctl.errors import DeviceError, DeviceTimeoutError, ProtocolError
 
 TIMEOUT_S = 0.1
 LINE = Line()
@@ -271,9 +271,55 @@ def test_an_address_says_how_to_get_there() -> None:
     assert isinstance(made("socket://10.0.0.2:5025"), SocketLink)
     assert isinstance(made("TCPIP0::10.0.0.2::INSTR"), VisaLink)
     assert isinstance(made("@ivi;GPIB0::9::INSTR"), VisaLink)
-    for wrong in ("", "  ", "socket://nowhere", "socket://:9"):
-        with pytest.raises(ValueError, match="expected"):
-            made(wrong)
+    assert isinstance(made("@py;USB0::0x1313::0x8078::P1::INSTR"), VisaLink)
+    assert isinstance(made("rfc2217://10.0.0.2:4000"), SerialLink)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("", "got '', expected a serial port, socket://host:port or a VISA"),
+        ("  ", "expected a serial port"),
+        ("COM3\n", "expected a serial port"),
+        ("socket://nowhere", "expected socket://host:port, the port from 1 to 65535"),
+        ("socket://:9", "the port from 1 to 65535"),
+        ("socket://h:0", "the port from 1 to 65535"),
+        ("socket://h:65536", "the port from 1 to 65535"),
+        ("nonsense::x", r"expected a VISA resource such as USB0::.*nonsense"),
+        ("USB0::0x1313::INSTR", "expected a VISA resource such as"),
+        ("@nivi;GPIB0::9::INSTR", "expected a VISA library: @.*py, .*or a path"),
+        ("tcp://h:9", "another kind that pyserial has"),
+        ("a.b://h:9", "another kind that pyserial has"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_refused_before_anything_opens(
+    address: str, said: str
+) -> None:
+    with pytest.raises(ProtocolError, match=said) as refused:
+        link(address, line=LINE, last=b"\n", timeout_s=1)
+    assert [each.key for each in refused.value.faults] == ["address"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("baudrate", -1, "got -1, expected a whole number from 50 to 12000000"),
+        ("baudrate", 0, "expected a whole number"),
+        ("baudrate", 9600.0, "expected a whole number"),
+        ("baudrate", True, "expected a whole number"),
+        ("parity", "X", "got 'X', expected one of N, E, O"),
+        ("stopbits", 3, "got 3, expected one of 1, 2"),
+        ("stopbits", True, "expected one of 1, 2"),
+    ],
+)
+def test_a_serial_line_that_cannot_be_is_refused(
+    key: str,
+    value: Any,  # noqa: ANN401 - what a bench file may hold
+    said: str,
+) -> None:
+    with pytest.raises(ProtocolError, match=said) as refused:
+        Line(**{key: value})
+    assert [each.key for each in refused.value.faults] == [key]
 
 
 def test_every_error_of_the_libraries_becomes_ours() -> None:
@@ -510,17 +556,18 @@ def test_a_serial_port_is_taken_for_one_alone(stack: ExitStack) -> None:
 
 
 def test_a_parity_that_the_port_cannot_have_is_an_error_of_ours(
-    stack: ExitStack,
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port, _ = on_pty(Server(healthy), stack)
-    wire = Wire(
+    monkeypatch.setattr(wire, "PARITIES", ("X",))
+    talk = Wire(
         "laser",
         link(port, line=Line(parity="X"), last=b"\n", timeout_s=0.1),
         framing=Framing(),
         identify=("sn?", ".*"),
     )
     with pytest.raises(DeviceError, match="laser: open: "):
-        wire.open()
+        talk.open()
 
 
 def test_options_that_make_no_sense_are_refused() -> None:

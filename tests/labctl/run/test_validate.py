@@ -80,3 +80,46 @@ def test_drivers_and_their_options_are_checked_as_opening_does(tmp_path: Path) -
     assert "Did you mean sim.camera?" in told
     assert "expected a driver of the role Camera" in told
     assert "stepps" in told
+
+
+def test_a_fault_in_a_map_of_commands_is_told_at_its_line(tmp_path: Path) -> None:
+    shipped = Path(__file__).parents[3] / "calibrations" / "loopback" / "bench.yaml"
+    text = shipped.read_text(encoding="utf-8")
+    shutter = """  shutter:
+    driver: text.shutter
+    options:
+      address: nonsense::x
+      baudrate: fast
+      commands:
+        identify: "id?"
+        identity: "("
+        open: 1
+"""
+    path = tmp_path / "bench.yaml"
+    real = text.replace("devices:\n", "devices:\n" + shutter)
+    path.write_text(real, encoding="utf-8")
+
+    def told() -> dict[str, tuple[str, str]]:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert validate([str(path)]).good == ()
+        return {
+            fault.key.removeprefix("devices.shutter.options."): (
+                lines[(fault.line or 0) - 1].strip(),
+                fault.text,
+            )
+            for fault in validate([str(path)]).faults
+        }
+
+    # Types first: what is of another type, no driver is given.
+    first = told()
+    assert first["baudrate"][0] == "baudrate: fast"
+    assert first["baudrate"][1].startswith('got "fast", expected a whole number')
+    assert first["commands.open"][0] == "open: 1"
+    path.write_text(
+        real.replace("baudrate: fast", "baudrate: 9600").replace("open: 1", "opne: o"),
+        encoding="utf-8",
+    )
+    second = told()
+    assert second["commands.identity"][0] == 'identity: "("'
+    assert second["commands.opne"][0] == "opne: o"
+    assert "Did you mean open?" in second["commands.opne"][1]
