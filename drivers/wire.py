@@ -29,20 +29,27 @@ from typing import Any, Final, NoReturn, Protocol, final
 
 import pyvisa
 import serial
-from pyvisa.constants import StatusCode
+from pyvisa.constants import InterfaceType, StatusCode
 from pyvisa.highlevel import list_backends
 from pyvisa.rname import InvalidResourceName, ResourceName
 from serial.tools.list_ports import comports
 from typing_extensions import override
 
 from labctl.devices import Clock, Found
-from labctl.errors import DeviceError, DeviceTimeoutError, Fault, ProtocolError
+from labctl.errors import (
+    DeviceError,
+    DeviceTimeoutError,
+    Fault,
+    MissingLibraryError,
+    ProtocolError,
+)
 
 QUIET_S: Final = 0.05  # so long without a byte, and a line counts as silent
 KEPT: Final = 12  # lines of the transcript that an error tells
 LONGEST_REPLY: Final = 65_536
 # Slower is no serial line; faster no converter goes.
 BAUD: Final = (50, 12_000_000)
+USB_EXTRA: Final = "pip install 'labctl[usb]'"
 PARITIES: Final = ("N", "E", "O")
 STOPBITS: Final = (1, 2)
 # What a port or a library raises that cannot be set as asked. POSIX ports raise
@@ -400,6 +407,7 @@ class VisaLink(Link):
 
     @override
     def open(self) -> None:
+        self._check_usb()
         self._manager = pyvisa.ResourceManager(self._library)
         session = self._manager.open_resource(
             self._resource, open_timeout=int(self._timeout_s * 1000)
@@ -408,6 +416,20 @@ class VisaLink(Link):
         session.write_termination = ""
         self._session = session
         self._hurry()
+
+    def _check_usb(self) -> None:
+        """Look whether the library that speaks to USB is there.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            Names the extra to install.
+        """
+        if self._library == "@py" and self._resource.upper().startswith("USB"):
+            why = usb_issue()
+            if why:
+                text = f"{self._resource} is on USB: {USB_EXTRA}"
+                raise ModuleNotFoundError(text)
 
     def _hurry(self) -> None:
         # Setting the VISA attribute raises (its setter is wired to another method),
@@ -550,6 +572,8 @@ def link_errors(where: str, action: str) -> Iterator[None]:
         # OSError: a refused or broken connection, and EIO of a port that vanished.
         text = f"{err}. Look at address, plug and power, and who else has it."
         raise DeviceError(where, action, text) from err
+    except ModuleNotFoundError as err:
+        raise DeviceError(where, action, f"{err}. Then open it again.") from err
     except _IMPOSSIBLE as err:
         # A port or a library that cannot be set as asked: no libusb, no parity.
         text = f"{err}. Correct the address, or install what it asks for."
@@ -925,7 +949,7 @@ def number(match: re.Match[str], where: str, quantity: str) -> float:
 
 
 def find() -> list[Found]:
-    """List serial ports and VISA resources; opens none of them.
+    """List serial ports and VISA resources but those on USB; opens none of them.
 
     Returns
     -------
@@ -936,14 +960,50 @@ def find() -> list[Found]:
         Found(what=f"serial port {port.device}: {port.description}")
         for port in sorted(comports(), key=lambda port: port.device)
     ]
+    # Serial ports are listed above, with what they say of themselves.
+    others = [
+        each
+        for each in _resources()
+        if "ASRL" not in each and not each.startswith("USB")
+    ]
+    return [*found, *(Found(what=f"VISA resource {each}") for each in others)]
+
+
+def find_usb() -> list[Found]:
+    """List instruments on USB (USBTMC), as VISA names them; opens none of them.
+
+    Returns
+    -------
+    found
+        A person names the driver.
+
+    Raises
+    ------
+    MissingLibraryError
+        What speaks to USB is not installed.
+    """
+    if usb_issue():
+        text = f"USB instruments ({USB_EXTRA})"
+        raise MissingLibraryError(text)
+    there = [each for each in _resources() if each.startswith("USB")]
+    return [Found(what=f"VISA resource {each}") for each in there]
+
+
+def usb_issue() -> str:
+    """Say why pyvisa-py has no USB; empty where it has."""
+    # Quick for those who need no VISA; it tries all its libraries when imported.
+    from pyvisa_py.sessions import Session  # noqa: PLC0415
+
+    issues = Session.iter_session_classes_issues()
+    return next((why for (kind, _), why in issues if kind is InterfaceType.usb), "")
+
+
+def _resources() -> list[str]:
     manager = pyvisa.ResourceManager("@py")
     try:
         with warnings.catch_warnings():
             # It warns that without more libraries it looks at one network only.
             warnings.simplefilter("ignore", UserWarning)
-            listed = manager.list_resources("?*")
+            return list(manager.list_resources("?*"))
     finally:
         manager.close()
-    # Serial ports are listed above, with what they say of themselves.
-    names = [name for name in listed if "ASRL" not in name]
-    return [*found, *(Found(what=f"VISA resource {name}") for name in names)]

@@ -40,6 +40,7 @@ from labctl import (
     calibration,
     devices,
     document,
+    option,
     registry,
     state,
     twin,
@@ -1330,8 +1331,9 @@ class _Parts:
             "own": own,
         }
         try:
+            factory = registry.check(entry.driver, **what)
+            option.check(factory, key, entry.options)
             if any(own[need] is None for need in _NEEDED & {*own}):
-                registry.check(entry.driver, **what)
                 return None
             return registry.build(entry.driver, **what)
         except MissingLibraryError as err:

@@ -8,7 +8,6 @@ it and not before, so a missing vendor library breaks only the bench that needs 
 import difflib
 import functools
 import inspect
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,9 +15,6 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
 
-import pydantic
-
-from labctl.document import Schema, teller, tree
 from labctl.errors import (
     Fault,
     InputError,
@@ -191,7 +187,6 @@ def check(
     if role is not None:
         _check_class(factory, key, where, role)
     faults = list(_wrong_names(factory, key, f"{where}.options", arguments, own))
-    faults += _wrong_types(factory, f"{where}.options", arguments)
     if faults:
         raise ProtocolError(faults)
     return factory
@@ -297,36 +292,6 @@ def _wrong_names(
     if missing:
         text = f"{', '.join(missing)} missing, {key} expects it. Add it."
         yield _fault(where, text)
-
-
-def _wrong_types(
-    factory: Callable[..., Any], where: str, arguments: Mapping[str, Any]
-) -> list[Fault]:
-    """Compare the options with the annotations of the factory, as a document is."""
-    takes = inspect.signature(factory).parameters
-    fields: dict[str, Any] = {
-        name: (takes[name].annotation, ...)
-        for name in arguments
-        if name in takes and _is_comparable(takes[name].annotation)
-    }
-    model = pydantic.create_model("Options", __base__=Schema, **fields)
-    text = json.dumps({name: arguments[name] for name in fields})
-    root, _ = tree.build(text, "")
-    _, faults = teller.check(pydantic.TypeAdapter(model), root)
-    told = {f"{where}.{each.key}": each.text for each in faults}
-    return [
-        _fault(key, f"{text} Correct the bench file.") for key, text in told.items()
-    ]
-
-
-def _is_comparable(annotation: Any) -> bool:  # noqa: ANN401 - any annotation there is
-    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
-        return False
-    try:
-        pydantic.TypeAdapter(annotation)
-    except pydantic.PydanticUserError:  # a class of its own: no option of a file
-        return False
-    return True
 
 
 def _check_class(factory: Callable[..., Any], key: str, where: str, role: type) -> None:

@@ -18,6 +18,8 @@ import pyvisa
 import serial
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyvisa.constants import InterfaceType
+from pyvisa_py.sessions import Session
 from serial.tools.list_ports_common import ListPortInfo
 from typing_extensions import override
 
@@ -35,7 +37,12 @@ from drivers.wire import (
     number,
 )
 from labctl.devices import Clock
-from labctl.errors import DeviceError, DeviceTimeoutError, ProtocolError
+from labctl.errors import (
+    DeviceError,
+    DeviceTimeoutError,
+    MissingLibraryError,
+    ProtocolError,
+)
 
 TIMEOUT_S = 0.1
 LINE = Line()
@@ -590,7 +597,11 @@ def test_ports_and_resources_are_listed_and_none_is_opened(
         def list_resources(self, query: str) -> tuple[str, ...]:
             assert query == "?*"
             warnings.warn("one network only", UserWarning, stacklevel=1)
-            return ("PRLGX-ASRL::/dev/ttyS0::INTFC", "USB0::0x1313::0x804F::M1::INSTR")
+            return (
+                "PRLGX-ASRL::/dev/ttyS0::INTFC",
+                "TCPIP0::10.0.0.2::INSTR",
+                "USB0::0x1313::0x804F::M1::INSTR",
+            )
 
         def close(self) -> None:
             pass
@@ -601,5 +612,35 @@ def test_ports_and_resources_are_listed_and_none_is_opened(
     monkeypatch.setattr(wire, "comports", lambda: [port])
     assert [each.what for each in wire.find()] == [
         "serial port /dev/ttyUSB7: FT232R",
-        "VISA resource USB0::0x1313::0x804F::M1::INSTR",
+        "VISA resource TCPIP0::10.0.0.2::INSTR",
     ]
+    monkeypatch.setattr(wire, "usb_issue", lambda: "")
+    assert [each.what for each in wire.find_usb()] == [
+        "VISA resource USB0::0x1313::0x804F::M1::INSTR"
+    ]
+
+
+@pytest.fixture
+def no_usb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide PyUSB as pyvisa-py does where it is not installed."""
+    # Once it is imported, what it registered is put back at the end.
+    monkeypatch.setattr(Session, "_session_classes", dict(Session._session_classes))
+    for resource in ("INSTR", "RAW"):
+        Session._session_classes.pop((InterfaceType.usb, resource), None)
+        Session.register_unavailable(InterfaceType.usb, resource, "no PyUSB")
+
+
+@pytest.mark.usefixtures("no_usb")
+def test_usb_that_cannot_be_looked_for_is_said_with_the_extra() -> None:
+    with pytest.raises(
+        MissingLibraryError, match=r"^USB instruments \(pip install 'labctl\[usb\]'\)$"
+    ):
+        wire.find_usb()
+
+
+@pytest.mark.usefixtures("no_usb")
+@pytest.mark.parametrize("library", ["", "@py;"])
+def test_an_instrument_on_usb_without_its_library_names_the_extra(library: str) -> None:
+    address = f"{library}USB0::0x1313::0x8078::P1::INSTR"
+    with pytest.raises(DeviceError, match=r"laser: open: .*'labctl\[usb\]'"):
+        speaking(address)

@@ -1,4 +1,3 @@
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -22,14 +21,8 @@ class Lamp:
 def anything(**options):
     return options
 
-class Vendor:
-    pass
-
-def typed(*, watts: float, curve: list[list[float]] = (), port: str | None = None,
-          words: dict[str, str] | None = None, count: "int" = 1, sdk: Vendor = None):
-    if watts < 0:
-        raise ProtocolError([Fault("", None, None, "watts", f"got {watts}")])
-    return watts
+def keyed(*, watts):
+    raise ProtocolError([Fault("", None, None, "watts", f"got {watts}")])
 
 NUMBER = 7
 """
@@ -43,7 +36,7 @@ def acme(package: Package) -> None:
         {
             "acme.lamp": "acme_lamp:Lamp",
             "acme.any": "acme_lamp:anything",
-            "acme.typed": "acme_lamp:typed",
+            "acme.keyed": "acme_lamp:keyed",
             "acme.number": "acme_lamp:NUMBER",
             "acme.absent": "acme_lamp:Absent",
             "acme.sdk": "acme_sdk_that_is_absent.camera:Camera",
@@ -117,33 +110,11 @@ def test_options_that_do_not_fit_are_named(
         registry.build("acme.lamp", where="devices.lamp", arguments=arguments)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "told", "said"),
-    [
-        ("watts", "1", "watts", 'got "1", expected a number'),
-        ("watts", True, "watts", "got true, expected a number"),
-        ("watts", -1, "watts", "got -1"),
-        ("curve", [1, [2, 3]], "curve.0", "got 1, expected a list"),
-        ("curve", [[1, "x"]], "curve.0.1", 'got "x", expected a number'),
-        ("port", 7, "port", "got 7, expected text"),
-        ("words", {"a": 7}, "words.a", "got 7, expected text"),
-        ("words", ["a"], "words", "expected a section"),
-    ],
-)
-def test_an_option_of_another_type_is_refused_where_it_stands(
-    key: str, value: object, told: str, said: str
-) -> None:
-    with pytest.raises(ProtocolError, match=re.escape(said)) as refused:
-        registry.build(
-            "acme.typed", where="devices.lamp", arguments={"watts": 1, key: value}
-        )
-    keys = [each.key for each in refused.value.faults]
-    assert keys == [f"devices.lamp.options.{told}"]
-
-
-def test_what_no_annotation_tells_is_left_to_the_driver() -> None:
-    options = {"watts": 2, "count": "x", "sdk": 1, "port": None}
-    assert registry.build("acme.typed", where="x", arguments=options) == 2
+def test_what_a_driver_refuses_by_its_key_is_told_there() -> None:
+    with pytest.raises(ProtocolError) as refused:
+        registry.build("acme.keyed", where="devices.lamp", arguments={"watts": -1})
+    (fault,) = refused.value.faults
+    assert (fault.key, fault.text) == ("devices.lamp.options.watts", "got -1")
 
 
 def test_a_driver_that_takes_anything_gets_everything() -> None:
