@@ -94,3 +94,17 @@ def test_options_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     options: dict[str, Any] = {"dark_deg": 0, "least": 0.1, "most": 0.9} | wrong
     with pytest.raises(ValueError, match="expected"):
         ELL14(address="x", **options)
+
+
+def test_just_before_its_home_is_no_turn_away(script: Any, lines: Any) -> None:  # noqa: ANN401
+    # Positions are in two's complement: two pulses before the zero.
+    before = ("0gp", "0POFFFFFFFE")
+    least = [("0ma00000000", "0POFFFFFFFE"), before]
+    script.expect(*lines([("0in", INFO), ("0ho0", "0PO00000000"), *least], ""))
+    mount = ELL14(address="x", dark_deg=0, least=0.0, most=1.0, clock=script.clock)
+    mount.open()
+    script.expect(*lines([before, before], ""))
+    assert mount.settings()["angle_deg"] == pytest.approx(-720 / TURN)
+    assert mount.transmission() == pytest.approx(0.0, abs=1e-6)
+    script.expect(*lines(least, ""))
+    mount.close()

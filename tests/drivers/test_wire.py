@@ -554,6 +554,38 @@ def test_a_port_that_is_not_there_is_refused_at_open(address: str) -> None:
         speaking(address)
 
 
+@pytest.mark.parametrize(
+    "address", ["socket://127.0.0.1:{}", "TCPIP0::127.0.0.1::{}::SOCKET"]
+)
+def test_a_command_over_the_network_waits_for_no_acknowledgement(address: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        made = link(
+            address.format(server.getsockname()[1]),
+            line=LINE,
+            last=b"\n",
+            timeout_s=2.0,
+        )
+        made.open()
+        try:
+            if isinstance(made, VisaLink):
+                sessions = made._manager.visalib.sessions
+                inner = sessions[made._session.session].interface
+            else:
+                assert isinstance(made, SocketLink)
+                inner = made._connected()
+            assert inner.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        finally:
+            made.close()
+
+
+def test_a_device_that_babbles_is_not_listened_to_for_ever() -> None:
+    babble = b"x" * (wire.LONGEST_REPLY // 2 + 1)
+    pieces: list[object] = [(0.01 * n, babble) for n in range(1, 6)]
+    talking, _ = wired(babble=[[*pieces, (0.06, b"\r\n")]])
+    with pytest.raises(DeviceTimeoutError, match="half a reply"):
+        talking.tell("babble?", "x*")
+
+
 def test_a_serial_port_is_taken_for_one_alone(stack: ExitStack) -> None:
     port, _ = on_pty(Server(healthy), stack)
     wire = speaking(port)

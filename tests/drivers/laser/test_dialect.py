@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drivers.laser.cobolt import COBOLT
+from drivers.laser.coherent import CHAMELEON, OBIS, SAPPHIRE
 from drivers.laser.dialect import (
     Dialect,
     Faults,
@@ -15,6 +17,8 @@ from drivers.laser.dialect import (
     demand,
     laser,
 )
+from drivers.laser.ipg import IPG
+from drivers.laser.mpb import MPB
 from labctl.errors import DeviceError
 
 PLAIN: dict[str, Any] = {
@@ -105,3 +109,75 @@ def test_a_head_that_cannot_tell_its_wavelength_must_be_told() -> None:
     with pytest.raises(ValueError, match="wavelength_nm is missing"):
         laser(Dialect(**PLAIN | {"wavelength": None}), address="COM3")
     laser(Dialect(**PLAIN | {"wavelength": None}), address="COM3", wavelength_nm=532)
+
+
+# What the manuals say of each answer; None where it is no fault.
+FAULTS: list[tuple[Dialect, str, list[str]]] = [
+    (COBOLT, "0\r\n", []),
+    (COBOLT, "1\r\n", ["temperature"]),
+    (COBOLT, "3\r\n", ["interlock"]),
+    (COBOLT, "4\r\n", ["constant power time-out"]),
+    (COBOLT, "9\r\n", ["fault 9"]),
+    (SAPPHIRE, "0\r\nSapphire:0->", []),
+    (SAPPHIRE, "1\r\nSapphire:0->", ["external interlock"]),
+    (SAPPHIRE, "18\r\nSapphire:0->", ["diode temperature", "diode current"]),
+    (SAPPHIRE, "1024\r\nSapphire:0->", ["controller memory"]),
+    (CHAMELEON, "0\r\n", []),
+    (CHAMELEON, "6\r\n", ["fault 6"]),
+    (IPG, f"STA: {1 << 12}\r", []),
+    (IPG, f"STA: {1 << 16}\r", ["too hot"]),
+    (IPG, f"STA: {1 << 17 | 1 << 20}\r", ["back reflection", "seed failed"]),
+    (IPG, f"STA: {1 << 19}\r", ["unexpected emission"]),
+    (MPB, "7\rD >", []),
+    (MPB, "8\rF >", ["fault"]),
+]
+
+
+def head_of(dialect: Dialect, script: Any) -> TextHead:  # noqa: ANN401
+    made = TextHead("laser", dialect, "x", wavelength_nm=1.0, clock=script.clock)
+    made._wire.open()
+    return made
+
+
+def sent(dialect: Dialect, command: str) -> bytes:
+    return command.encode() + dialect.framing.send
+
+
+@pytest.mark.parametrize(("dialect", "reply", "words"), FAULTS)
+def test_faults_are_told_in_the_words_of_the_manual(
+    dialect: Dialect,
+    reply: str,
+    words: list[str],
+    script: Any,  # noqa: ANN401
+) -> None:
+    head = head_of(dialect, script)
+    assert dialect.faults is not None
+    script.expect((sent(dialect, dialect.faults.ask), reply.encode()))
+    assert head.faults() == words
+
+
+def test_a_cobolt_is_given_time_between_two_commands(script: Any) -> None:  # noqa: ANN401
+    head = head_of(COBOLT, script)
+    start_s = script.clock.now()
+    script.expect(*[(sent(COBOLT, "p?"), b"0.050\r\n")] * 3)
+    for _ in range(3):
+        assert head.setpoint_mw() == 50.0
+    assert script.clock.now() - start_s >= 0.2
+
+
+@pytest.mark.parametrize(
+    ("dialect", "baudrate"),
+    [
+        (COBOLT, 115_200),
+        (OBIS, 115_200),
+        (SAPPHIRE, 19_200),
+        (CHAMELEON, 19_200),
+        (IPG, 57_600),
+        (MPB, 9_600),
+    ],
+)
+def test_a_serial_line_is_as_fast_as_the_manual_says(
+    dialect: Dialect, baudrate: int
+) -> None:
+    line = dialect.line
+    assert (line.baudrate, line.parity, line.stopbits) == (baudrate, "N", 1)

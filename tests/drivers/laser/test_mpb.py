@@ -59,3 +59,13 @@ def test_the_key_is_named_and_another_letter_refused(script: Any, lines: Any) ->
         laser.set_power_mw(500)
     script.expect(*lines([OPEN[0], *DARK], "\r", ""))
     laser.close()
+
+
+def test_an_answer_that_ends_in_another_letter_is_none(script: Any, lines: Any) -> None:  # noqa: ANN401
+    laser = opened(script, lines)
+    bad = ("getlaserstate", "8\rE >")
+    script.expect(*lines([bad, OPEN[0], bad], "\r", ""))
+    with pytest.raises(DeviceError, match=r"got '8\\rE >'"):
+        laser.faults()
+    script.expect(*lines([OPEN[0], *DARK], "\r", ""))
+    laser.close()

@@ -171,6 +171,20 @@ def test_a_foreign_telegram_is_skipped_and_silence_ends(script: Any) -> None:  #
     laser.close()
 
 
+@pytest.mark.parametrize("ends", [(HOST, DEVICE + 1), (HOST - 1, DEVICE)])
+def test_what_another_module_or_another_host_is_told_is_no_answer(
+    ends: tuple[int, int],
+    script: Any,  # noqa: ANN401
+) -> None:
+    laser = opened(script)
+    ask, answer = read(0x66, b"\0\0")
+    lit = pack(bytes((*ends, 8, 0x66)) + b"\1\0")
+    script.expect((ask, lit + answer))
+    assert laser.is_emitting() is False
+    script.expect(*dark(0x37))
+    laser.close()
+
+
 def test_a_watchdog_that_is_not_taken_is_an_error(script: Any) -> None:  # noqa: ANN401
     laser = opened(script)
     script.expect(write(0x36, b"\2"), read(0x36, b"\0"))

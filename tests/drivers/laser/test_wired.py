@@ -154,6 +154,18 @@ def test_what_does_not_go_dark_has_its_least_power(head: Diode) -> None:
     assert head.demand_mw == 1.0
 
 
+def test_that_it_stays_lit_is_told_before_a_second_is_over(head: Diode) -> None:
+    laser = made(head)
+    laser.open()
+    head.lit, head.stops = True, False
+    start_s = laser._clock.now()
+    with pytest.raises(LaserStillOnError):
+        laser.emission(False)
+    assert laser._clock.now() - start_s < 1.0
+    head.stops = True
+    laser.close()
+
+
 def test_a_head_that_does_not_go_dark_at_open_is_an_error_and_let_go(
     head: Diode,
 ) -> None:
