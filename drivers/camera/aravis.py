@@ -352,6 +352,7 @@ def aravis(  # noqa: PLR0913 - one parameter an option
     name: str = "camera",
     pixel_format: str = "Mono12",
     camera: str = "",
+    padding: int = 0,
     gain: Mapping[str, float] | None = None,
 ) -> TriggeredCamera:
     """Make a GigE Vision or USB3 Vision camera.
@@ -371,6 +372,9 @@ def aravis(  # noqa: PLR0913 - one parameter an option
     camera
         Network address, or name as ``labctl devices`` prints it; empty for the only
         one there is.
+    padding
+        Low bits of each count that are always 0: counts of 12 bits, left-justified in
+        ``Mono16``, have 4. They are checked, and taken away.
     gain
         What its own numbers of gain are in dB, where it does not count in dB:
         ``{db_per_step: 0.0359, zero: 0}`` or, for factors, ``{unity: 32}``. Without it
@@ -392,7 +396,8 @@ def aravis(  # noqa: PLR0913 - one parameter an option
         clock=clock,
         shape=shape,
         pixel_um=pixel_um,
-        bits=bits_of(name, pixel_format),
+        bits=bits_of(name, pixel_format, padding),
+        padding=padding,
     )
 
 

@@ -370,6 +370,7 @@ def basler(  # noqa: PLR0913 - one parameter an option
     name: str = "camera",
     pixel_format: str = "Mono12",
     camera: str = "",
+    padding: int = 0,
     tells_exposure_end: bool = False,
 ) -> TriggeredCamera:
     """Make a camera that pylon knows, over USB or Ethernet.
@@ -388,6 +389,9 @@ def basler(  # noqa: PLR0913 - one parameter an option
         As :data:`drivers.camera.triggered.BITS` names it.
     camera
         Serial number of the one to open; empty for the only one there is.
+    padding
+        Low bits of each count that are always 0: counts of 12 bits, left-justified in
+        ``Mono16``, have 4. They are checked, and taken away.
     tells_exposure_end
         Whether it is to report that an exposure is over, so that the next pattern is
         written while its frame is read out. Only for global shutters.
@@ -408,7 +412,8 @@ def basler(  # noqa: PLR0913 - one parameter an option
         clock=clock,
         shape=shape,
         pixel_um=pixel_um,
-        bits=bits_of(name, pixel_format),
+        bits=bits_of(name, pixel_format, padding),
+        padding=padding,
     )
 
 

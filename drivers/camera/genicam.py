@@ -630,7 +630,7 @@ def genicam(  # noqa: PLR0913 - one parameter an option
         clock=clock,
         shape=shape,
         pixel_um=pixel_um,
-        bits=bits_of(name, pixel_format) - padding,
+        bits=bits_of(name, pixel_format, padding),
         padding=padding,
     )
 

@@ -211,6 +211,7 @@ def micromanager(  # noqa: PLR0913 - one parameter an option
     clock: Clock,
     name: str = "camera",
     properties: Mapping[str, str] | None = None,
+    padding: int = 0,
 ) -> TriggeredCamera:
     """Make a camera that Micro-Manager has an adapter for.
 
@@ -221,7 +222,7 @@ def micromanager(  # noqa: PLR0913 - one parameter an option
     pixel_um
         Distance between pixels.
     bits
-        Bits a pixel.
+        Bits a pixel, without the padding.
     adapter, device
         Names of the adapter's library and of the device in it.
     folder
@@ -232,6 +233,9 @@ def micromanager(  # noqa: PLR0913 - one parameter an option
         Name in the bench file.
     properties
         Properties of the device, set at open in this order and read back.
+    padding
+        Low bits of each count that are always 0, where counts are left-justified. They
+        are checked, and taken away.
 
     Returns
     -------
@@ -245,4 +249,5 @@ def micromanager(  # noqa: PLR0913 - one parameter an option
         shape=shape,
         pixel_um=pixel_um,
         bits=bits,
+        padding=padding,
     )

@@ -28,8 +28,8 @@ GAIN_DB: Final = 0.1  # how far a gain may be from the one asked for
 BITS: Final = {"Mono8": 8, "Mono10": 10, "Mono12": 12, "Mono16": 16}
 
 
-def bits_of(name: str, pixel_format: str) -> int:
-    """Look up the bits of a pixel format.
+def bits_of(name: str, pixel_format: str, padding: int = 0) -> int:
+    """Look up the bits of a pixel format, without those that a camera leaves 0.
 
     Parameters
     ----------
@@ -37,6 +37,8 @@ def bits_of(name: str, pixel_format: str) -> int:
         Name of the camera, for the message.
     pixel_format
         One of :data:`BITS`.
+    padding
+        Low bits of each count that are always 0.
 
     Returns
     -------
@@ -46,14 +48,18 @@ def bits_of(name: str, pixel_format: str) -> int:
     Raises
     ------
     ValueError
-        It is none of these.
+        It is none of these, or has no such padding.
     """
     if pixel_format not in BITS:
         text = (
             f"{name}: pixel_format={pixel_format!r}, expected one of {', '.join(BITS)}"
         )
         raise ValueError(text)
-    return BITS[pixel_format]
+    bits = BITS[pixel_format]
+    if not 0 <= padding < bits:
+        text = f"{name}: padding={padding}, expected 0 to {bits - 1} ({pixel_format})"
+        raise ValueError(text)
+    return bits - padding
 
 
 def the_one(

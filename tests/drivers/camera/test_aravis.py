@@ -58,6 +58,18 @@ def test_exposure_changes_the_frame(camera: Camera) -> None:
     assert bright > 2 * dim
 
 
+def test_padding_is_checked_and_no_part_of_the_bits(
+    library: ModuleType, gige: Start
+) -> None:
+    assert made(library, pixel_format="Mono16", padding=4).bit_depth == 12
+    gige()
+    with (
+        made(library, padding=2) as camera,
+        pytest.raises(DeviceError, match="it is not left-justified"),
+    ):
+        shots(camera, 1, exposure_s=0.006)
+
+
 def test_a_gain_without_a_unit_stays_at_its_least(camera: Camera) -> None:
     assert camera.gain_limits_db == (0.0, 0.0)
     with pytest.raises(OutOfRangeError, match="gain_db"):

@@ -40,6 +40,25 @@ def test_what_it_took_is_told_and_not_what_was_asked_for(camera: Any) -> None:  
     assert camera.bit_depth == 8
 
 
+def test_padding_is_taken_away_and_checked(basler: ModuleType) -> None:
+    def frame(**options: Any) -> Any:  # noqa: ANN401 - counts
+        shape, clock = [4096, 4096], RealClock()
+        with basler.basler(shape=shape, pixel_um=3.45, clock=clock, **options) as made:
+            armed(made, 1)
+            made.trigger()
+            return made.bit_depth, made.saturation_dn, made.frame(2.0).data
+
+    _, _, left = frame(pixel_format="Mono16")  # of the emulator: low bits are 0
+    bits, saturation_dn, right = frame(pixel_format="Mono16", padding=4)
+    assert (bits, saturation_dn) == (12, 4095)
+    assert right.max() > 0
+    assert (16 * right.astype(int) == left).all()
+    with pytest.raises(DeviceError, match="it is not left-justified"):
+        frame(pixel_format="Mono8", padding=4)
+    with pytest.raises(ValueError, match=r"padding=8, expected 0 to 7 \(Mono8\)"):
+        frame(pixel_format="Mono8", padding=8)
+
+
 def test_a_failed_buffer_is_no_frame(camera: Any) -> None:  # noqa: ANN401
     armed(camera)
     vendor = camera._sensor._camera

@@ -54,6 +54,15 @@ def test_counts_grow_with_the_exposure(make: Make) -> None:
     assert long == pytest.approx(4 * short, rel=0.05)
 
 
+def test_padding_is_checked(make: Make) -> None:
+    properties = {"PixelType": "16bit", "BitDepth": "16"}
+    with (
+        make(padding=4, properties=properties) as camera,
+        pytest.raises(DeviceError, match="it is not left-justified"),
+    ):
+        mean(camera, 0.02)
+
+
 def test_a_property_that_is_not_taken_is_refused(make: Make) -> None:
     with pytest.raises(DeviceError, match="camera: open: "):
         make(properties={"BitDepth": "13"}).open()
