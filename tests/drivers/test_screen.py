@@ -142,6 +142,32 @@ def test_a_monitor_has_one_owner(
     assert not elsewhere()
 
 
+def test_is_flat_before_its_window_goes(
+    screen: ModuleType,
+    seen: Callable[[], NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slm = screen.ScreenSLM(**OPTIONS, clock=RealClock())
+    slm.open()
+    slm.write(patterns()["ramp"])
+    assert seen().any()
+    last: list[bool] = []
+    let_go = slm._let_go
+
+    def look_and_let_go() -> None:
+        last.append(bool(seen().any()))
+        let_go()
+
+    monkeypatch.setattr(slm, "_let_go", look_and_let_go)
+    slm.close()
+    assert last == [False]
+
+
+def test_no_cursor_lies_on_the_pattern(screen: ModuleType, slm: Any) -> None:  # noqa: ANN401
+    glfw = screen.glfw
+    assert glfw.get_input_mode(slm._window, glfw.CURSOR) == glfw.CURSOR_HIDDEN
+
+
 def test_a_gamma_ramp_is_refused_though_no_screenshot_shows_it(
     screen: ModuleType,
     desktop: Monitors,

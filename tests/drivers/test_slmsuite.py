@@ -61,6 +61,8 @@ def test_ten_bits_are_ten_bits(make: Make) -> None:
 def test_another_panel_is_refused(make: Make) -> None:
     with pytest.raises(DeviceError, match=r"shape=\[24, 32\], bit_depth=8, expected"):
         make(shape=[32, 24]).open()
+    with pytest.raises(DeviceError, match=r"bit_depth=8, expected \[24, 32\], 10"):
+        make(bit_depth=10).open()
     with pytest.raises(DeviceError, match="slm: open: AttributeError"):
         make(panel="simulated.NoSuchPanel").open()
     with pytest.raises(DeviceError, match="slm: open: TypeError"):

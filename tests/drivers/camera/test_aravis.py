@@ -117,6 +117,39 @@ def test_armed_for_edges_it_heeds_its_line_and_software_again(camera: Camera) ->
     assert shots(camera, 1, exposure_s=0.002)[0].trigger == 1
 
 
+def test_settings_of_the_factory_after_a_restart_are_noticed(camera: Camera) -> None:
+    camera.configure(exposure_s=0.002, region=(2, 4, 120, 160))
+    inner = camera._sensor._camera  # type: ignore[attr-defined]  # the driver's own
+    inner.set_exposure_time(5000)
+    with pytest.raises(DeviceError, match="it was away and forgot"):
+        camera.arm(1)
+    with pytest.raises(DeviceError, match="it was away and forgot"):
+        camera.arm_for_edges(1, Edge("Line0", is_rising=True, delay_s=0.0))
+
+
+def test_what_an_old_stream_holds_is_never_handed_out(camera: Camera) -> None:
+    camera.configure(exposure_s=0.002, region=(2, 4, 120, 160))
+    sensor = camera._sensor  # type: ignore[attr-defined]  # the driver's own
+    sensor.start(1)
+    old = sensor._stream
+    sensor.start(1)
+    assert sensor._stream is not old
+    sensor.stop()
+
+
+def test_a_camera_that_no_longer_knows_whose_it_is_counts_as_removed(
+    camera: Camera,
+) -> None:
+    camera.configure(exposure_s=0.002, region=(2, 4, 120, 160))
+    camera.arm(1)
+    device = camera._sensor._camera.get_device()  # type: ignore[attr-defined]
+    device.leave_control()
+    with pytest.raises(FrameError) as caught:
+        camera.trigger()
+    assert caught.value.kind == "removed"
+    device.take_control()
+
+
 @pytest.mark.slow
 def test_no_frame_is_lost_where_the_counter_wraps(camera: Camera) -> None:
     # It starts near 65,400, so that 65,535 is followed by 1 within these.

@@ -74,6 +74,66 @@ def test_a_failed_buffer_is_no_frame(camera: Any) -> None:  # noqa: ANN401
     assert camera.frame(2.0).trigger == 3
 
 
+def test_a_frame_is_its_own_and_not_a_view_of_a_buffer(camera: Any) -> None:  # noqa: ANN401
+    armed(camera)
+    camera.trigger()
+    buffer = camera._sensor.fetch(2.0)
+    assert buffer.data.flags.owndata
+    assert buffer.data.flags.writeable
+
+
+def test_frames_that_wait_come_each_in_its_turn(camera: Any) -> None:  # noqa: ANN401
+    armed(camera, 3)
+    sensor = camera._sensor
+    for _ in range(3):
+        sensor.fire()
+    # All three are in before the first is taken: none is left out for a newer one.
+    assert sensor._camera.WaitForFrameTriggerReady(2000)
+    numbers = [sensor.fetch(2.0).number for _ in range(3)]
+    assert numbers == list(range(numbers[0], numbers[0] + 3))
+
+
+def test_a_trigger_that_it_would_lose_is_not_sent(
+    camera: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    armed(camera)
+    vendor = camera._sensor._camera
+    sent: list[str] = []
+    kind = type(vendor)
+    monkeypatch.setattr(kind, "WaitForFrameTriggerReady", lambda *_: False)
+    monkeypatch.setattr(kind, "ExecuteSoftwareTrigger", lambda _: sent.append("x"))
+    with pytest.raises(FrameError, match="not ready within") as caught:
+        camera.trigger()
+    assert caught.value.kind == "trigger_refused"
+    assert sent == []
+
+
+def test_what_is_automatic_is_switched_off_at_open(
+    basler: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The emulator comes up with nothing automatic: each is switched on first.
+    switch = basler.BaslerSensor._switch
+    told: dict[str, object] = {}
+
+    def switched(sensor: object, vendor: Any, node: str, wanted: object) -> None:  # noqa: ANN401
+        at = getattr(vendor, node)
+        if basler.genicam.IsWritable(at):
+            at.Value = "Continuous" if wanted == "Off" else not wanted
+            assert at.Value != wanted
+        switch(sensor, vendor, node, wanted)
+        told[node] = wanted
+        if basler.genicam.IsReadable(at):
+            assert at.Value == wanted
+
+    monkeypatch.setattr(basler.BaslerSensor, "_switch", switched)
+    made = basler.basler(
+        shape=[4096, 4096], pixel_um=3.45, clock=RealClock(), pixel_format="Mono8"
+    )
+    with made:
+        assert told == {"ExposureAuto": "Off", "GainAuto": "Off", "GammaEnable": False}
+
+
 def test_a_camera_that_was_unplugged_delivers_no_more(camera: Any) -> None:  # noqa: ANN401
     armed(camera)
     camera.trigger()

@@ -70,6 +70,21 @@ def test_a_property_that_is_not_taken_is_refused(make: Make) -> None:
         make(properties={"NoSuchThing": "1"}).open()
 
 
+def test_a_property_that_reads_back_otherwise_is_refused(
+    make: Make, need_module: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = need_module("pymmcore")
+    core: Any = sdk.CMMCore
+
+    class Forgetful(core):  # type: ignore[misc]  # it has no types
+        def getProperty(self, label: str, key: str) -> str:  # noqa: N802 - the vendor's
+            return "8" if key == "BitDepth" else str(super().getProperty(label, key))
+
+    monkeypatch.setattr(sdk, "CMMCore", Forgetful)
+    with pytest.raises(DeviceError, match="BitDepth=8 read back, expected 12"):
+        make().open()
+
+
 def test_an_adapter_that_is_not_there_is_told(make: Make) -> None:
     with pytest.raises(DeviceError, match="camera: open: "):
         make(adapter="NoSuchAdapter").open()
