@@ -646,6 +646,7 @@ class Wire:
         self._is_open, self._suspect, self._silences = False, False, 0
         self._rest = b""
         self._sent_s = -1e9
+        self._fault = ""  # what it was given up after
         self._seen: deque[str] = deque(maxlen=KEPT)
 
     @property
@@ -671,12 +672,12 @@ class Wire:
         with link_errors(self.name, "open"):
             self._link.open()
         self._is_open, self._suspect, self._silences = True, False, 0
-        self._rest = b""
+        self._rest, self._fault = b"", ""
         self._seen.clear()
 
     def close(self) -> None:
         """Let go of the port; may be called twice, and after a failure."""
-        self._is_open = False
+        self._is_open, self._fault = False, ""
         with link_errors(self.name, "close"):
             self._link.close()
 
@@ -804,14 +805,15 @@ class Wire:
             raise
         except DeviceError as error:
             if error.__cause__ is not None:  # the link itself: nothing more goes out
-                self._is_open = False
+                self._is_open, self._fault = False, error.detail.rstrip(".")
             raise
         finally:
             self._lock.release()
 
     def _check_open(self, action: str) -> None:
         if not self._is_open:
-            text = "not open, or given up after a fault. Open it first."
+            why = f": given up after a fault ({self._fault})" if self._fault else ""
+            text = f"not open{why}. Open it first."
             raise DeviceError(self.name, action, text)
 
     def recognise(self, reply: str) -> None:
@@ -863,7 +865,7 @@ class Wire:
         self._silences += 1
         text = f"half a reply, {got!r}" if got else "no reply"
         if self._silences > 1:
-            self._is_open = False
+            self._is_open, self._fault = False, f"{text} to {command!r}"
             text += ", twice in a row: taken for gone"
         text += f" within {self._timeout_s:g} s"
         self._fail(command, f"{text}.", DeviceTimeoutError)

@@ -179,10 +179,11 @@ class GuardedLaser(Laser):
             "bench": bench,
             "keeps_lit": keeps_lit,
         }
-        self._keeps_lit = keeps_lit
+        self._bench, self._keeps_lit = bench, keeps_lit
         self._link: _Link | None = None
         self._facts: dict[str, Any] = {}
         self._stopped: SafetyError | None = None
+        self._end = ""
 
     @property
     @override
@@ -211,7 +212,7 @@ class GuardedLaser(Laser):
             if isinstance(err, _GuardGoneError):
                 raise DeviceError(self._name, "open", str(err)) from None
             raise
-        self._link, self._facts, self._stopped = link, facts, None
+        self._link, self._facts, self._stopped, self._end = link, facts, None, ""
 
     @override
     def close(self) -> None:
@@ -364,7 +365,9 @@ class GuardedLaser(Laser):
 
     def _linked(self, action: str) -> "_Link":
         if self._link is None:
-            raise DeviceError(self._name, action, "is not open. Open the bench first.")
+            # Whoever heard of the end may have had something graver to tell.
+            text = self._end or "is not open. Open the bench first."
+            raise DeviceError(self._name, action, text)
         return self._link
 
     def _fact(self, name: str) -> Any:  # noqa: ANN401 - JSON, narrowed by the caller
@@ -380,7 +383,8 @@ class GuardedLaser(Laser):
     def _lost(self, action: str, story: Exception) -> NoReturn:
         self._linked(action).end()
         self._link, self._facts = None, {}
-        raise DeviceError(self._name, action, self._rescue(story)) from None
+        self._end = self._rescue(story)
+        raise DeviceError(self._name, action, self._end) from None
 
     def _rescue(self, story: Exception) -> str:
         # A laser is dark after open, so a new guard that opens it makes it dark.
@@ -395,6 +399,8 @@ class GuardedLaser(Laser):
             )
         finally:
             link.end()
+            if self._bench is not None:
+                state.guards(self._bench)  # removes what the dead one left
         return f"{story} A new guard made the laser dark. Open the bench again."
 
 

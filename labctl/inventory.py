@@ -14,7 +14,7 @@ import numpy as np
 from labctl import bench, registry, state
 from labctl.bench import Bench, BenchSource
 from labctl.calibration import DriverEntry, ExposureWire
-from labctl.devices import SLM, Camera, Device, Found, Laser, Meter, Shutter
+from labctl.devices import SLM, Attenuator, Camera, Device, Found, Laser, Meter, Shutter
 from labctl.errors import DeviceError, InputError, LabctlError
 
 FRAME_S: Final = 5.0
@@ -298,6 +298,11 @@ def _of_shutter(shutter: Shutter) -> str:
     return "OPEN" if shutter.is_open() else "closed"
 
 
+def _of_attenuator(attenuator: Attenuator) -> str:
+    least, most = attenuator.transmission_limits
+    return f"transmits {attenuator.transmission():.4g} of {least:g} to {most:g}"
+
+
 # A laser first: its methods are those of no other role.
 _HEALTH: Final[dict[type, Callable[[Any], str]]] = {
     Laser: _of_laser,
@@ -305,4 +310,5 @@ _HEALTH: Final[dict[type, Callable[[Any], str]]] = {
     Camera: _of_camera,
     Meter: _of_meter,
     Shutter: _of_shutter,
+    Attenuator: _of_attenuator,
 }

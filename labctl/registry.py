@@ -202,7 +202,7 @@ def _imported(entry: EntryPoint) -> Callable[..., Any]:
     except ModuleNotFoundError as err:
         text = (
             f"driver={entry.name}: the module {err.name} is missing, which "
-            f"{entry.value} imports. {_remedy(entry)}"
+            f"{entry.value} imports. {_remedy(entry, err.name or '')}"
         )
         raise MissingLibraryError(text) from err
     except (ImportError, OSError) as err:  # OSError: a missing DLL
@@ -229,13 +229,15 @@ def _owner(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else "an unnamed package"
 
 
-def _remedy(entry: EntryPoint) -> str:
+def _remedy(entry: EntryPoint, missing: str = "") -> str:
     family = entry.name.partition(".")[0]
     extras: list[str] = []
     if entry.dist is not None:
         extras = entry.dist.metadata.get_all("Provides-Extra") or []
     if family in extras:
         return f"Install it: pip install '{_owner(entry)}[{family}]'."
+    if missing.partition(".")[0] == family:  # left to the user, as its licence may ask
+        return f"Install it: pip install {family}."
     return f"Install what {_owner(entry)} asks for, or name another driver."
 
 

@@ -377,7 +377,26 @@ def test_a_killed_guard_is_replaced_by_one_that_makes_dark(
     with pytest.raises(DeviceError, match=r"exit code -9.*made the laser dark"):
         laser.set_power_mw(1.0)
     assert _now(light) == "dark"
+    # Whoever asks next is told the same, and not that it was never opened.
+    with pytest.raises(DeviceError, match=r"power_mw: the guard ended .*code -9"):
+        laser.power_mw()
     laser.close()
+
+
+@POSIX
+def test_what_a_killed_guard_left_in_the_state_folder_is_removed(
+    light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABCTL_STATE", str(tmp_path / "state"))
+    options = {"light": str(light)}
+    laser = GuardedLaser("laser", "acme.laser", options, bench="lab")
+    laser.open()
+    left = f"lab.guard-{laser.pid}.json"
+    assert (tmp_path / "state" / left).exists()
+    os.kill(laser.pid, signal.SIGKILL)
+    with pytest.raises(DeviceError, match="exit code -9"):
+        laser.set_power_mw(1.0)
+    assert not list((tmp_path / "state").glob("*guard*"))
 
 
 RUN = """

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from labctl import bench, cli, inventory, registry
-from labctl.devices import Found
+from labctl.calibration import DriverEntry
+from labctl.devices import Attenuator, Found, Identity
 from labctl.errors import DeviceError, LatchedError, OutOfRangeError
 from labctl.state import clear, latch
 
@@ -90,6 +91,21 @@ def test_each_device_of_a_bench_says_who_and_how_it_is() -> None:
     devices = json.loads(result.stdout.splitlines()[-1])["devices"]
     assert [each["role"] for each in devices] == ["laser", "slm", "camera", "meter"]
     assert devices[0]["identity"]["serial"] == "SIM-LASER-1"
+
+
+def test_an_attenuator_tells_what_it_transmits() -> None:
+    class Plate(Attenuator):
+        name = property(lambda _: "attenuator")
+        transmission_limits = property(lambda _: (0.01, 0.9))
+        open = close = lambda _: None
+        settings = lambda _: {}  # noqa: E731 - a role in as few lines
+        identity = lambda _: Identity("Acme", "Plate", "1", "2")  # noqa: E731
+        set_transmission = lambda *_: None  # noqa: E731
+        transmission = lambda _: 0.25  # noqa: E731
+
+    entry = DriverEntry(driver="acme.attenuator")
+    said = inventory._said("attenuator", entry, Plate()).text()
+    assert said.endswith("Acme Plate 1 2: transmits 0.25 of 0.01 to 0.9")
 
 
 # A panel of another package; laser and camera are the real drivers before peers.

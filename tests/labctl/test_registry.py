@@ -41,6 +41,7 @@ def acme(package: Package) -> None:
             "acme.absent": "acme_lamp:Absent",
             "acme.sdk": "acme_sdk_that_is_absent.camera:Camera",
             "bolt.sdk": "acme_sdk_that_is_absent.camera:Camera",
+            "acme_absent.sdk": "acme_absent.camera:Camera",
         },
     )
 
@@ -79,6 +80,9 @@ def test_a_missing_vendor_library_is_named_with_the_way_to_install_it() -> None:
     assert "pip install 'acme_lamp[acme]'" in str(e.value)
     with pytest.raises(InputError, match="Install what acme_lamp asks for"):
         registry.load("bolt.sdk")
+    # No extra has it, and the driver is called after it.
+    with pytest.raises(InputError, match=r"Install it: pip install acme_absent\."):
+        registry.load("acme_absent.sdk")
 
 
 def test_an_entry_point_to_nothing_is_refused() -> None:
