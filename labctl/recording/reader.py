@@ -677,11 +677,22 @@ def last_commit(commits: h5py.Dataset) -> tuple[int, dict[str, int]]:
         Rows up to it; 0 when nothing was ever committed.
     counts
         Committed rows by counter.
+
+    Raises
+    ------
+    RecordError
+        They are not as labctl writes them.
     """
     # HDF5 remembers the length from when the file was searched for links.
     with tree.damages(commits.file.filename):
         commits.refresh()
     rows = tree.values(commits)
+    if rows.ndim != 1 or "time_s" not in (rows.dtype.names or ()):
+        text = (
+            f"{commits.file.filename}: {layout.COMMITS} is {rows.dtype} of shape "
+            f"{rows.shape}, expected rows with time_s. Restore the file from a copy."
+        )
+        raise RecordError(text)
     names = [name for name in rows.dtype.names or () if name != "time_s"]
     # A row is written whole, and no torn one was ever seen; still the last one
     # counts only when its time is there and no counter goes back.

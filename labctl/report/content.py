@@ -5,10 +5,12 @@ import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from labctl.errors import InputError, RecordError
 from labctl.recording.reader import Record
@@ -909,13 +911,27 @@ def _events(record: Record) -> Section:
     return Section("events", "Events", table=Table(heads, rows, note))
 
 
+_WHOLE: Final = "the protocol with every default and override"
+
+
+def _has_world(record: Record) -> bool:
+    """Whether its bench is simulated by itself."""
+    try:
+        file = YAML(typ="safe", pure=True).load(record.bench_text)
+    except YAMLError:
+        return False
+    return isinstance(file, dict) and "world" in file
+
+
 def _repeat(record: Record) -> Section:
     environment = record.environment
     called = shlex.join(str(word) for word in environment.get("argv", []))
     resolved = record.resolved
     seed = resolved.get("seed", 0)
     bench = f" --bench {shlex.quote(record.bench_name)}" if record.bench_name else ""
-    command = f"labctl run protocol.yaml{bench} --seed {seed}"
+    # What was simulated stays simulated: on devices it would be no repetition.
+    simulate = " --simulate" if record.simulated and not _has_world(record) else ""
+    command = f"labctl run protocol.yaml{bench} --seed {seed}{simulate}"
     if record.kind == "calibrate":
         command = f"labctl calibrate {resolved.get('calibration')}{bench}"
     kept = ("python", "platform", "hostname", "git_commit", "git_dirty", "threads")
@@ -928,14 +944,14 @@ def _repeat(record: Record) -> Section:
         rows.append(("bench sha256", record.text("bench/sha256")))
     listings = [
         (
-            "Command, with the protocol below saved as protocol.yaml"
+            f"Command, with {_WHOLE} saved as protocol.yaml"
             if record.protocol_text
             else "Command",
             command,
         ),
+        (_WHOLE[0].upper() + _WHOLE[1:], _indented(resolved)),
         ("As it was called", called),
         ("Protocol, as it was given", record.protocol_text),
-        ("Protocol, with every default and override", _indented(resolved)),
         ("Bench file", record.bench_text),
     ]
     return Section(

@@ -125,7 +125,7 @@ def render(drawing: Drawing, theme: Theme, kind: Format) -> bytes:
 def _mark_blank(figure: Figure) -> None:
     """Say in every panel that shows no number that it shows none."""
     for axis in figure.axes:
-        if axis.has_data() and not _shows(axis):
+        if axis.axison and axis.has_data() and not _shows(axis):
             axis.text(
                 *(0.5, 0.5, "no number"),
                 transform=axis.transAxes,

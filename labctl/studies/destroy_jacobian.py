@@ -387,6 +387,13 @@ def _by_depth(values: Sequence[NDArray[np.float64]], depths: Sequence[int]) -> s
 def _signs(found: Found, depths: Sequence[int], target: str) -> Claim:
     lost = [found.lost(Condition(target, power=0.0), depth) for depth in depths]
     measured = f"accuracy lost, {_by_depth(lost, depths)} ({_BIT:g} is no loss)"
+    unsure = [
+        f"{depth}"
+        for depth, one in zip(depths, lost, strict=True)
+        if above(one, _BIT) is Verdict.OPEN
+    ]
+    if unsure:
+        measured += f"; not decided at depth {', '.join(unsure)}"
     if target == "grad_theta":
         fine = together([_free(one) for one in lost])
         return Claim("keeping only signs works for grad_theta", measured, fine)

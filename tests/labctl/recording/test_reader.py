@@ -275,6 +275,15 @@ def test_json_from_a_stranger_is_refused_in_words(
         getattr(record, field)
 
 
+@pytest.mark.parametrize("odd", [np.arange(3.0), "text"])
+def test_commits_that_are_none_are_told(record_file: Path, odd: Any) -> None:  # noqa: ANN401
+    with h5py.File(record_file, "r+") as file:
+        del file["entry/commits"]
+        file["entry/commits"] = odd
+    with pytest.raises(RecordError, match="expected rows with time_s"):
+        Record.open(record_file)
+
+
 @given(start=st.integers(0, 2**16), bits=st.integers(1, 255))
 @settings(
     max_examples=20,

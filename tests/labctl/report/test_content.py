@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -260,9 +261,22 @@ def test_age_of_what_has_no_date_is_not_known() -> None:
 
 def test_command_to_repeat_names_bench_and_seed(training_record: Path) -> None:
     listings = dict(section(read(training_record), "repeat").listings)
-    command = listings["Command, with the protocol below saved as protocol.yaml"]
+    told = "the protocol with every default and override"
+    command = listings[f"Command, with {told} saved as protocol.yaml"]
+    assert command == "labctl run protocol.yaml --bench sim --seed 7 --simulate"
+    assert json.loads(listings[told.capitalize()])["seed"] == 7
+
+
+def test_a_bench_that_is_simulated_by_itself_needs_no_word_for_it(
+    tmp_path: Path, make_header: Callable[..., Header]
+) -> None:
+    path = tmp_path / "run.h5"
+    header = make_header("train", {"model": []})
+    header = replace(header, bench_text="name: sim\nworld: {driver: sim.world}\n")
+    Recorder.create(path, layout=train_layout(ShotSpec(15, 6)), header=header).close()
+    listings = dict(section(read(path), "repeat").listings)
+    (command,) = (text for told, text in listings.items() if told.startswith("Command"))
     assert command == "labctl run protocol.yaml --bench sim --seed 7"
-    assert listings["Protocol, as it was given"].startswith("kind: train")
 
 
 def test_a_comparison_is_drawn_with_its_intervals(
