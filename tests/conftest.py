@@ -36,7 +36,6 @@ import pytest
 from filelock import FileLock, Timeout
 
 from labctl.optics.fused import build
-from tests.gobject import address
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = ROOT / "docs" / "reference"
@@ -450,6 +449,8 @@ def ended(process: "subprocess.Popen[str]") -> None:
 
 def _description(device: Any) -> str:  # noqa: ANN401 - aravis has no types
     """Read the description of a camera's nodes; its bindings read on after its end."""
+    from tests.gobject import address  # noqa: PLC0415 - a copy of this file has none
+
     read = ctypes.CDLL("libaravis-0.8.so.0").arv_device_get_genicam_xml
     read.restype = ctypes.c_void_p
     read.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t)]

@@ -42,7 +42,8 @@ CHOOSERS = ("kind", "protocol/resolved", *(f"fits/{name}" for name in COLUMNS))
 KEPT = ("study", "layer", "encoding")  # of the resolved protocol
 ATTRIBUTES = {
     *("alt", "class", "content", "href", "http-equiv", "id", "lang", "name", "role"),
-    *("charset", "data-head", "data-start", "media", "scope", "src"),
+    *("charset", "data-head", "data-keys", "data-start", "media", "scope", "src"),
+    *("autocomplete", "hidden", "label"),
     *("tabindex", "type", "width", "height", "for", "value", "min", "max", "step"),
     *("aria-label", "aria-labelledby", "aria-describedby", "aria-hidden", "aria-live"),
 }
@@ -231,7 +232,9 @@ def check_choosers(record: Path, folder: Path) -> None:
         try:
             made = read(copy)
             # The figures' ink is the other test's.
-            bare = tuple(replace(part, drawings=()) for part in made.sections)
+            bare = tuple(
+                replace(part, drawings=(), gallery=None) for part in made.sections
+            )
             Seen(page._html(replace(made, sections=bare), "run.h5", unasked)).check()
         except InputError as error:
             said = str(error)
