@@ -20,6 +20,7 @@ from labctl.report.section import Page, Section, Table
 
 _SHOWN_EVENTS = 200
 _LISTED = 24  # numbers that are written out
+_SAMPLES = 3  # exposures that are drawn
 _SCORES: dict[str, dict[str, str]] = {
     "train": {
         "score_readout": "readout only",
@@ -421,13 +422,25 @@ def _training(record: Record) -> Section:
         if np.isfinite(columns[name]).any()
     ]
     told = () if panels else (f"No loss and no {metric} is a number in this record.",)
-    drawings = [figure.curves("training", f"Loss and {metric}", shots, panels)] * bool(
-        panels
-    )
+    drawings = []
+    if panels:
+        drawings.append(
+            figure.curves(
+                "training",
+                f"Loss and {metric}",
+                shots,
+                panels,
+                scores(record.kind, record.result) if _has_score(columns) else {},
+            )
+        )
     drawings += _validation(record, columns["shots"])
     if np.isfinite(columns["cosine"]).any():
         drawings.append(figure.band(shots, columns["cosine"], columns["cosine_error"]))
     return Section("training", title, told, drawings=tuple(drawings))
+
+
+def _has_score(columns: Mapping[str, NDArray[Any]]) -> bool:
+    return bool(np.isfinite(columns["accuracy"]).any())
 
 
 def _numbers(record: Record, table: str, name: str) -> NDArray[Any]:
@@ -452,6 +465,7 @@ def _validation(record: Record, shots: NDArray[Any]) -> Iterator[Drawing]:
             "Score on the validation split",
             ("shots spent", shots[known]),
             [(_metric(record), score[known])],
+            scores(record.kind, record.result),
         )
 
 
@@ -787,13 +801,21 @@ def _frame(record: Record) -> Iterator[Drawing]:
 
 
 def _shot(record: Record, macropixels: tuple[int, int]) -> Iterator[Drawing]:
+    """Pattern and answer of the last exposure that was accepted for each purpose."""
     good = np.flatnonzero(record.column("shots_meta", "quality") == "ok")
-    if not good.size:
-        return
-    row = int(good[-1])
+    purposes = record.column("shots_meta", "category")[good]
+    last = {str(purpose): int(row) for purpose, row in zip(purposes, good, strict=True)}
+    newest = sorted(last.items(), key=lambda each: each[1], reverse=True)
+    for number, (category, row) in enumerate(newest[:_SAMPLES]):
+        name = f"shot-{category}" if number else "shot"
+        yield _exposure(record, macropixels, name, category, row)
+
+
+def _exposure(
+    record: Record, macropixels: tuple[int, int], name: str, category: str, row: int
+) -> Drawing:
     only = slice(row, row + 1)
     levels = record.column("shots_meta", "levels", only)[0]
-    category = str(record.column("shots_meta", "category", only)[0])
     outputs = record.column("shots", "outputs", only)[0]
     bins = tuple(int(number) for number in record.reservoir["bins"])
     shown = [
@@ -812,11 +834,11 @@ def _shot(record: Record, macropixels: tuple[int, int]) -> Iterator[Drawing]:
         values = outputs.reshape(bins)
         size = scale.bin_um(record)
         shown.append(Picture("outputs", values, "electrons a bin", cell_um=size))
-    yield figure.pictures(
-        "shot",
-        "One exposure",
-        f"Shot {row}, the last that was accepted, exposed for {category}: what the "
-        "panel showed and what came back.",
+    return figure.pictures(
+        name,
+        f"One exposure: {category}",
+        f"Shot {row}, the last that was accepted of those exposed for {category}: what "
+        "the panel showed and what came back.",
         shown,
     )
 

@@ -250,6 +250,7 @@ def curves(
     title: str,
     x: tuple[str, NDArray[Any]],
     panels: Sequence[tuple[str, NDArray[Any]]],
+    levels: Mapping[str, float] | None = None,
 ) -> Drawing:
     """Draw curves over one axis, each in a panel of its own.
 
@@ -261,6 +262,8 @@ def curves(
         Label and values of the axis that all share.
     panels
         Label and values of each curve.
+    levels
+        What the last curve is to be compared with: words and height of each line.
 
     Returns
     -------
@@ -268,9 +271,20 @@ def curves(
         Not drawn yet.
     """
     label, values = x
+    levels = levels or {}
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for text, height in levels.items():
+            axes[-1].axhline(height, color="gray", linestyle="--", linewidth=0.8)
+            axes[-1].annotate(
+                text.partition(",")[0].partition(":")[0],
+                (0.01, height),
+                xycoords=("axes fraction", "data"),
+                fontsize="x-small",
+                va="bottom",
+                color="dimgray",
+            )
         for number, (axis, (text, curve)) in enumerate(zip(axes, panels, strict=True)):
             axis.plot(
                 *thinned(values, curve),
@@ -282,10 +296,13 @@ def curves(
             axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
     told = "; ".join(f"{text} {_course(curve)}" for text, curve in panels)
+    lines = ", ".join(f"{text} {height:.3g}" for text, height in levels.items())
+    told += f". Lines: {lines}" if lines else ""
     return Drawing(
         name,
         title,
         f"Over {label}: {', '.join(text for text, _ in panels)}."
+        + (f" Dashed, on the test split: {lines}." if lines else "")
         + (" Neighbours are averaged." if len(values) > _POINTS else ""),
         f"Curves over {label}: {told}.",
         (7.2, 2.9),

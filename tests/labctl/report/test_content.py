@@ -179,7 +179,7 @@ def test_ledger_counts_refunded_shots_apart(training_record: Path) -> None:
 
 
 def test_theta_is_shown_as_its_encoding_lays_it_out(training_record: Path) -> None:
-    first, second, _ = section(read(training_record), "device").drawings
+    first, second, *_ = section(read(training_record), "device").drawings
     assert first.alt.startswith("Images: theta, 3 x 5, ")
     assert "modulo 2π" in first.alt
     assert second.alt.startswith("Images: theta, 30, -1 to 1 (coefficient")
@@ -193,6 +193,22 @@ def test_frames_are_shown_where_they_were_kept(
     binned = section(read(marked_record), "device").drawings[-1]
     assert "frame, 6 x 9" in kept.alt
     assert "outputs, 2 x 3" in binned.alt
+
+
+def test_one_exposure_of_each_purpose_is_shown_the_newest_first(
+    training_record: Path,
+) -> None:
+    drawings = section(read(training_record), "device").drawings[2:]
+    assert drawings[0].name == "shot"
+    assert len({drawing.title for drawing in drawings}) == len(drawings) == 3
+
+
+def test_the_course_of_a_score_is_compared_with_its_ends(
+    training_record: Path,
+) -> None:
+    drawn = section(read(training_record), "training").drawings[0]
+    assert "Dashed, on the test split: readout only " in drawn.caption
+    assert "oracle (true gradient) " in drawn.alt
 
 
 def test_scan_is_sorted_and_averaged_over_patterns(scan_record: Path) -> None:

@@ -106,6 +106,8 @@ def test_training_page_has_its_figures(training_page: Path) -> None:
         "theta-0",
         "theta-1",
         "shot",
+        "shot-probe",
+        "shot-train",
         "ledger",
     }
     for path in (training_page.parent / "figures").iterdir():
@@ -117,7 +119,7 @@ def test_page_needs_nothing_from_outside(training_page: Path) -> None:
     assert not parsed.all("script")
     assert not parsed.all("link")
     places = [tag["src"] for tag in parsed.all("img")]
-    assert len(places) == 16
+    assert len(places) == 20
     for place in places:
         kind, _, content = place.partition(",")
         assert kind == "data:image/svg+xml;base64"
@@ -153,7 +155,7 @@ def test_page_follows_light_and_dark(training_page: Path) -> None:
     assert "@media screen and (prefers-color-scheme: dark) { .on-dark" in html
     assert "@media print" in html
     shown = [tag["class"] for tag in outline(training_page).all("img")]
-    assert shown == ["on-light", "on-dark"] * 8
+    assert shown == ["on-light", "on-dark"] * 10
 
 
 def test_same_record_gives_the_same_page(empty_record: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from labctl.recording.reader import Record
 from labctl.report import content
 
-EXPECTED = {"methods", "courses", "shot", "ledger"}
+SHOTS = {"shot", "shot-train", "shot-warm-up"}
+EXPECTED = {"methods", "courses", "ledger", *SHOTS}
 
 
 @pytest.mark.slow

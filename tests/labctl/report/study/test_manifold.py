@@ -12,7 +12,8 @@ from labctl.recording.reader import Record
 from labctl.report import content
 from labctl.report.study.manifold import flat
 
-EXPECTED = {"film-knot", "film-saddle", "errors", "shot", "ledger"}
+SHOTS = {"shot", "shot-probe", "shot-train"}
+EXPECTED = {"film-knot", "film-saddle", "errors", "ledger", *SHOTS}
 
 
 @pytest.mark.slow
