@@ -37,6 +37,8 @@ REPLY_S: Final = 0.01
 LATE: Final = 1.5  # of the time that a reply has
 #: No call of a driver takes longer, whatever happens; start-up has 8 to 10 s of it.
 CALL_S: Final = 15.0
+#: At most so many words reach a laser until it is dark.
+FIRST_WORDS: Final = 5
 #: As each fault can be: once, or from then on.
 FAULTS: Final = (
     "late once",
@@ -552,6 +554,8 @@ def test_a_laser_that_its_key_lit_is_dark_whatever_breaks_while_it_opens(
     whole, _ = opened(0)
     assert not whole.model.lit
     dark_at = whole.dark_at
+    # Echo and prompt off, who are you, and off: nothing else may come before it.
+    assert dark_at <= FIRST_WORDS
     for at in range(1, whole.commands + 1):
         link, errors = opened(at)
         # Before it is known who is there, nobody is told anything.
