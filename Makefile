@@ -28,7 +28,7 @@ run: $(STAMP)
 	$(BIN)/labctl run protocols/quickstart.yaml
 
 test: $(STAMP)
-	$(BIN)/pytest -n 3 --dist worksteal
+	$(BIN)/pytest -n 3 --dist worksteal --durations=20 --durations-min=5
 
 quick: $(STAMP)
 	$(BIN)/pytest -n 3 --dist worksteal -m 'not slow and not hardware and not gpu and not bench and not conformance'
