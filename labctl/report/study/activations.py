@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from labctl.recording.reader import Record
 from labctl.report import figure
 from labctl.report.figure import Drawing
-from labctl.report.section import Gallery, Item, Key, Section, Table
+from labctl.report.section import Gallery, Item, Section, Table
 from labctl.report.study import field_activations
 from labctl.report.study.small_multiple import Scores, dots
 from labctl.studies.zoo import FAMILIES, MEASURES, SHOWN
@@ -78,16 +78,13 @@ def _gallery(rows: Rows, spec: dict[str, Any]) -> Gallery:
         rank=lambda means: means.max(axis=1),
     )
     order = scores.order
-    measured = rows["measures"][0][order]
-    listed = [names[number] for number in order]
     keys = (
         *scores.keys("best accuracy"),
-        *(
-            Key("measure", HEADS[name], tuple(map(float, measured[:, column])))
-            for column, name in enumerate(MEASURES)
+        *scores.others(
+            [HEADS[name] for name in MEASURES],
+            rows["measures"][0],
+            {"name": names, "family": [FAMILIES[name] for name in names]},
         ),
-        Key("word", "name", tuple(listed)),
-        Key("word", "family", tuple(FAMILIES[name] for name in listed)),
     )
     return Gallery(
         "activations-gallery",

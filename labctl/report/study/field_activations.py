@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from labctl.report import figure
 from labctl.report.figure import Drawing
-from labctl.report.section import Gallery, Item, Key, Section, Table
+from labctl.report.section import Gallery, Item, Section, Table
 from labctl.report.study.small_multiple import Scores, dots
 from labctl.studies.complex_nets import READOUTS, by_seed
 from labctl.studies.complex_zoo import MEASURES, REAL
@@ -65,16 +65,13 @@ def _gallery(rows: Rows, names: list[str]) -> Gallery:
         rank=lambda means: means[:, 0],
     )
     order = scores.order
-    measured = rows["complex_measures"][0][order]
-    listed = [names[number] for number in order]
     keys = (
         *scores.keys("accuracy of complex nets"),
-        *(
-            Key("measure", HEADS[name], tuple(map(float, measured[:, column])))
-            for column, name in enumerate(MEASURES)
+        *scores.others(
+            [HEADS[name] for name in MEASURES],
+            rows["complex_measures"][0],
+            {"name": names, "real function beside it": [REAL[name] for name in names]},
         ),
-        Key("word", "name", tuple(listed)),
-        Key("word", "real function beside it", tuple(REAL[name] for name in listed)),
     )
     return Gallery(
         "fields-gallery",

@@ -1,6 +1,6 @@
 """Accuracies of nets by task and depth, as small figures to be put in order."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -95,6 +95,32 @@ class Scores:
             *(
                 self._key("mean accuracy", f"mean accuracy, {kind}", mean[:, number])
                 for number, kind in enumerate(self.kinds)
+            ),
+        ]
+
+    def others(
+        self,
+        heads: Iterable[str],
+        measures: NDArray[np.float64],
+        words: Mapping[str, Sequence[str]],
+    ) -> list[Key]:
+        """Say by what else the names can be ordered.
+
+        Parameters
+        ----------
+        heads
+            Names of the measures.
+        measures
+            Of the names as given, ``[name, measure]``.
+        words
+            What is said of each name as given, by what it is.
+        """
+        columns = zip(heads, measures[self.order].T, strict=True)
+        return [
+            *(Key("measure", head, tuple(map(float, one))) for head, one in columns),
+            *(
+                Key("word", head, tuple(said[number] for number in self.order))
+                for head, said in words.items()
             ),
         ]
 
