@@ -575,9 +575,15 @@ class Bench:
             _add(err, self._blocked())
             raise
 
-    def dark(self) -> None:
-        """Take the light off the panel, in the way that the bench file names."""
-        if self._power_mw:
+    def dark(self, *, at_once: bool = False) -> None:
+        """Take the light off the panel, in the way that the bench file names.
+
+        Parameters
+        ----------
+        at_once
+            Without a ramp, as a safety stop does.
+        """
+        if self._power_mw and not at_once:
             self._ramp(self._power_mw, min(self.power_range_mw[0], self._power_mw))
         self._power_mw = 0.0
         if self.shutter is not None:

@@ -412,8 +412,10 @@ class Session:
         self._power_mw = power_mw
 
     def _dark(self) -> None:
+        # No ramp: nothing is listened to meanwhile, and whoever wants it dark wants
+        # it now.
         self._power_mw = 0.0
-        self._bench.dark()
+        self._bench.dark(at_once=True)
 
     def _configure(self, wanted: command.Expose) -> None:
         region = self._bench.file.reservoir.region if wanted.view == "region" else None

@@ -269,6 +269,61 @@ def test_a_ramp_ends_where_dark_is_asked_for(hold: Hold) -> None:
     assert hand.errors == []
 
 
+def leave_page(hand: Hand) -> None:
+    hand.leave()
+
+
+def rest(hand: Hand) -> None:
+    limited(duty=1e-6, duty_window_s=300.0)(hand.table)
+
+
+def turn_away(hand: Hand) -> None:
+    del hand
+    session.UNWATCHED_S = 0.0  # type: ignore[misc]  # put back by the test
+
+
+@pytest.mark.parametrize(
+    "darken",
+    [lambda hand: hand.session.ask(DARK), leave_page, rest, turn_away],
+    ids=["dark", "leave", "rest", "unwatched"],
+)
+def test_dark_does_not_ramp(
+    hold: Hold, monkeypatch: pytest.MonkeyPatch, darken: Callable[[Hand], None]
+) -> None:
+    monkeypatch.setattr(session, "UNWATCHED_S", session.UNWATCHED_S)
+    levels: list[float] = []
+
+    def told(table: Bench) -> None:
+        limited(ramp_mw_per_s=100.0)(table)
+        set_power, emission = table.laser.set_power_mw, table.laser.emission
+
+        def power(power_mw: float) -> None:
+            levels.append(power_mw)
+            set_power(power_mw)
+
+        def emit(on: bool) -> None:
+            if not on:
+                levels.append(0.0)
+            emission(on)
+
+        table.laser.set_power_mw = power  # type: ignore[method-assign]  # told
+        table.laser.emission = emit  # type: ignore[method-assign]  # told
+
+    hand = hold(prepare=told)
+    hand.session.ask(LIGHT)
+    hand.session.ask(command.Light(do="light", power_mw=1))
+    # The slider ramps, in both ways: by 2 mW at most in each step of 20 ms.
+    assert levels == pytest.approx([0, 5 / 3, 10 / 3, 5, 5, 3, 1])
+    levels.clear()
+    hand.session.ask(LIGHT)
+    levels.clear()
+    darken(hand)
+    seen_dark_s = time.monotonic() + 10
+    while 0.0 not in levels and time.monotonic() < seen_dark_s:
+        time.sleep(0.01)  # another thread makes it so
+    assert levels[0] == 0.0
+
+
 def test_what_was_given_up_or_is_outdated_is_not_done_later(hold: Hold) -> None:
     gate, held = threading.Event(), threading.Event()
     gate.set()
