@@ -15,10 +15,10 @@ MPB: Final = Dialect(
     # D and F are what healthy heads were seen to say; any other letter is refused.
     end=r"\s*[DF] >",
     accepted=r"[DF] >",
-    identify=Query(ask="shlaser", reply=r"([^\r\n]*?)"),
+    identify=Query(ask="getsn", reply=r"(\S+)"),
     start=("powerenable 1",),  # constant power, not constant current
-    serial="",
-    model=Query(ask="shlaser", reply=r"([^\r\n]*?)"),
+    serial=Query(ask="getsn", reply=r"(\S+)"),
+    model=Query(ask="getmodel", reply=r"([^\r\n]*?)"),
     least=Query(ask="getpowersetptlim 0", reply=rf"{NUMBER}\s+[\d.]+"),
     most=Query(ask="getpowersetptlim 0", reply=rf"[\d.]+\s+{NUMBER}"),
     power="setpower 0 {mw:.1}",

@@ -1,21 +1,25 @@
 """Every registered driver, made ready in this process: one row a driver.
 
-A new driver adds its row to ``ROWS``; the contracts of its role then run over it.
+A new driver adds its row to ``ROWS``; the contracts of its role then run over it. Where
+there is no peer, the model of its instrument in ``models.py`` stands in.
 Guards are started by a bench only: here a laser is opened directly.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drivers.wire import Link
 from labctl.bench import RealClock
 from labctl.devices import (
     SLM,
+    Attenuator,
     Camera,
     Clock,
     Device,
@@ -24,8 +28,20 @@ from labctl.devices import (
     Shutter,
     World,
 )
+from tests.contracts import models
+from tests.contracts.models import Broken
 
-ROLES = ("world", "slm", "laser", "camera", "meter", "shutter", "sequence", "oracle")
+ROLES = (
+    "world",
+    "slm",
+    "laser",
+    "camera",
+    "meter",
+    "shutter",
+    "attenuator",
+    "sequence",
+    "oracle",
+)
 
 
 @dataclass
@@ -48,6 +64,8 @@ class Place:
         Gives what starts a GigE Vision camera.
     gentl
         The same, behind GenICam's own node map.
+    linked
+        Gives every driver on a wire this link.
     """
 
     folder: Path
@@ -57,6 +75,7 @@ class Place:
     display: Callable[[], object]
     gige: Callable[[], Callable[[], object]]
     gentl: Callable[[], Callable[[], object]]
+    linked: Callable[[Link], None]
     made: dict[str, Any] = field(default_factory=dict)
 
     def driver(self, key: str, **options: object) -> Any:  # noqa: ANN401 - any role
@@ -116,6 +135,17 @@ def on_mock(key: str, mock: str, **options: object) -> Callable[[Place], Laser]:
         port = place.bridge(mock).port
         laser: Laser = place.driver(key, address=port, **options)
         return laser
+
+    return make
+
+
+def on_model(key: str) -> Callable[[Place], Any]:
+    model, driver, _ = models.STAND_INS[key]
+
+    def make(place: Place) -> Any:  # noqa: ANN401 - any role
+        link = Broken(model())
+        place.linked(link)
+        return driver(address="x", clock=link.clock)
 
     return make
 
@@ -260,24 +290,14 @@ ROWS: dict[str, Callable[[Place], Any]] = {
     "slmsuite.slm": slmsuite_slm,
     "slmsuite.camera": slmsuite_camera,
 }
-# No counterpart of these is to be had: byte scripts from the manual's syntax, in the
-# test of each driver, are all that they were proved against.
-UNPROVED = {
-    "pylablib.camera",
-    "obis.laser",
-    "chameleon.laser",
-    "ibeam.laser",
-    "thorlabs.laser",
-    "superk.laser",
-    "mpb.laser",
-    "ipg.laser",
-    "pm100.meter",
-    "ell14.attenuator",
-    "text.shutter",
-}
 # What must be there for a row; the others need nothing.
 PEERS = {key for key in ROWS if not key.startswith("sim.")}
-DEVICES = ("slm", "laser", "camera", "meter", "shutter")
+ROWS |= {key: on_model(key) for key in models.STAND_INS}
+# No counterpart of these is to be had: byte scripts from the manual's syntax in the
+# test of each driver, and models by the same hand, are all that they were proved
+# against.
+UNPROVED = {"pylablib.camera", *models.STAND_INS}
+DEVICES = ("slm", "laser", "camera", "meter", "shutter", "attenuator")
 
 
 def of_role(*roles: str) -> list[str]:
@@ -306,6 +326,7 @@ def place(
     bridge: Callable[[str], Any],
     need_module: Callable[[str], Any],
     request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Place]:
     def display() -> object:
         return request.getfixturevalue("desktop")
@@ -319,7 +340,8 @@ def place(
         return start
 
     with ExitStack() as stack:
-        yield Place(tmp_path, stack, bridge, need_module, display, gige, gentl)
+        linked = partial(models.put, monkeypatch)
+        yield Place(tmp_path, stack, bridge, need_module, display, gige, gentl, linked)
 
 
 @pytest.fixture
@@ -365,6 +387,12 @@ def meter(request: pytest.FixtureRequest, place: Place) -> Meter:
 @pytest.fixture
 def shutter(request: pytest.FixtureRequest, place: Place) -> Shutter:
     made: Shutter = ROWS[request.param](place)
+    return made
+
+
+@pytest.fixture
+def attenuator(request: pytest.FixtureRequest, place: Place) -> Attenuator:
+    made: Attenuator = ROWS[request.param](place)
     return made
 
 

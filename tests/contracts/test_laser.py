@@ -8,6 +8,11 @@ from labctl.devices import Laser
 from labctl.errors import DeviceError, OutOfRangeError
 
 
+def middle_mw(laser: Laser) -> float:
+    low, high = laser.power_limits_mw
+    return (low + high) / 2  # of a laser whose power is fixed, that power
+
+
 def test_is_dark_after_open(laser: Laser) -> None:
     with laser:
         assert not laser.is_emitting()
@@ -27,15 +32,15 @@ def test_is_dark_after_open_even_if_it_was_left_lit(laser: Laser) -> None:
 
 def test_setting_power_never_switches_emission(laser: Laser) -> None:
     with laser:
-        laser.set_power_mw(laser.power_limits_mw[1] / 2)
+        laser.set_power_mw(middle_mw(laser))
         assert not laser.is_emitting()
         assert laser.power_mw() == 0
-        assert laser.setpoint_mw() == pytest.approx(laser.power_limits_mw[1] / 2)
+        assert laser.setpoint_mw() == pytest.approx(middle_mw(laser))
 
 
 def test_emits_the_power_that_was_set_and_stops(laser: Laser) -> None:
     with laser:
-        power_mw = laser.power_limits_mw[1] / 2
+        power_mw = middle_mw(laser)
         laser.set_power_mw(power_mw)
         laser.emission(on=True)
         assert laser.is_emitting()
@@ -52,10 +57,10 @@ def test_refuses_power_beyond_limits_and_keeps_the_old(
     with laser:
         low, high = laser.power_limits_mw
         wrong = low - 1 if beyond < 0 else high + beyond
-        laser.set_power_mw(high / 2)
+        laser.set_power_mw(middle_mw(laser))
         with pytest.raises(OutOfRangeError, match=f"expected {low} to {high}"):
             laser.set_power_mw(wrong)
-        assert laser.setpoint_mw() == pytest.approx(high / 2)
+        assert laser.setpoint_mw() == pytest.approx(middle_mw(laser))
 
 
 def test_is_dark_and_silent_after_an_exception(laser: Laser) -> None:

@@ -11,7 +11,8 @@ def test_every_registered_driver_is_under_contract_or_said_to_be_unproved(
 ) -> None:
     points = distribution("labctl").entry_points.select(group="labctl.drivers")
     assert {point.name for point in points} == set(rows) | unproved
-    assert not set(rows) & unproved
+    # Models stand in for all of them but one, whose library is not ours to install.
+    assert unproved - set(rows) == {"pylablib.camera"}
 
 
 def test_the_page_of_instruments_says_what_each_was_proved_against(

@@ -8,9 +8,10 @@ from drivers.laser.mpb import mpb
 from labctl.errors import DeviceError, InterlockError
 
 OPEN = [
-    ("shlaser", "VFL-P-1500-560\rD >"),
+    ("getsn", "B0042\rD >"),
     ("powerenable 1", "D >"),
-    ("shlaser", "VFL-P-1500-560\rD >"),
+    ("getmodel", "VFL-P-1500-560\rD >"),
+    ("getsn", "B0042\rD >"),
     ("getpowersetptlim 0", "99 3050\rF >"),
     ("getpowersetptlim 0", "99 3050\rF >"),
 ]
@@ -31,6 +32,8 @@ def opened(script: Any, lines: Any) -> Any:  # noqa: ANN401
 def test_mpb_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401
     laser = opened(script, lines)
     assert laser.power_limits_mw == (99.0, 3050.0)
+    who = laser.identity()
+    assert (who.model, who.serial) == ("VFL-P-1500-560", "B0042")
     talk = [
         ("setpower 0 500.0", "D >"),
         ("getpower 0", "500.0\rD >"),
