@@ -1,10 +1,10 @@
 """A panel that is a monitor: HDMI and DVI phase modulators, with exact levels.
 
 The pattern is a texture that every pixel of a full-screen window fetches: nothing is
-scaled, blended or interpolated. What changes levels behind the program's back is looked
-at before every run: the gamma ramp, which no screenshot shows. What changes where they
-land is looked at before every pattern and after every exposure: the mode, which tells
-nobody when it changes, and whether the monitor is still there.
+scaled, blended or interpolated. What changes levels or where they land behind the
+program's back is looked at before every pattern and after every exposure: the gamma
+ramp, which no screenshot shows, the mode, which tells nobody when it changes, and
+whether the monitor is still there.
 
 Any program may open a window over that of another, unnoticed: a monitor is claimed for
 as long as it is open.
@@ -271,7 +271,7 @@ class ScreenSLM(SLM):
         display = f" of display {_display()}" if _display() else ""
         place = f"monitor {label} at {list(position)}{display}"
         self._claim = Claim(self._name, place)
-        self._check_ramp(monitor)
+        self._check_ramp(monitor, "open")
         refresh_hz = glfw.get_video_mode(monitor).refresh_rate
         self._period_s = 1 / refresh_hz if refresh_hz > 0 else 1 / 60
         for hint in (glfw.DECORATED, glfw.AUTO_ICONIFY, glfw.RESIZABLE):
@@ -293,7 +293,11 @@ class ScreenSLM(SLM):
         self._vertices = self._context.vertex_array(program, [])
         self._check_size()
 
-    def _check_ramp(self, monitor: Any) -> None:  # noqa: ANN401 - glfw has no types
+    def _check_ramp(
+        self,
+        monitor: Any,  # noqa: ANN401 - glfw has no types
+        action: str,
+    ) -> None:
         """Refuse a gamma ramp: it changes levels after everything else.
 
         Raises
@@ -312,7 +316,7 @@ class ScreenSLM(SLM):
                     "expected a straight one. Reset it (colour profile, night light, "
                     "xrandr --gamma 1)."
                 )
-                raise DeviceError(self._name, "open", text)
+                raise DeviceError(self._name, action, text)
 
     def _check_size(self) -> None:
         """Refuse a scaled window.
@@ -331,12 +335,12 @@ class ScreenSLM(SLM):
             raise DeviceError(self._name, "open", text)
 
     def _check_there(self, action: str) -> None:
-        """Refuse a monitor that is gone, has moved or has another mode.
+        """Refuse a monitor that is gone, has moved, or has another mode or ramp.
 
         Raises
         ------
         DeviceError
-            The pattern would not be on the panel, pixel by pixel.
+            The pattern would not be on the panel, pixel by pixel and level by level.
         """
         glfw.poll_events()
         label, position = self._place
@@ -344,7 +348,8 @@ class ScreenSLM(SLM):
             size for name, at, size in _still_there() if (name, at) == (label, position)
         ]
         # A window that lost its monitor stays without, also when it is back.
-        if not now or not glfw.get_window_monitor(self._window):
+        monitor = glfw.get_window_monitor(self._window)
+        if not now or not monitor:
             text = f"the monitor {label} is gone. Look at plug and power, open again."
             raise DeviceError(self._name, action, text)
         if now[0] != self._shape:
@@ -353,6 +358,7 @@ class ScreenSLM(SLM):
                 f"{list(self._shape)}. Set its resolution, then open again."
             )
             raise DeviceError(self._name, action, text)
+        self._check_ramp(monitor, action)
 
     @override
     def close(self) -> None:

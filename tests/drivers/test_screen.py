@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from labctl.bench import RealClock
-from labctl.devices import SLM
+from labctl.devices import SLM, Clock
 from labctl.errors import DeviceError, OutOfRangeError
 
 pytestmark = pytest.mark.peer
@@ -180,6 +181,67 @@ def test_a_gamma_ramp_is_refused_though_no_screenshot_shows_it(
         pass
 
 
+def test_a_gamma_ramp_of_mid_run_is_refused_at_the_next_pattern_until_it_is_reset(
+    slm: SLM, desktop: Monitors
+) -> None:
+    slm.write(patterns()["ramp"])
+    # A night light: blue is dimmed, red is not.
+    desktop.set("--output", "DUMMY1", "--gamma", "1:1:1.3")
+    with pytest.raises(DeviceError, match="write: the gamma ramp makes"):
+        slm.write(patterns()["ramp"])
+    desktop.set("--output", "DUMMY1", "--gamma", "1")
+    slm.write(patterns()["ramp"])
+    slm.check_shown()
+
+
+def test_a_scaled_desktop_is_refused(
+    screen: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 200 % a pixel of the window is four of the panel, or a part of one."""
+
+    def doubled(window: object) -> tuple[int, int]:
+        del window
+        return 1600, 1200
+
+    slm = screen.ScreenSLM(**OPTIONS, clock=RealClock())
+    match = r"window has \[1200, 1600\] pixels, expected \[600, 800\].*scaling"
+    with monkeypatch.context() as scaled:
+        scaled.setattr(screen.glfw, "get_framebuffer_size", doubled)
+        with pytest.raises(DeviceError, match=match):
+            slm.open()
+    with slm:  # it was let go of
+        slm.check_shown()
+
+
+def test_a_write_returns_once_the_last_line_is_on_the_panel(
+    screen: ModuleType, seen: Callable[[], NDArray[np.uint8]]
+) -> None:
+    class Scan(Clock):
+        """Time passes only where somebody waits, and what is shown then is kept."""
+
+        now_s = 0.0
+        shown: NDArray[np.uint8] | None = None
+
+        @override
+        def now(self) -> float:
+            return self.now_s
+
+        @override
+        def sleep(self, seconds: float) -> None:
+            self.now_s, self.shown = self.now_s + seconds, seen()
+
+    clock = Scan()
+    with screen.ScreenSLM(**OPTIONS, clock=clock) as slm:
+        refresh_hz = slm.settings()["refresh_hz"]
+        before_s = clock.now_s
+        written_s = slm.write(patterns()["ramp"]).written_s
+        assert clock.shown is not None
+        # One refresh from the first line on.
+        assert (clock.shown == patterns()["ramp"][..., np.newaxis]).all()
+        assert written_s - before_s >= 1 / refresh_hz
+        assert 40 < refresh_hz < 90
+
+
 def test_a_mode_that_changed_is_noticed_at_the_next_pattern(
     slm: SLM,
     desktop: Monitors,
@@ -206,6 +268,7 @@ def test_a_monitor_that_was_switched_off_is_noticed_at_the_next_pattern(
         (("--off",), "check: the monitor DUMMY1 is gone"),
         (("--mode", "640x480"), r"check: .* shows \[480, 640\]"),
         (("--pos", "0x0"), "check: the monitor DUMMY1 is gone"),
+        (("--gamma", "1.5"), "check: the gamma ramp makes"),
     ],
 )
 def test_what_happens_to_the_monitor_after_a_pattern_is_noticed_without_another(

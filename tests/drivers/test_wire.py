@@ -680,3 +680,53 @@ def test_an_instrument_on_usb_without_its_library_names_the_extra(library: str) 
     address = f"{library}USB0::0x1313::0x8078::P1::INSTR"
     with pytest.raises(DeviceError, match=r"laser: open: .*'labctl\[usb\]'"):
         speaking(address)
+
+
+def test_whoever_waits_for_another_exchange_does_not_wait_for_ever() -> None:
+    """Dark is asked for by another thread than the one whose call hangs."""
+    begun, ends = threading.Event(), threading.Event()
+
+    class Stuck(Talk):
+        """A library that does not come back from a read, whatever its timeout."""
+
+        @override
+        def read(self, timeout_s: float) -> bytes:
+            begun.set()
+            ends.wait()
+            return super().read(timeout_s)
+
+    clock = Time()
+    talk = Stuck(clock, {"p?": [[(0.01, b"1.0\r\n")]], "l0": [[(0.01, b"OK\r\n")]]})
+    made = Wire(
+        "l",
+        talk,
+        framing=Framing(),
+        identify=("sn?", ".*"),
+        timeout_s=0.05,
+        clock=clock,
+    )
+    made.open()
+    told: list[DeviceError] = []
+
+    def darken() -> None:
+        try:
+            made.tell("l0", "OK")
+        except DeviceError as error:
+            told.append(error)
+
+    hung = threading.Thread(target=made.ask, args=("p?", "(.*)"), daemon=True)
+    other = threading.Thread(target=darken, daemon=True)
+    hung.start()
+    assert begun.wait(20)
+    other.start()
+    other.join(20)
+    is_waiting = other.is_alive()
+    ends.set()
+    hung.join(20)
+    other.join(20)
+    assert not is_waiting
+    (error,) = told
+    assert isinstance(error, DeviceTimeoutError)
+    assert "l0: another exchange does not end" in str(error)
+    assert talk.sent == ["p?"]  # nothing came between a question and its answer
+    made.tell("l0", "OK")
