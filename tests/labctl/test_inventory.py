@@ -1,6 +1,8 @@
 """What is there is listed, what does not answer is named, and nothing stays lit."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,7 +148,7 @@ devices:
     driver: cobolt.laser
     serial: "7863"
     options: {{address: {port}, wavelength_nm: 561, gap_s: 0.0}}
-  slm: {{driver: acme.slm}}
+  slm: {slm}
   camera:
     driver: basler.camera
     serial: "{serial}"
@@ -172,10 +174,13 @@ def half(
     need_module("pypylon.pylon")
     package("acme_panel", PANEL, {"acme.slm": "acme_panel:Panel"})
 
-    def make(serial: str = "0815-0000") -> tuple[Path, Any]:
+    def make(
+        serial: str = "0815-0000", slm: str = "{driver: acme.slm}"
+    ) -> tuple[Path, Any]:
         end = bridge("CoboltLaserMock")
         path = tmp_path / "bench.yaml"
-        path.write_text(BENCH.format(port=end.port, serial=serial), encoding="utf-8")
+        text = BENCH.format(port=end.port, serial=serial, slm=slm)
+        path.write_text(text, encoding="utf-8")
         return path, end
 
     return make
@@ -208,6 +213,53 @@ def test_one_that_fails_does_not_hide_the_others(
     assert "slm        acme.slm: acme panel P1: 12 x 20 pixels" in result.stdout
     assert "serial=0815-0000, expected 4711 (bench file)" in result.stdout
     assert "laser, camera: no good answer" in result.stderr
+
+
+SCREEN = (
+    "{driver: screen.slm, options: {shape: [600, 800], pitch_um: 8, settle_s: 0.1}}"
+)
+HOLD = """
+from drivers.screen import ScreenSLM
+from labctl.bench import RealClock
+with ScreenSLM(shape=(600, 800), pitch_um=8, settle_s=0.1, clock=RealClock()):
+    print("open", flush=True)
+    input()
+"""
+
+
+@pytest.mark.peer
+@pytest.mark.slow
+@pytest.mark.usefixtures("desktop")
+def test_a_panel_that_another_process_has_is_named_with_who_has_it(
+    half: Callable[..., tuple[Path, Any]], need_module: Callable[[str], object]
+) -> None:
+    for library in ("glfw", "moderngl"):
+        need_module(library)
+    path, end = half(slm=SCREEN)
+    with subprocess.Popen(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", HOLD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        busy = called("--bench", str(path), "--json")
+        holder.communicate("\n")
+    assert holder.returncode == 0
+    assert busy.exit_code == 3, busy.output
+    laser, slm, camera = json.loads(busy.stdout.splitlines()[-1])["devices"]
+    assert "monitor DUMMY1 at [640, 0] of display :" in slm["error"]
+    assert f"is held by process {holder.pid} on " in slm["error"]
+    assert "Wait for that process, or end it." in slm["error"]
+    # It hides neither of the others, and nothing is lit.
+    assert not laser["error"]
+    assert not camera["error"]
+    assert end.mock.light is False
+    assert "slm: no good answer" in busy.stderr
+    free = called("--bench", str(path))
+    assert free.exit_code == 0, free.output
+    assert "600 x 800 pixels, 8 bits, flat" in free.stdout
 
 
 @pytest.mark.peer
