@@ -107,7 +107,8 @@ CHAMELEON: Final = Dialect(
         State(ask="?K", reply="([01])", when="0", says="key off"),
         State(ask="?TS", reply=r"(\d)", when="[1-9]", says="not tuned yet"),
     ),
-    faults=Faults(ask="?F", reply=r"(\d+)"),
+    # Several at once stand between ampersands.
+    faults=Faults(ask="?F", reply=r"(\d+(?:&\d+)*)", between="&"),
 )
 
 

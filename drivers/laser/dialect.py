@@ -74,12 +74,15 @@ class Faults(Query):
         What each bit of the answer means; other bits are no fault.
     base
         Of the number that holds the bits.
+    between
+        What stands between several answers; empty where there is one.
     """
 
     fine: str = "0"
     words: Mapping[str, str] = field(default_factory=dict)
     bits: Mapping[int, str] = field(default_factory=dict)
     base: int = 10
+    between: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,7 +342,8 @@ class TextHead(Head):
         if asked.bits:
             value = self._whole(asked, answer, asked.base)
             return [words for bit, words in asked.bits.items() if value >> bit & 1]
-        return [asked.words.get(answer, f"fault {answer}")]
+        each = answer.split(asked.between) if asked.between else [answer]
+        return [asked.words.get(one, f"fault {one}") for one in each]
 
     def tell(self, command: str) -> None:
         """Send a command, and see it accepted."""

@@ -8,7 +8,8 @@ module (register 0x61): an unknown type is refused.
 
 import binascii
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, final
 
 from typing_extensions import override
@@ -25,10 +26,11 @@ REFUSED: Final = {0: "not understood", 1: "checksum was wrong", 2: "busy"}
 ACKNOWLEDGED, READ, WRITE, ANSWER = 3, 4, 5, 8
 LONGEST_WATCHDOG_S: Final = 255
 _TYPE, _SERIAL, _FIRMWARE, _EMISSION, _INTERLOCK = 0x61, 0x65, 0x64, 0x30, 0x32
-_STATUS: Final = 0x66
+_SETUP, _STATUS, _ERROR = 0x31, 0x66, 0x67
+_HAS_ERROR: Final = 15  # bit of the status; register 0x67 has its number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Module:
     """Where a type of laser has what.
 
@@ -38,26 +40,63 @@ class Module:
         Its name.
     lit
         Value of the emission register that switches it on.
-    power
-        Register of the power.
+    powers
+        Registers of the power; each is set.
     per_mille
-        Unit of that register, in thousandths of full power.
+        Unit of those registers, in thousandths of full power.
+    size
+        Bytes of each of them.
     watchdog
         Register of the watchdog, in s.
+    setup
+        What the setup register must hold for them to decide over the light; nothing
+        where it is about something else.
+    faults
+        What bits of the status mean, interlock and emission left out.
     """
 
     model: str
     lit: int
-    power: int
-    per_mille: int
+    powers: tuple[int, ...]
+    per_mille: int = 1
+    size: int = 2
     watchdog: int
+    setup: bytes = b""
+    faults: Mapping[int, str] = field(default_factory=dict)
 
 
-# From the vendor's register files; 0x36 of a Compact limits its pulse frequency.
+# From the vendor's register files; 0x36 of a Compact limits its pulse frequency. An EVO
+# has a setpoint of power and one of current, and the files do not say which of them
+# counts in normal operation: both are set.
 MODULES: Final = {
-    0x60: Module("SuperK Extreme/Fianium", 3, 0x37, 1, 0x36),
-    0x7D: Module("SuperK EVO", 2, 0x21, 1, 0x36),
-    0x74: Module("SuperK Compact", 1, 0x3E, 10, 0x35),
+    0x60: Module(
+        model="SuperK Extreme/Fianium",
+        lit=3,
+        powers=(0x37,),
+        watchdog=0x36,
+        setup=b"\1\0",  # constant power; in constant current 0x38 would decide
+        faults={
+            2: "interlock power failure",
+            4: "disabled from outside",
+            5: "supply voltage low",
+            6: "temperature out of range",
+        },
+    ),
+    0x7D: Module(
+        model="SuperK EVO",
+        lit=2,
+        powers=(0x21, 0x27),
+        watchdog=0x36,
+        setup=b"\0",  # normal operation, nothing from outside
+    ),
+    0x74: Module(
+        model="SuperK Compact",
+        lit=1,
+        powers=(0x3E,),
+        per_mille=10,
+        size=1,
+        watchdog=0x35,
+    ),
 }
 
 
@@ -171,7 +210,7 @@ class SuperKHead(Head):
         self._name, self._link, self._device = name, connection, device
         self._full_mw, self._wavelength = full_mw, wavelength_nm
         self._timeout_s, self._clock = timeout_s, clock
-        self._module = Module("", 0, 0, 1, 0)
+        self._module = Module(model="", lit=0, powers=(), watchdog=0)
         self._identity = Identity("NKT Photonics", "", "", "")
         self._lock = threading.Lock()
         self._is_open = False
@@ -205,6 +244,17 @@ class SuperKHead(Head):
     def inquire(self) -> None:
         # Not before it is dark: a watchdog that somebody left may be all that works.
         self.arm(0)
+        wanted = self._module.setup
+        if wanted:
+            self.write(_SETUP, wanted)
+            got = self.read(_SETUP)
+            if got[: len(wanted)] != wanted:
+                text = (
+                    f"setup=0x{got[::-1].hex()} read back, expected "
+                    f"0x{wanted[::-1].hex()}: it does not take powers. Look at what "
+                    "holds its mode: the front panel, an external input."
+                )
+                raise DeviceError(self._name, "set up", text)
 
     @override
     def close(self) -> None:
@@ -231,13 +281,17 @@ class SuperKHead(Head):
     def set_power_mw(self, power_mw: float) -> None:
         steps = 1000 // self._module.per_mille
         share = round(power_mw / self._full_mw * steps)
-        self.write(self._module.power, share.to_bytes(2, "little"))
+        for register in self._module.powers:
+            self.write(register, share.to_bytes(self._module.size, "little"))
 
     @override
     def setpoint_mw(self) -> float:
         steps = 1000 // self._module.per_mille
-        data = self.read(self._module.power)[:2]
-        return self._full_mw * int.from_bytes(data, "little") / steps
+        most = max(
+            int.from_bytes(self.read(register)[: self._module.size], "little")
+            for register in self._module.powers
+        )
+        return self._full_mw * most / steps
 
     @override
     def power_mw(self) -> float:
@@ -258,7 +312,11 @@ class SuperKHead(Head):
 
     @override
     def faults(self) -> list[str]:
-        return ["watchdog ran out"] if self._status() >> 5 & 1 else []
+        status = self._status()
+        found = [text for bit, text in self._module.faults.items() if status >> bit & 1]
+        if status >> _HAS_ERROR & 1:
+            found.append(f"error {self.read(_ERROR)[0]}")
+        return found
 
     def _status(self) -> int:
         return int.from_bytes(self.read(_STATUS)[:2], "little")

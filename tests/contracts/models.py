@@ -119,6 +119,7 @@ class Bus:
     def __init__(self) -> None:
         self._registers = {0x61: b"\x60", 0x65: b"SN0042\0\0", 0x64: b"\x0e\1"}
         self._registers |= {0x66: b"\0\0", 0x32: b"\2\0", 0x36: b"\0", 0x37: b"\0\0"}
+        self._registers[0x31] = b"\0\0"  # constant current, as somebody left it
 
     @property
     def lit(self) -> bool:
@@ -308,11 +309,15 @@ IBEAM: Final[dict[str, Rule]] = {
     "ver": framed("iBPs-001A01-05"),
     "sh sat": framed("satellite", "  Pmax: 125 mW", "  Imax: 200 mA"),
     r"ch 2 pow (\d+) mic": setter(framed()),
-    "sh level power": lambda model: framed(f"CH2, PWR: {model.level:.0f} uW"),
+    "sh level power": lambda model: framed(
+        "CH1, PWR:  2.000 mW", f"CH2, PWR: {model.level:.0f} uW"
+    ),
     "la on": switch(True, framed()),
     "la off": switch(False, framed()),
     "sta la": lit(framed("ON"), framed("OFF")),
-    "sh pow": lambda model: framed(f"PIC  = {model.measured:06.0f} uW  "),
+    "sh pow": lambda model: framed(
+        "%SYS-I-077, scaled", f"PIC  = {model.measured:06.0f} uW  "
+    ),
 }
 DIODE: Final[dict[str, Rule]] = {
     r"\*IDN\?": "THORLABS,CLD1015,M00279876,1.3.0",

@@ -158,6 +158,10 @@ def test_chameleon_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN40
     )
     laser.emission(True)
     assert laser.power_mw() == 2873
+    tuned = [("?K", "1"), ("?TS", "0")]
+    script.expect(*lines([*tuned, ("?F", "5"), *tuned, ("?F", "5&12")]))
+    assert laser.faults() == ["fault 5"]
+    assert laser.faults() == ["fault 5", "fault 12"]
     script.expect(*lines([("SHUTTER=0", ""), ("?S", "0")]))
     laser.close()
 

@@ -1,6 +1,7 @@
 """SuperK by properties of its codec and scripts of bytes: unproved on a peer."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -65,48 +66,64 @@ def write(register: int, data: bytes) -> tuple[bytes, bytes]:
     return ask, pack(bytes((HOST, DEVICE, 3, register)))
 
 
-def opening(kind: int, watchdog: int, power: int) -> list[tuple[bytes, bytes]]:
+Script = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of module, as its register file has it."""
+
+    number: int
+    lit: int
+    powers: tuple[int, ...]
+    half: bytes
+    watchdog: int
+    setup: bytes
+
+
+EXTREME = Kind(0x60, 3, (0x37,), b"\xf4\1", 0x36, b"\1\0")
+EVO = Kind(0x7D, 2, (0x21, 0x27), b"\xf4\1", 0x36, b"\0")
+COMPACT = Kind(0x74, 1, (0x3E,), b"\x32", 0x35, b"")
+
+
+def opening(kind: Kind = EXTREME) -> Script:
+    setup = [write(0x31, kind.setup), read(0x31, kind.setup)] if kind.setup else []
     return [
-        read(0x61, bytes((kind,))),
+        read(0x61, bytes((kind.number,))),
         read(0x65, b"SN0042\0\0"),
         read(0x64, bytes((14, 1))),
-        *dark(power)[:2],
-        write(watchdog, b"\0"),  # no earlier: it may be all that still works
-        read(watchdog, b"\0"),
-        dark(power)[2],
+        *dark(kind)[:2],
+        write(kind.watchdog, b"\0"),  # no earlier: it may be all that still works
+        read(kind.watchdog, b"\0"),
+        *setup,
+        *dark(kind)[2:],
     ]
 
 
-def dark(power: int) -> list[tuple[bytes, bytes]]:
-    return [write(0x30, b"\0"), read(0x66, b"\0\0"), write(power, b"\0\0")]
+def dark(kind: Kind = EXTREME) -> Script:
+    off = [write(0x30, b"\0"), read(0x66, b"\0\0")]
+    return off + [write(each, bytes(len(kind.half))) for each in kind.powers]
 
 
-TYPES = [(0x60, 3, 0x37, 0x36, 1), (0x7D, 2, 0x21, 0x36, 1), (0x74, 1, 0x3E, 0x35, 10)]
-
-
-@pytest.mark.parametrize(("kind", "lit", "power", "watchdog", "per_mille"), TYPES)
+@pytest.mark.parametrize("kind", [EXTREME, EVO, COMPACT], ids=lambda kind: kind.number)
 def test_each_type_has_its_registers(
     script: Any,  # noqa: ANN401
-    kind: int,
-    lit: int,
-    power: int,
-    watchdog: int,
-    per_mille: int,
+    kind: Kind,
 ) -> None:
-    script.expect(*opening(kind, watchdog, power))
+    watchdog = kind.watchdog
+    script.expect(*opening(kind))
     laser = superk(address="x", full_mw=100, wavelength_nm=650, clock=script.clock)
     laser.open()
     assert laser.identity().serial == "SN0042"
     assert laser.identity().firmware == "1.14"
-    half = (500 // per_mille).to_bytes(2, "little")
     script.expect(
-        write(power, half),
-        read(power, half),
+        *(write(each, kind.half) for each in kind.powers),
+        *(read(each, kind.half) for each in kind.powers),
         write(watchdog, b"\2"),
         read(watchdog, b"\2"),
         read(0x32, b"\2\0"),
         read(0x66, b"\0\0"),
-        write(0x30, bytes((lit,))),
+        write(0x30, bytes((kind.lit,))),
         read(0x66, b"\0\0"),
         write(watchdog, b"\2"),  # while it starts
         read(watchdog, b"\2"),
@@ -124,9 +141,50 @@ def test_each_type_has_its_registers(
         read(0x66, b"\0\0"),
         write(watchdog, b"\0"),
         read(watchdog, b"\0"),
-        *dark(power),
+        *dark(kind),
     )
     laser.emission(False)
+    laser.close()
+
+
+def test_a_mode_that_is_not_taken_is_refused(script: Any) -> None:  # noqa: ANN401
+    script.expect(*opening()[:8], read(0x31, b"\4\0"))  # it is dark
+    laser = superk(address="x", full_mw=100, wavelength_nm=650, clock=script.clock)
+    with pytest.raises(DeviceError, match="setup=0x0004 read back, expected 0x0001"):
+        laser.open()
+
+
+@pytest.mark.parametrize(
+    ("bits", "told"),
+    [
+        (1, []),
+        (1 << 5, ["supply voltage low"]),
+        (1 << 6 | 1 << 4, ["disabled from outside", "temperature out of range"]),
+        (1 << 15, ["error 77"]),
+        (1 << 14, []),  # something is in its log
+    ],
+)
+def test_faults_are_those_of_the_register_file(
+    script: Any,  # noqa: ANN401
+    bits: int,
+    told: list[str],
+) -> None:
+    laser = opened(script)
+    error = [read(0x67, b"\x4d")] if bits >> 15 else []
+    status = read(0x66, bits.to_bytes(2, "little"))
+    script.expect(read(0x32, b"\2\0"), status, *error)
+    assert laser.faults() == told
+    script.expect(*dark())
+    laser.close()
+
+
+def test_the_other_setpoint_of_an_evo_counts_too(script: Any) -> None:  # noqa: ANN401
+    script.expect(*opening(EVO))
+    laser = superk(address="x", full_mw=100, wavelength_nm=650, clock=script.clock)
+    laser.open()
+    script.expect(read(0x21, b"\0\0"), read(0x27, b"\xe8\3"))
+    assert laser.setpoint_mw() == 100
+    script.expect(*dark(EVO))
     laser.close()
 
 
@@ -139,7 +197,7 @@ def test_an_unknown_type_is_refused_before_anything_is_written(script: Any) -> N
 
 
 def opened(script: Any) -> Any:  # noqa: ANN401
-    script.expect(*opening(0x60, 0x36, 0x37))
+    script.expect(*opening())
     laser = superk(address="x", full_mw=100, wavelength_nm=650, clock=script.clock)
     laser.open()
     return laser
@@ -154,7 +212,7 @@ def test_an_open_interlock_and_a_refusal_are_told(script: Any) -> None:  # noqa:
     script.expect((ask, pack(bytes((HOST, DEVICE, 0, 0x37)))))
     with pytest.raises(DeviceError, match="not understood"):
         laser.set_power_mw(50)
-    script.expect(*dark(0x37))
+    script.expect(*dark())
     laser.close()
 
 
@@ -167,7 +225,7 @@ def test_a_foreign_telegram_is_skipped_and_silence_ends(script: Any) -> None:  #
     script.expect((ask, b"\x0d\x99"), (ask, b""))
     with pytest.raises(DeviceTimeoutError, match="no answer"):
         laser.is_emitting()
-    script.expect(*dark(0x37))
+    script.expect(*dark())
     laser.close()
 
 
@@ -181,7 +239,7 @@ def test_what_another_module_or_another_host_is_told_is_no_answer(
     lit = pack(bytes((*ends, 8, 0x66)) + b"\1\0")
     script.expect((ask, lit + answer))
     assert laser.is_emitting() is False
-    script.expect(*dark(0x37))
+    script.expect(*dark())
     laser.close()
 
 
@@ -190,7 +248,7 @@ def test_a_watchdog_that_is_not_taken_is_an_error(script: Any) -> None:  # noqa:
     script.expect(write(0x36, b"\2"), read(0x36, b"\0"))
     with pytest.raises(DeviceError, match="watchdog=0 s read back, expected 2 s"):
         laser.arm(2)
-    script.expect(*dark(0x37))
+    script.expect(*dark())
     laser.close()
 
 
@@ -207,8 +265,8 @@ def test_what_does_not_go_dark_keeps_its_watchdog(script: Any) -> None:  # noqa:
     laser.arm(2)
     laser.emission(True)
     busy = write(0x30, b"\0")[0], pack(bytes((HOST, DEVICE, 2, 0x30)))
-    again = opening(0x60, 0x36, 0x37)[:3]
-    script.expect(busy, *again, busy, dark(0x37)[2])  # and the least power
+    again = opening()[:3]
+    script.expect(busy, *again, busy, dark()[2])  # and the least power
     with pytest.raises(LaserStillOnError, match="busy"):
         laser.emission(False)
     script.expect(read(0x37, b"\0\0"), read(0x66, b"\1\0"))

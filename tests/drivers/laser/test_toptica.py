@@ -40,7 +40,7 @@ def test_ibeam_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401
         *lines(
             [
                 ("ch 2 pow 12500 mic", reply()),
-                ("sh level power", reply("CH2, PWR: 12.500 mW")),
+                ("sh level power", reply("CH1, PWR:  2.000 mW", "CH2, PWR: 12.500 mW")),
                 ("en 2", reply()),
                 ("la on", reply()),
                 ("sta la", reply("ON")),
@@ -51,7 +51,8 @@ def test_ibeam_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401
     )
     laser.set_power_mw(12.5)
     laser.emission(True)
-    script.expect(*lines([("sh pow", reply("PIC  = 012480 uW  "))]))
+    note = "%SYS-I-077, scaled"
+    script.expect(*lines([("sh pow", reply(note, "PIC  = 012480 uW  "))]))
     # The decimals and the unit count: pymeasure reads 12 here.
     assert laser.power_mw() == pytest.approx(12.48)
     script.expect(*lines(DARK))
