@@ -72,6 +72,32 @@ class _Ends(pylon.CameraEventHandler):  # type: ignore[misc]  # pylon has no typ
         self.heard.append(int(camera.EventExposureEndFrameID.Value))
 
 
+def count_without_end(camera: Any) -> int | None:  # noqa: ANN401 - pylon has no types
+    """Have frames counted with 64 bits; the only way there is over USB.
+
+    Parameters
+    ----------
+    camera
+        pylon's, open.
+
+    Returns
+    -------
+    modulus
+        Frames after which its counter starts again; None where it does not. On
+        Ethernet it counts with 16 bits unless told otherwise, and leaves 0 out
+        (docs.baslerweb.com, GrabResult, BlockID).
+    """
+    if not camera.IsGigE():
+        return None
+    for name in ("GevGVSPExtendedIDMode", "BslGevGVSPExtendedIDMode"):
+        node = getattr(camera, name)  # also of a camera that has none
+        if genicam.IsWritable(node):
+            node.Value = "On"
+        if genicam.IsReadable(node) and node.Value == "On":
+            return None
+    return 65_535
+
+
 @final
 class BaslerSensor(Sensor):
     """A camera that pylon knows.
@@ -88,12 +114,11 @@ class BaslerSensor(Sensor):
         Whether it is to report that an exposure is over.
     """
 
-    modulus = None  # gaps are judged by its counter, which does not start again
-
     def __init__(
         self, name: str, pixel_format: str, wanted: str, *, tells_exposure_end: bool
     ) -> None:
         self._name, self._format, self._wanted = name, pixel_format, wanted
+        self.modulus: int | None = None
         self.tells_exposure_end = tells_exposure_end
         self._camera: Any = None
         self._ends: _Ends | None = None
@@ -117,6 +142,7 @@ class BaslerSensor(Sensor):
             self._camera.GrabCameraEvents.Value = self.tells_exposure_end
             self._camera.Open()
             self._prepare(self._camera)
+            self.modulus = count_without_end(self._camera)
             if self.tells_exposure_end:
                 self._listen(self._camera)
             return int(self._camera.Height.Max), int(self._camera.Width.Max)

@@ -283,6 +283,43 @@ def test_another_sensor_or_another_camera_is_refused(basler: ModuleType) -> None
             opened(**wrong)
 
 
+class OnEthernet:
+    """pylon's emulator, said to be a camera on Ethernet.
+
+    It has no node for the length of its counter: the trigger mode stands in.
+    """
+
+    def __init__(self, camera: Any, name: str) -> None:  # noqa: ANN401
+        self._camera, self._name = camera, name
+
+    def IsGigE(self) -> bool:  # noqa: N802 - pylon's name
+        return True
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._camera, "TriggerMode" if name == self._name else name)
+
+
+@pytest.mark.parametrize(
+    ("name", "modulus"),
+    [
+        ("GevGVSPExtendedIDMode", None),
+        ("BslGevGVSPExtendedIDMode", None),
+        ("nothing of the kind", 65_535),
+    ],
+)
+def test_frames_on_ethernet_are_counted_with_64_bits_where_it_can(
+    basler: ModuleType,
+    camera: Any,  # noqa: ANN401
+    name: str,
+    modulus: int | None,
+) -> None:
+    vendor = camera._sensor._camera
+    assert basler.count_without_end(vendor) is None
+    vendor.TriggerMode.Value = "Off"
+    assert basler.count_without_end(OnEthernet(vendor, name)) == modulus
+    assert vendor.TriggerMode.Value == ("Off" if modulus else "On")
+
+
 def test_every_error_of_the_vendor_becomes_ours(
     basler: ModuleType,
     camera: Any,  # noqa: ANN401
