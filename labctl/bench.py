@@ -651,7 +651,8 @@ class Bench:
             found = self.laser.faults()
         except DeviceError:  # what the run failed of is told, and closing tells this
             return None
-        return laser_fault(self.laser.name, found) if found else None
+        outcome = "the run ends, and makes it dark"
+        return laser_fault(self.laser.name, found, outcome) if found else None
 
     @contextmanager
     def digital(self, seconds: float) -> Iterator[None]:

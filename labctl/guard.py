@@ -78,7 +78,7 @@ CALLS: Final = frozenset({"emission", "faults", "is_emitting", "power_mw"}) | {
 }
 
 
-def laser_fault(name: str, faults: Sequence[str]) -> SafetyError:
+def laser_fault(name: str, faults: Sequence[str], outcome: str) -> SafetyError:
     """Say that a laser reports faults.
 
     Parameters
@@ -87,6 +87,8 @@ def laser_fault(name: str, faults: Sequence[str]) -> SafetyError:
         Name in the bench file.
     faults
         What it reports, in words.
+    outcome
+        Whether it is dark now, in words.
 
     Returns
     -------
@@ -94,7 +96,7 @@ def laser_fault(name: str, faults: Sequence[str]) -> SafetyError:
         Of the class that the faults belong to.
     """
     text = (
-        f"{name}: faults={', '.join(faults)}, expected none; the laser was made dark. "
+        f"{name}: faults={', '.join(faults)}, expected none; {outcome}. "
         "Find the cause at the laser."
     )
     opened = any("interlock" in fault.lower() for fault in faults)
@@ -796,11 +798,16 @@ class _Guard:
         if not on:
             self._note_dark()
 
-    def _refuse(self, error: SafetyError) -> None:
-        """Go dark, refuse emission from now on, and tell a run that did not ask."""
-        self._refused = error
-        self._dark(str(error))
+    def _refuse(self, told: Callable[[str], SafetyError]) -> SafetyError:
+        """Go dark, refuse emission from now on, and tell a run that did not ask.
+
+        The error is told whether the laser is dark now.
+        """
+        self._refused = error = told(_state(dark=False))
+        if self._dark(str(error)):
+            self._refused = error = told(_state(dark=True))
         self._send({"id": 0, "error": _packed(error)})
+        return error
 
     def _spoil(self, why: str) -> None:
         text = (
@@ -866,31 +873,33 @@ class _Guard:
         """Judge what the guard asked by itself: nobody else waits for it."""
         if error is not None and not isinstance(error, LabctlError):
             _say("".join(traceback.format_exception(error)))
-            text = (
-                f"{self._name}: {pending.action}: its driver failed with "
-                f"{type(error).__name__}: {error}; the laser was made dark. Report it."
+            what = f"its driver failed with {type(error).__name__}: {error}"
+            self._stop(
+                lambda outcome: SafetyError(
+                    f"{self._name}: {pending.action}: {what}; {outcome}. Report it."
+                )
             )
-            self._stop(SafetyError(text))
         elif pending.action != "faults":
             return  # a watchdog that cannot be kicked makes dark by itself
         elif error is not None:
             self._unread += 1
             if self._unread >= UNREAD:
-                text = (
-                    f"{self._name}: faults cannot be read ({error}), expected an "
-                    "answer; the laser was made dark. Look at its cable and power."
+                self._stop(
+                    lambda outcome: SafetyError(
+                        f"{self._name}: faults cannot be read ({error}), expected an "
+                        f"answer; {outcome}. Look at its cable and power."
+                    )
                 )
-                self._stop(SafetyError(text))
         else:
             self._unread = 0
             found = [str(fault) for fault in pending.future.result()]
             if found and self._lit:
-                self._stop(laser_fault(self._name, found))
+                self._stop(lambda outcome: laser_fault(self._name, found, outcome))
 
-    def _stop(self, error: SafetyError) -> None:
+    def _stop(self, told: Callable[[str], SafetyError]) -> None:
         """Go dark for safety; the latch holds also if the run dies of it."""
         if self._refused is None:
-            self._refuse(error)
+            error = self._refuse(told)
             if self._bench is not None:
                 state.latch(self._bench, str(error))
 
@@ -937,22 +946,22 @@ class _Guard:
         if latched is not None:
             if self._pending is not None:
                 self._give_up(self._pending)
-            self._refuse(latched)
+            self._refuse(lambda _: latched)
         elif self._pending is None and self._is_silent(now):
-            self._refuse(self._silence())
+            self._refuse(self._silence)
 
     def _fall_silent(self) -> None:
         """Act on a silent run, whatever the guard itself was just asking the laser."""
         self._pending = None
         self._lane = ThreadPoolExecutor(1)  # nobody knows how long it will take
-        self._refuse(self._silence())
+        self._refuse(self._silence)
         self._next()
 
-    def _silence(self) -> SilentRunError:
+    def _silence(self, outcome: str) -> SilentRunError:
         beat = self._patience.heartbeat_s
         text = (
             f"{self._name}: the run was silent for more than heartbeat_s={beat:g} "
-            "(bench file), or than it had announced; the laser was made dark. "
+            f"(bench file), or than it had announced; {outcome}. "
             "Nothing is wrong with the bench: run again, or resume."
         )
         return SilentRunError(text)
@@ -1049,10 +1058,8 @@ class _Guard:
 
 
 def _state(*, dark: bool) -> str:
-    return (
-        "the laser is dark"
-        if dark
-        else "the laser could not be made dark: turn its key"
+    return f"the laser {'was' if dark else 'could not be'} made dark" + (
+        "" if dark else ": turn its key"
     )
 
 

@@ -363,7 +363,7 @@ WAYS = {
     "hung-laser": Way(
         "a call of the laser never returns", "the guard's deadline",
         bench=broken("laser", kind="no_return", at_command=30),
-        code=3, said="no answer in time; the laser is dark",
+        code=3, said="no answer in time; the laser was made dark",
     ),
     "guard-killed": Way(
         "the guard, which holds the laser, is killed", "a new guard", kill_guard,

@@ -63,15 +63,26 @@ def of(frame: Counts, saturation_dn: int) -> Picture:
     small = np.maximum.reduceat(small, starts[1], axis=1).astype(np.int64)
     pixels = small * SATURATED // saturation_dn
     pixels = np.where(small >= saturation_dn, SATURATED, np.minimum(pixels, 254))
-    part = np.minimum(frame.astype(np.int64) * BARS // (saturation_dn + 1), BARS - 1)
+    # All else follows from how many pixels have each count: one pass over the frame.
+    having = np.bincount(frame.ravel(), minlength=saturation_dn + 1)
+    part = np.minimum(np.arange(len(having)) * BARS // (saturation_dn + 1), BARS - 1)
+    histogram = np.zeros(BARS, dtype=np.int64)
+    np.add.at(histogram, part, having)
     return Picture(
         pixels=pixels.astype(np.uint8),
         block=block,
-        histogram=np.bincount(part.ravel(), minlength=BARS).tolist(),
-        median=float(np.median(frame)),
-        most=int(frame.max()),
-        saturated=float((frame >= saturation_dn).mean()),
+        histogram=histogram.tolist(),
+        median=_median(having),
+        most=int(np.flatnonzero(having)[-1]),
+        saturated=float(having[saturation_dn:].sum() / frame.size),
     )
+
+
+def _median(having: NDArray[np.int64]) -> float:
+    """Median of counts, from how many pixels have each."""
+    upto = np.cumsum(having)
+    middle = [(upto[-1] - 1) // 2, upto[-1] // 2]
+    return float(np.searchsorted(upto, middle, side="right").mean())
 
 
 def packed(picture: Picture, state: dict[str, Any]) -> bytes:

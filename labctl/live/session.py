@@ -358,6 +358,7 @@ class Session:
 
     def _publish(self, data: Counts, saturated: int) -> None:
         warning = f"{saturated} saturated pixels. Lower the power or the exposure."
+        self._bench.beat(rests=False)  # a picture of a large frame takes its time
         made = picture.of(data, self._bench.camera.saturation_dn)
         state = {
             "number": self._number + 1,

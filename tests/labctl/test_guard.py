@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from labctl.errors import (
     DeviceTimeoutError,
     InputError,
     InterlockError,
+    LabctlError,
     LatchedError,
     OutOfRangeError,
     SafetyError,
@@ -101,6 +103,8 @@ class FileLaser(Laser):
             raise InterlockError("laser: the interlock is open. Close the door.")
         if on and self._fault == "late":
             threading.Event().wait(0.5)
+        if not on and self._on and self._fault == "mute":
+            raise DeviceError(self._name, "emission", "no answer")
         self._on = on
         self._show()
 
@@ -114,7 +118,7 @@ class FileLaser(Laser):
             threading.Event().wait(0.6)
         if self._fault == "faults break":
             raise KeyError("status")
-        if self._fault == "faults silent":
+        if self._fault in {"faults silent", "mute"}:
             raise DeviceError(self._name, "faults", "no answer")
         return [self._fault] if self._fault in {"warm", "interlock open"} else []
 """
@@ -249,7 +253,9 @@ def test_a_hung_call_ends_dark_and_emission_is_refused_afterwards(
 ) -> None:
     with make(fault="hang", patience=Patience(call_s=0.2)) as laser:
         laser.emission(True)
-        with pytest.raises(DeviceTimeoutError, match=r"settings: .*laser is dark"):
+        with pytest.raises(
+            DeviceTimeoutError, match=r"settings: .*laser was made dark"
+        ):
             laser.settings()
         assert _now(light) == "dark"
         with pytest.raises(SafetyError, match="settings did not return in time"):
@@ -311,7 +317,9 @@ def test_a_driver_that_breaks_its_word_ends_dark(
 ) -> None:
     with make(fault=fault) as laser:
         laser.emission(True)
-        with pytest.raises(DeviceError, match=r"driver failed; the laser is dark"):
+        with pytest.raises(
+            DeviceError, match=r"driver failed; the laser was made dark"
+        ):
             laser.settings()
         assert _now(light) == "dark"
 
@@ -544,7 +552,7 @@ def test_a_hung_call_is_as_bad_as_a_silent_run_while_the_laser_emits(
     patience = Patience(call_s=60.0, heartbeat_s=0.4)
     with make(fault="hang", patience=patience) as laser:
         laser.emission(True)
-        with pytest.raises(DeviceTimeoutError, match="laser is dark"):
+        with pytest.raises(DeviceTimeoutError, match="laser was made dark"):
             laser.settings()
         assert _now(light) == "dark"
 
@@ -589,7 +597,11 @@ def test_an_announced_phase_may_be_silent_until_its_deadline(make: Make) -> None
         ("interlock open", InterlockError, r"faults=interlock open, expected none"),
         ("faults silent", SafetyError, r"faults cannot be read \(.*no answer"),
         ("faults break", SafetyError, r"faults: its driver failed with KeyError"),
-        ("faults hang", SafetyError, r"faults: no answer in time; the laser is dark"),
+        (
+            "faults hang",
+            SafetyError,
+            r"faults: no answer in time; the laser was made dark",
+        ),
     ],
 )
 def test_a_lit_laser_is_asked_for_its_faults(
@@ -617,6 +629,23 @@ def test_a_fault_of_the_laser_latches_even_if_the_run_dies_of_it(
     latch = state.latched(latched)
     assert latch is not None
     assert "faults=warm" in latch.why
+
+
+def test_a_laser_that_answers_nothing_is_not_said_to_be_dark(
+    light: Path, latched: str
+) -> None:
+    options = {"light": str(light), "fault": "mute"}
+    with (
+        suppress(LabctlError),  # of its end: it is lit
+        GuardedLaser("laser", "acme.laser", options, bench=latched) as laser,
+    ):
+        laser.emission(True)
+        error = str(_stopped(laser, within_s=4.0))
+        assert "the laser could not be made dark: turn its key" in error
+    latch = state.latched(latched)
+    assert latch is not None
+    assert "could not be made dark" in latch.why
+    assert "was made dark" not in error + latch.why
 
 
 @pytest.mark.parametrize("seconds", [0.0, 601.0, float("nan")])

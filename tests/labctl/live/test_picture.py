@@ -4,6 +4,10 @@ import json
 import struct
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
 
 from labctl.live import picture
 
@@ -35,3 +39,22 @@ def test_a_message_holds_words_and_pixels() -> None:
     assert said["number"] == 7
     assert said["picture"]["shape"] == [1, 3]
     assert list(message[4 + size :]) == [1, 2, 255]
+
+
+@settings(deadline=None)
+@given(
+    frame=arrays(
+        np.uint16, array_shapes(min_dims=2, max_dims=2), elements=st.integers(0, 900)
+    ),
+    saturation_dn=st.integers(1, 900),
+)
+def test_its_numbers_are_those_of_the_frame(
+    frame: NDArray[np.uint16], saturation_dn: int
+) -> None:
+    made = picture.of(frame, saturation_dn)
+    assert made.median == np.median(frame)
+    assert made.most == frame.max()
+    assert made.saturated == (frame >= saturation_dn).mean()
+    edges = np.arange(1, picture.BARS) * (saturation_dn + 1) / picture.BARS
+    parts = np.searchsorted(edges, frame.ravel(), side="right")
+    assert made.histogram == np.bincount(parts, minlength=picture.BARS).tolist()
