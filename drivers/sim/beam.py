@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, final
+from typing import Final, Self, final
 
 from typing_extensions import override
 
@@ -25,9 +25,12 @@ _SIZE = 64
 _COUNTER = struct.Struct("<I")
 _COUNTER_AT = 8
 _EMISSION, _SHUTTER = 1, 2
-# A writer is done within a microsecond; a reader that meets an odd counter so
-# often looks at a file whose writer died half-way.
-_READS = 10_000
+# A writer is done within a microsecond, unless another process got its processor: a
+# reader that meets an odd counter so often in a row waits, and after so long looks at a
+# file whose writer died half-way.
+_READS: Final = 100
+_PATIENCE_S: Final = 1.0
+_NAP_S: Final = 0.001
 
 
 class BeamError(Exception):
@@ -181,7 +184,11 @@ class Beam(AbstractContextManager["Beam"]):
         BeamError
             The file is foreign, or its writer died while writing.
         """
-        for _ in range(_READS):
+        tries, due = 0, time.monotonic() + _PATIENCE_S
+        while tries < _READS or time.monotonic() < due:
+            tries += 1
+            if tries > _READS:
+                time.sleep(_NAP_S)
             before = _COUNTER.unpack_from(self._view, _COUNTER_AT)[0]
             magic, _, flags, *numbers = _LAYOUT.unpack_from(self._view)
             after = _COUNTER.unpack_from(self._view, _COUNTER_AT)[0]

@@ -56,6 +56,18 @@ def test_missing_foreign_and_torn_files_are_refused(tmp_path: Path) -> None:
         beam.read()
 
 
+def test_a_writer_that_has_to_wait_for_a_processor_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "beam"
+    with Beam.create(path) as writer, Beam.open(path) as reader:
+        half = struct.pack("<8sI", b"LABBEAM1", 7)
+        with path.open("r+b") as file:
+            file.write(half)
+        monkeypatch.setattr("time.sleep", lambda _: writer.write(LIT))
+        assert reader.read() == LIT
+
+
 def test_close_may_be_called_twice(tmp_path: Path) -> None:
     beam = Beam.create(tmp_path / "beam")
     beam.close()
