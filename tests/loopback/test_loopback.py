@@ -6,6 +6,9 @@ What it should be is computed here once more, in another way, from what was aske
 import math
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -441,6 +444,40 @@ def test_a_camera_that_restarted_is_not_used_with_settings_of_the_factory(
         while time.monotonic() < end_s:
             table.camera.settings()
             time.sleep(0.1)  # the library looks once a second
+
+
+def test_a_run_whose_guard_is_killed_notices_it_and_ends_dark(
+    room: Room, tmp_path: Path
+) -> None:
+    """The laser has no watchdog: the run itself takes the port and makes it dark."""
+    room.desktop.reset()
+    begun, out = room.ask("state")["frames"], tmp_path / "run.h5"
+    words = ["run", str(ROOT / "protocols/loopback.yaml"), "--out", str(out)]
+    with subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        [sys.executable, "-m", "labctl", *words],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as run:
+        while not (now := room.ask("state"))["light"] or now["frames"] < begun + 5:
+            assert run.poll() is None
+            time.sleep(0.02)  # another process trains
+        (guard,) = state.guards("loopback")
+        os.kill(guard.pid, signal.SIGKILL)
+        _, said = run.communicate(timeout=bound_s(60))
+    assert run.returncode == 3, said
+    assert "the guard ended (exit code -9)" in said
+    assert "A new guard made the laser dark" in said
+    assert room.ask("state")["light"] is False
+    # No latch: nothing is wrong with the bench. Nobody is left at it either.
+    assert state.latched("loopback") is None
+    assert state.guards("loopback") == {}
+    with Record.open(out) as record:
+        assert record.status == "failed"
+        assert record.lengths["shots"] > 0
+    with bench.open(bench.load("loopback")) as table:
+        assert not table.laser.is_emitting()
 
 
 def test_a_laser_that_cannot_be_asked_counts_as_lit_and_latches(room: Room) -> None:
