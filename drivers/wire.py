@@ -409,13 +409,44 @@ class VisaLink(Link):
     def open(self) -> None:
         self._check_usb()
         self._manager = pyvisa.ResourceManager(self._library)
-        session = self._manager.open_resource(
-            self._resource, open_timeout=int(self._timeout_s * 1000)
-        )
+        with self._usb_errors():
+            session = self._manager.open_resource(
+                self._resource, open_timeout=int(self._timeout_s * 1000)
+            )
         session.read_termination = self._last.decode("latin-1")
         session.write_termination = ""
         self._session = session
         self._hurry()
+
+    @property
+    def _is_usb(self) -> bool:
+        return self._library == "@py" and self._resource.upper().startswith("USB")
+
+    @contextmanager
+    def _usb_errors(self) -> Iterator[None]:
+        """Tell an instrument on USB that is not there from what cannot be set.
+
+        pyvisa-py says both by ValueError, with its own words or those of libusb.
+
+        Raises
+        ------
+        ConnectionError
+            It is not plugged in, may not be used, or went away.
+        ValueError
+            The latter.
+        """
+        try:
+            yield
+        except ValueError as err:
+            words = str(err).rstrip(".")
+            if not self._is_usb or type(err) is not ValueError:  # no libusb at all
+                raise
+            text = (
+                f"{self._resource} is not on USB ({words}). Plug it in and switch it "
+                "on; labctl devices lists what is seen. On Linux the account must be "
+                "allowed to use it (a udev rule), on Windows it needs WinUSB"
+            )
+            raise ConnectionError(text) from err
 
     def _check_usb(self) -> None:
         """Look whether the library that speaks to USB is there.
@@ -425,7 +456,7 @@ class VisaLink(Link):
         ModuleNotFoundError
             Names the extra to install.
         """
-        if self._library == "@py" and self._resource.upper().startswith("USB"):
+        if self._is_usb:
             why = usb_issue()
             if why:
                 text = f"{self._resource} is on USB: {USB_EXTRA}"
@@ -456,13 +487,15 @@ class VisaLink(Link):
     @override
     def write(self, data: bytes) -> None:
         self._session.timeout = self._timeout_s * 1000
-        self._session.write_raw(data)
+        with self._usb_errors():
+            self._session.write_raw(data)
 
     @override
     def read(self, timeout_s: float) -> bytes:
         self._session.timeout = max(1, int(timeout_s * 1000))
         try:
-            data: bytes = self._session.read_raw()
+            with self._usb_errors():
+                data: bytes = self._session.read_raw()
         except pyvisa.VisaIOError as error:
             if error.error_code == StatusCode.error_timeout:
                 return b""
@@ -570,7 +603,8 @@ def link_errors(where: str, action: str) -> Iterator[None]:
         raise DeviceTimeoutError(where, action, text) from err
     except (serial.SerialException, pyvisa.Error, OSError) as err:
         # OSError: a refused or broken connection, and EIO of a port that vanished.
-        text = f"{err}. Look at address, plug and power, and who else has it."
+        words = str(err).rstrip(".")
+        text = f"{words}. Look at address, plug and power, and who else has it."
         raise DeviceError(where, action, text) from err
     except ModuleNotFoundError as err:
         raise DeviceError(where, action, f"{err}. Then open it again.") from err

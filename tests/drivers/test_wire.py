@@ -18,8 +18,9 @@ import pyvisa
 import serial
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyvisa.constants import InterfaceType
-from pyvisa_py.sessions import Session
+from pyvisa.attributes import AttributesByID
+from pyvisa.constants import InterfaceType, ResourceAttribute, StatusCode
+from pyvisa_py.sessions import Session, UnknownAttribute
 from serial.tools.list_ports_common import ListPortInfo
 from typing_extensions import override
 
@@ -680,6 +681,73 @@ def test_an_instrument_on_usb_without_its_library_names_the_extra(library: str) 
     address = f"{library}USB0::0x1313::0x8078::P1::INSTR"
     with pytest.raises(DeviceError, match=r"laser: open: .*'labctl\[usb\]'"):
         speaking(address)
+
+
+class Usb(Session):  # type: ignore[misc]  # pyvisa-py has no types
+    """An instrument on USB, and what pyvisa-py 0.8 with PyUSB 1.3 says without it."""
+
+    there, said = True, b""
+
+    def _get_attribute(self, attribute: Any) -> Any:  # noqa: ANN401 - of VISA
+        raise UnknownAttribute(attribute)
+
+    def _set_attribute(self, attribute: Any, value: Any) -> Any:  # noqa: ANN401
+        del value
+        raise UnknownAttribute(attribute)
+
+    def after_parsing(self) -> None:
+        if not self.there:
+            text = "No device found."
+            raise ValueError(text)
+        for each in (ResourceAttribute.termchar, ResourceAttribute.termchar_enabled):
+            self.attrs[each] = AttributesByID[each].default
+
+    def close(self) -> StatusCode:
+        return StatusCode.success
+
+    def write(self, data: bytes) -> tuple[int, StatusCode]:
+        if not self.there:
+            text = "[Errno 19] No such device (it may have been disconnected)"
+            raise ValueError(text)
+        self.said = b"SN 7\r\n"
+        return len(data), StatusCode.success
+
+    def read(self, count: int) -> tuple[bytes, StatusCode]:
+        del count
+        return self.said, StatusCode.success
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Plug an instrument in, or out."""
+    monkeypatch.setattr(Session, "_session_classes", dict(Session._session_classes))
+    for resource in ("INSTR", "RAW"):
+        Session._session_classes.pop((InterfaceType.usb, resource), None)
+    Session.register(InterfaceType.usb, "INSTR")(Usb)
+    return lambda is_in: monkeypatch.setattr(Usb, "there", is_in)
+
+
+def test_an_instrument_that_is_not_on_usb_says_what_to_do(
+    plugged: Callable[[bool], None],
+) -> None:
+    address = "USB0::0x1313::0x804F::M00279876::INSTR"
+    told = (
+        r"laser: {}: USB0::0x1313::0x804F::M00279876::INSTR is not on USB \({}\)\. "
+        r"Plug it in and switch it on; labctl devices lists what is seen\. On Linux "
+        r".* udev rule.*WinUSB\. Look at "
+    )
+    plugged(False)  # or nobody may use it: pyvisa-py says the same
+    with pytest.raises(DeviceError, match=told.format("open", "No device found")):
+        speaking(address)
+    plugged(True)
+    talking = speaking(address)
+    assert talking.ask("sn?", r"SN (\d)")[1] == "7"
+    plugged(False)
+    away = told.format(r"sn\?", r"\[Errno 19\] No such device .*")
+    with pytest.raises(DeviceError, match=away):
+        talking.ask("sn?", r"SN (\d)")
+    assert not talking.is_open
+    talking.close()
 
 
 def test_whoever_waits_for_another_exchange_does_not_wait_for_ever() -> None:
