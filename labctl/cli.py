@@ -205,8 +205,15 @@ def _tell_record(answer: _Answer, code: int) -> None:
 
 
 @contextmanager
-def _answering(json_wanted: bool) -> Iterator[_Answer]:
+def _answering(json_wanted: bool, *, opens: bool = False) -> Iterator[_Answer]:
     """Turn errors into a message and an exit code; print the JSON line last.
+
+    Parameters
+    ----------
+    json_wanted
+        Whether that line is wanted.
+    opens
+        Whether it opens a bench, and has left it dark where it is interrupted.
 
     Raises
     ------
@@ -226,7 +233,8 @@ def _answering(json_wanted: bool) -> Iterator[_Answer]:
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
         answer.content["error"] = "interrupted"
-        typer.echo("labctl: interrupted; the bench is dark.", err=True)
+        dark = "; the bench is dark" if opens else ""
+        typer.echo(f"labctl: interrupted{dark}.", err=True)
     except Exception as error:  # noqa: BLE001 - the edge of the program: a bug
         code = 1
         answer.content["error"] = f"{type(error).__name__}: {error}"
@@ -299,7 +307,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     json_wanted: JsonOption = False,
 ) -> None:
     """Run a protocol on a bench and leave a record."""
-    with _answering(json_wanted) as answer:
+    with _answering(json_wanted, opens=True) as answer:
         # Imported here: this is what --help must not pay for.
         from labctl.comparison import run as room  # noqa: PLC0415
         from labctl.run.progress import shown_on  # noqa: PLC0415
@@ -342,7 +350,7 @@ def calibrate(
     json_wanted: JsonOption = False,
 ) -> None:
     """Measure a bench, judge the measurement, keep the record."""
-    with _answering(json_wanted) as answer:
+    with _answering(json_wanted, opens=True) as answer:
         from labctl.calibrate import execute as room  # noqa: PLC0415 - help is quick
         from labctl.run.progress import shown_on  # noqa: PLC0415
 
@@ -424,7 +432,7 @@ def report(
 @app.command()
 def devices(*, bench: BenchOption = None, json_wanted: JsonOption = False) -> None:
     """Tell what is installed and plugged in; with --bench, how each device is."""
-    with _answering(json_wanted) as answer:
+    with _answering(json_wanted, opens=bench is not None) as answer:
         from labctl import inventory  # noqa: PLC0415 - help is quick
 
         if bench is None:
@@ -453,7 +461,7 @@ def live(
     json_wanted: JsonOption = False,
 ) -> None:
     """Align a bench: a page with camera, pattern and power, within its limits."""
-    with _answering(json_wanted) as answer:
+    with _answering(json_wanted, opens=True) as answer:
         from labctl import bench as benches  # noqa: PLC0415 - help is quick
         from labctl.live import server, session  # noqa: PLC0415
 

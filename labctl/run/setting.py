@@ -555,13 +555,13 @@ def _replaced(protocol: Document[P], source: BenchSource) -> ReservoirEntry:
     return source.file.reservoir.model_copy(update=replaced)
 
 
-def check_fit(protocol: Document[P], bench: Bench, entry: ReservoirEntry) -> None:
+def check_fit(document: Document[Any], bench: Bench, entry: ReservoirEntry) -> None:
     """Compare the operating point with what panel and camera can do.
 
     Parameters
     ----------
-    protocol
-        The protocol; faults are shown in its lines.
+    document
+        The protocol or bench file; faults are shown in its lines.
     bench
         The bench, not open. What a driver only knows once it is open is
         compared then.
@@ -576,7 +576,7 @@ def check_fit(protocol: Document[P], bench: Bench, entry: ReservoirEntry) -> Non
     faults: list[Fault] = []
 
     def refuse(key: str, text: str) -> None:
-        faults.append(protocol.fault(f"reservoir.{key}", text))
+        faults.append(document.fault(f"reservoir.{key}", text))
 
     with suppress(DeviceError):
         try:

@@ -1,6 +1,7 @@
 """Check files of any kind, nothing opened: every fault of every file."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,16 @@ from pydantic import TypeAdapter
 
 from labctl import bench, document
 from labctl.calibration import BenchFile, CalibrationRecord, Current, FailedCalibration
-from labctl.errors import CalibrationError, Fault, InputError, ProtocolError
+from labctl.errors import (
+    CalibrationError,
+    Fault,
+    InputError,
+    MissingLibraryError,
+    ProtocolError,
+)
 from labctl.protocol import ADAPTER
 from labctl.run import prepare
+from labctl.run.setting import check_fit
 
 
 @dataclass(frozen=True)
@@ -106,16 +114,20 @@ def _check(name: str, check: Callable[[Path], None]) -> str:
 
 
 def _check_devices(path: Path) -> list[str]:
-    """Check drivers and their options as opening the bench does.
+    """Check drivers, their options and the operating point as a run does.
 
     Raises
     ------
     ProtocolError
         Every fault.
     """
-    faults, unchecked = bench.faults(bench.load(path))
+    source = bench.load(path)
+    faults, unchecked = bench.faults(source)
     if faults:
         raise ProtocolError(faults)
+    with suppress(MissingLibraryError):  # told above
+        made = bench.construct(source)
+        check_fit(source.document, made, source.file.reservoir)
     return unchecked
 
 

@@ -636,6 +636,25 @@ def test_a_second_signal_cuts_no_ending_short(
         interrupt(signal.SIGTERM, None)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["validate", "sim"], "labctl: interrupted.\n"),
+        (["devices", "--bench", "sim"], "labctl: interrupted; the bench is dark.\n"),
+    ],
+)
+def test_only_who_has_a_bench_says_that_it_is_dark(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("labctl.run.validate.validate", stop)
+    monkeypatch.setattr("labctl.inventory.call", stop)
+    result = CliRunner().invoke(cli.app, words)
+    assert (result.exit_code, result.stderr) == (130, told)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_ctrl_c_leaves_the_bench_dark_and_the_record_readable(here: Path) -> None:
     temporary = here / "temporary"

@@ -1,5 +1,6 @@
 """Files of any kind, checked without a bench."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,23 @@ def test_drivers_and_their_options_are_checked_as_opening_does(tmp_path: Path) -
     assert "Did you mean sim.camera?" in told
     assert "expected a driver of the role Camera" in told
     assert "stepps" in told
+
+
+def test_an_operating_point_beyond_panel_or_sensor_is_a_fault(tmp_path: Path) -> None:
+    shipped = Path(__file__).parents[3] / "calibrations" / "sim-small" / "bench.yaml"
+    text = shipped.read_text(encoding="utf-8")
+    path = tmp_path / "bench.yaml"
+    (region,) = re.findall(r"  region: \[.*\]", text)
+    (blocks,) = re.findall(r"  macropixels: \[.*\]", text)
+    path.write_text(
+        text.replace(region, "  region: [30, 0, 9, 9]").replace(
+            blocks, "  macropixels: [64, 8]"
+        ),
+        encoding="utf-8",
+    )
+    told = {fault.key: fault.text for fault in validate([str(path)]).faults}
+    assert set(told) == {"reservoir.region", "reservoir.macropixels"}
+    assert "expected within 32 x 32 (the sensor)" in told["reservoir.region"]
 
 
 def test_a_fault_in_a_map_of_commands_is_told_at_its_line(tmp_path: Path) -> None:
