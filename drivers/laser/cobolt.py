@@ -2,7 +2,8 @@
 
 Powers go out in watts, the greatest comes back in milliwatts. ``ilk?`` answers 1 where
 the interlock is *open*. Heads that start by themselves are told not to (``@cobas 0``);
-they refuse ``l1`` until then.
+they refuse ``l1`` until then. ``cp`` is constant power: a head that somebody left in
+constant current gives what it likes.
 """
 
 import re
@@ -19,10 +20,11 @@ COBOLT: Final = Dialect(
     framing=Framing(send=b"\r", done=re.compile(rb"\r\n")),
     gap_s=0.1,  # what pycobolt leaves; heads lose commands that come faster
     identify=Query(ask="sn?", reply=r"(\d+)"),
-    start=("@cobas 0",),
+    start=("@cobas 0", "cp"),
     accepted="OK",
     serial=Query(ask="sn?", reply=r"(\d+)"),
-    model=Query(ask="gcn?", reply=r"(.+)"),
+    # Some heads do not know the question.
+    model=Query(ask="gcn?", reply=r"(?:Syntax error.*)?(.*)"),
     firmware=Query(ask="gfv?", reply=r"([\d.]+)"),
     least=0.0,
     most=Query(ask="gmlp?"),

@@ -21,6 +21,7 @@ from drivers.laser.cobolt import cobolt
 from drivers.laser.coherent import sapphire
 from drivers.wire import Link
 from labctl.errors import DeviceError, LaserStillOnError, SafetyError
+from tests.conftest import instrument
 from tests.contracts import models
 from tests.contracts.models import FAULTS, LASERS, OTHERS, Broken, Make, Mock
 
@@ -93,7 +94,7 @@ def make(
         return LASERS[name]
     mocks = need_module("microscope.testsuite.mock_devices")
     mock, driver, power_mw = PEERS[name]
-    return lambda: Mock(getattr(mocks, mock())()), driver, power_mw
+    return lambda: Mock(instrument(mocks, mock())), driver, power_mw
 
 
 NAMES: Final = [

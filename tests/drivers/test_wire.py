@@ -164,6 +164,15 @@ def test_who_does_not_say_who_it_is_in_time_is_given_up() -> None:
     assert not wire.is_open
 
 
+def test_who_only_says_something_else_is_given_up() -> None:
+    chatter: list[object] = [(0.05 * n, b"heartbeat\r\n") for n in range(1, 40)]
+    wire, talk = wired(power=[[]], sn=[chatter])
+    with pytest.raises(DeviceError, match=r"sn\?: only foreign replies"):
+        wire.ask("power?", r"(\d+)")
+    assert talk.clock.now() < 5 * TIMEOUT_S
+    assert not wire.is_open
+
+
 def test_a_setter_is_sent_once_whatever_comes_back() -> None:
     wire, talk = wired()
     wire.tell("p", "OK")

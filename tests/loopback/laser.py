@@ -16,7 +16,7 @@ from collections.abc import Callable  # noqa: TC003 - no types at run time here
 from pathlib import Path
 from typing import Any, Final
 
-from tests.conftest import Bridge
+from tests.conftest import Bridge, instrument
 
 #: Whether it emits, and its power in mW.
 BEAM: Final = struct.Struct("=?d")
@@ -113,7 +113,7 @@ def main() -> None:
     """Serve until standard input ends."""
     folder = Path(sys.argv[1])
     mocks: Any = importlib.import_module("microscope.testsuite.mock_devices")
-    mock = mocks.CoboltLaserMock()
+    mock = instrument(mocks, "CoboltLaserMock")
     mock.timeout = 0
     (folder / NAME).write_bytes(bytes(BEAM.size))
     plug = Plug(Told(mock, Beam(folder / NAME)), folder / "laser")

@@ -37,6 +37,42 @@ def test_what_the_head_holds_is_what_was_said(bridge: Bridge) -> None:
     assert (end.mock.light, end.mock.power) == (False, 0.0)
 
 
+def test_it_is_put_into_constant_power(bridge: Bridge) -> None:
+    end = bridge("CoboltLaserMock")
+    handle, heard = end.mock.handle, []
+
+    def note(command: bytes) -> None:
+        heard.append(command.strip())
+        handle(command)
+
+    end.mock.handle = note
+    with cobolt(**options(end.port)):
+        assert heard.index(b"cp") > heard.index(b"l0")
+
+
+def test_a_number_without_a_point_is_no_power(bridge: Bridge) -> None:
+    end = bridge("CoboltLaserMock")
+    with cobolt(**options(end.port)) as laser:
+        handle = end.mock.handle
+        end.mock.handle = lambda command: handle(
+            b"l?" if command.strip() == b"pa?" else command
+        )
+        with pytest.raises(DeviceError, match=r"pa\?.*got '0'"):
+            laser.power_mw()
+        end.mock.handle = handle
+
+
+def test_a_head_that_does_not_know_its_name_has_none(bridge: Bridge) -> None:
+    end = bridge("CoboltLaserMock")
+    handle = end.mock.handle
+    end.mock.handle = lambda command: handle(
+        b"no such command" if command.strip() == b"gcn?" else command
+    )
+    with cobolt(**options(end.port)) as laser:
+        assert laser.identity().model == ""
+        assert laser.identity().serial == "7863"
+
+
 def test_an_open_interlock_refuses_emission(bridge: Bridge) -> None:
     end = bridge("CoboltLaserMock")
     with cobolt(**options(end.port)) as laser:

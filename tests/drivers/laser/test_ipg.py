@@ -39,10 +39,13 @@ def test_ipg_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401
         ("STA", "STA: 4097"),
         ("ROP", "ROP: 1.99"),
         ("RPS", "RPS: 2.0"),
+        ("ROP", "ROP: Low"),
+        ("ROP", "ROP: Off"),
     ]
     script.expect(*lines(talk, "\r", "\r"))
     laser.set_power_mw(2000)
     laser.emission(True)
+    assert [laser.power_mw(), laser.power_mw()] == [0.0, 0.0]
     script.expect(*lines(DARK, "\r", "\r"))
     laser.close()
 

@@ -54,9 +54,10 @@ def test_mpb_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401
 
 def test_the_key_is_named_and_another_letter_refused(script: Any, lines: Any) -> None:  # noqa: ANN401
     laser = opened(script, lines)
-    script.expect(*lines([("getlaserstate", "6\rD >")] * 2, "\r", ""))
-    with pytest.raises(InterlockError, match="key off"):
-        laser.emission(True)
+    for state, said in (("6", "key off"), ("7", "interlock open")):
+        script.expect(*lines([("getlaserstate", f"{state}\rD >")] * 2, "\r", ""))
+        with pytest.raises(InterlockError, match=said):
+            laser.emission(True)
     script.expect(*lines([("setpower 0 500.0", "E >")], "\r", ""))
     with pytest.raises(DeviceError, match="refused with 'E >'"):
         laser.set_power_mw(500)
