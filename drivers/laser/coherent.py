@@ -62,6 +62,15 @@ OBIS: Final = Dialect(
     shouts=("SYST:COMM:HAND ON",),
     identify=Query(ask="SYST:INF:SNUM?", reply=r"(\S+)"),
     start=("SYST:AUT OFF", "SOUR:AM:INT CWP", "SOUR:TEMP:APR ON"),
+    checks=(
+        State(
+            ask="SYST:AUT?",
+            reply="(ON|OFF)",
+            when="OFF",
+            says="It would emit when its key turns: a switch of its remote overrides "
+            "the command. Set that one off.",
+        ),
+    ),
     serial=Query(ask="SYST:INF:SNUM?", reply=r"(\S+)"),
     model=Query(ask="SYST:INF:MOD?", reply=r"([^\r\n]+)"),
     wavelength=Query(ask="SYST:INF:WAV?"),

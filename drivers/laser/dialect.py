@@ -119,6 +119,8 @@ class Dialect:
         First words after connecting, whose replies are not known.
     start
         Commands once it is dark: no start by itself, mode.
+    checks
+        Questions after what they set; ``says`` is what to do where it is not so.
     end
         What ends every reply, as a pattern on its end once its blanks are stripped.
     accepted
@@ -149,6 +151,7 @@ class Dialect:
     faults: Faults | None = None
     shouts: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
+    checks: tuple[State, ...] = ()
     end: str = ""
     accepted: str | None = None
     framing: Framing = field(default_factory=Framing)
@@ -265,6 +268,8 @@ class TextHead(Head):
     def inquire(self) -> None:
         for command in self._dialect.start:
             self.tell(command)
+        for check in self._dialect.checks:
+            self._check(check)
         self._set_up(self)
         table = self._dialect
         self._identity = Identity(
@@ -273,6 +278,19 @@ class TextHead(Head):
         )
         self._limits_mw = (self.number(table.least), self.number(table.most))
         self._wavelength_nm = self.number(self._wavelength)
+
+    def _check(self, state: State) -> None:
+        """Refuse a head that did not do what it was told, and acknowledged.
+
+        Raises
+        ------
+        DeviceError
+            It says so.
+        """
+        answer = self._match(state)[1]
+        if re.fullmatch(state.when, answer) is None:
+            text = f"got {answer!r}, expected {state.when!r}. {state.says}"
+            raise DeviceError(self._name, state.ask, text)
 
     @override
     def close(self) -> None:

@@ -8,17 +8,19 @@ from typing import Final, final
 from typing_extensions import override
 
 from drivers.laser.dialect import Dialect, Query, State, TextHead
-from drivers.laser.wired import Head, WiredLaser
+from drivers.laser.wired import POLL_S, Head, WiredLaser
+from drivers.wire import Monotonic
 from labctl.devices import Clock, Identity
+from labctl.errors import DeviceError, DeviceTimeoutError
 
 # In mA wherever another head has mW: the curve makes milliwatts of them. The cooler
 # goes on at open and stays on: the diode never runs without it.
 CURRENT: Final = Dialect(
     vendor="Thorlabs",
-    identify=Query(ask="*IDN?", reply=r"(THORLABS,[^\r\n]*)"),
-    model=Query(ask="*IDN?", reply=r"THORLABS,([^,]*),[^\r\n]*"),
-    serial=Query(ask="*IDN?", reply=r"THORLABS,[^,]*,([^,]*),[^\r\n]*"),
-    firmware=Query(ask="*IDN?", reply=r"THORLABS,[^,]*,[^,]*,([^\r\n]*)"),
+    identify=Query(ask="*IDN?", reply=r"((?i:THORLABS),[^\r\n]*)"),
+    model=Query(ask="*IDN?", reply=r"(?i:THORLABS),([^,]*),[^\r\n]*"),
+    serial=Query(ask="*IDN?", reply=r"(?i:THORLABS),[^,]*,([^,]*),[^\r\n]*"),
+    firmware=Query(ask="*IDN?", reply=r"(?i:THORLABS),[^,]*,[^,]*,([^\r\n]*)"),
     start=(
         "output1:state off",
         "source1:function:mode current",
@@ -43,19 +45,47 @@ CURRENT: Final = Dialect(
 )
 
 
+#: How the families ask for the current of the diode, and for its temperature; the
+#: compact drivers have sensors by number, the others a list of measurements.
+FAMILIES: Final = {
+    "CLD": (
+        Query(ask="sense3:current:data?", scale=1000.0),
+        Query(ask="sense2:temperature:data?"),
+    ),
+    "ITC": (CURRENT.measured, Query(ask="measure:temperature?")),
+}
+_SETPOINT: Final = Query(ask="source2:temperature:spoint?")
+#: How long its cooler may take at open: the guard waits 30 s for all of that.
+COOL_S: Final = 20.0
+#: So near its setpoint the diode may emit; the vendor's own examples wait for as much.
+NEAR_K: Final = 0.5
+
+
 @final
 class CurrentHead(Head):
     """A diode driver seen as a laser, by the curve of its diode.
 
+    The diode emits at the temperature that is set at the driver, and at no other.
+
     Parameters
     ----------
+    name
+        Name of the laser in the bench file.
     driver
         The driver; its numbers are in mA.
     curve
         Pairs of current in A and power in mW, both rising, from no power on.
+    clock
+        Time of the wait for the cooler.
     """
 
-    def __init__(self, driver: TextHead, curve: Sequence[Sequence[float]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        driver: TextHead,
+        curve: Sequence[Sequence[float]],
+        clock: Clock,
+    ) -> None:
         points = [(1000.0 * float(a), float(mw)) for a, mw in curve]
         rises = all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(points))
         if len(points) < 2 or not rises or points[0][1] != 0 or points[0][0] < 0:
@@ -64,7 +94,8 @@ class CurrentHead(Head):
                 "pairs of current in A and power in mW, rising, the first with 0 mW"
             )
             raise ValueError(text)
-        self._driver = driver
+        self._name, self._driver, self._clock = name, driver, clock
+        self._current, self._temperature = FAMILIES["ITC"]
         self._ma, self._mw = [p[0] for p in points], [p[1] for p in points]
         self._ready_ma = 0.0
 
@@ -81,6 +112,35 @@ class CurrentHead(Head):
     def inquire(self) -> None:
         self._driver.inquire()
         self._ready_ma = 0.0
+        model = self._driver.identity.model
+        if model[:3].upper() not in FAMILIES:
+            text = f"model={model}, expected a CLD101x or an ITC4000. Name another."
+            raise DeviceError(self._name, "open", text)
+        self._current, self._temperature = FAMILIES[model[:3].upper()]
+        self._await_temperature()
+
+    def _await_temperature(self) -> None:
+        """Wait until the cooler has done its work.
+
+        Raises
+        ------
+        DeviceTimeoutError
+            It does not in time.
+        """
+        due = self._clock.now() + COOL_S
+        while lacks := self._lacks_temperature():
+            if self._clock.now() >= due:
+                text = f"{lacks} after {COOL_S:g} s. Look at its cooler, or open again."
+                raise DeviceTimeoutError(self._name, "open", text)
+            self._clock.sleep(POLL_S)
+
+    def _lacks_temperature(self) -> str:
+        got, wanted = (
+            self._driver.number(each) for each in (self._temperature, _SETPOINT)
+        )
+        if abs(got - wanted) <= NEAR_K:
+            return ""
+        return f"temperature={got:g}, expected {wanted:g} within {NEAR_K:g}"
 
     @override
     def close(self) -> None:
@@ -114,12 +174,16 @@ class CurrentHead(Head):
 
     @override
     def power_mw(self) -> float:
-        return _along(self._ma, self._mw, self._driver.power_mw())
+        return _along(self._ma, self._mw, self._driver.number(self._current))
 
     @override
     def switch(self, on: bool) -> None:
         # At no current in both directions: a diode dies of a step.
         if on:
+            lacks = self._lacks_temperature()
+            if lacks:
+                text = f"{lacks}. Look at its cooler."
+                raise DeviceError(self._name, "emission", text)
             self._driver.set_power_mw(0.0)
             self._driver.switch(True)
             self._driver.set_power_mw(self._ready_ma)
@@ -196,5 +260,5 @@ def diode(  # noqa: PLR0913 - one parameter an option
         wavelength_nm=wavelength_nm,
         clock=clock,
     )
-    head = CurrentHead(driver, curve_a_mw)
+    head = CurrentHead(name, driver, curve_a_mw, clock or Monotonic())
     return WiredLaser(name, head, clock=clock, start_s=start_s, tolerance=tolerance)

@@ -273,6 +273,7 @@ def framed(*said: str) -> str:
 LEVEL: Final = "source1:current:level:amplitude"
 OBIS: Final[dict[str, Rule]] = {
     "SYST:COMM:HAND ON|SYST:AUT OFF|SOUR:AM:INT CWP|SOUR:TEMP:APR ON": "OK",
+    r"SYST:AUT\?": "OFF\r\nOK",
     r"SYST:INF:SNUM\?": "O-1234\r\nOK",
     r"SYST:INF:MOD\?": "OBIS 660-75 LX\r\nOK",
     r"SYST:INF:WAV\?": "660\r\nOK",
@@ -328,7 +329,9 @@ DIODE: Final[dict[str, Rule]] = {
     "output1:state on": switch(True, None),
     "output1:state off": switch(False, None),
     r"output1:state\?": lit("1", "0"),
-    r"measure:current1\?": measured("{:.6E}"),
+    r"sense3:current:data\?": measured("{:.6E}"),
+    r"sense2:temperature:data\?": "25.013",
+    r"source2:temperature:spoint\?": "25.000",
     r"outp:prot:\w+:trip\?": "0",
     r"output2:state\?": "1",
 }

@@ -45,6 +45,7 @@ OBIS_OPEN = [
     ("SYST:AUT OFF", "OK"),
     ("SOUR:AM:INT CWP", "OK"),
     ("SOUR:TEMP:APR ON", "OK"),
+    ("SYST:AUT?", "OFF\r\nOK"),
     ("SYST:INF:MOD?", "OBIS 660-75 LX\r\nOK"),
     ("SYST:INF:SNUM?", "O-1234\r\nOK"),
     ("SOUR:POW:LIM:LOW?", "0.00100\r\nOK"),
@@ -57,6 +58,17 @@ OBIS_DARK = [
     ("SOUR:AM:STAT?", "OFF\r\nOK"),
     ("SOUR:POW:LEV:IMM:AMPL 0.00100", "OK"),
 ]
+
+
+def test_an_obis_that_would_start_by_itself_is_refused(script: Any, lines: Any) -> None:  # noqa: ANN401
+    at = OBIS_OPEN.index(("SYST:AUT?", "OFF\r\nOK"))
+    script.expect(*lines([*OBIS_OPEN[:at], ("SYST:AUT?", "ON\r\nOK")]))
+    laser = obis(address="x", clock=script.clock)
+    match = r"SYST:AUT\?: got 'ON', expected 'OFF'.*switch of its remote"
+    with pytest.raises(DeviceError, match=match):
+        laser.open()
+    with pytest.raises(DeviceError, match="not open"):
+        laser.emission(True)
 
 
 def test_obis_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401

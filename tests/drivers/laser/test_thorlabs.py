@@ -4,10 +4,24 @@ from typing import Any
 
 import pytest
 
-from drivers.laser.thorlabs import diode
+from drivers.laser.thorlabs import COOL_S, diode
+from labctl.errors import DeviceError, DeviceTimeoutError
 
 ID = ("*IDN?", "THORLABS,CLD1015,M00279876,1.3.0")
 LEVEL = "source1:current:level:amplitude"
+TRIPS = ["intl", "keyl", "otem", "conn"]
+ABLE = [
+    *((f"outp:prot:{trip}:trip?", "0") for trip in TRIPS),
+    ("output2:state?", "1"),
+]
+
+
+def cooled(
+    got: float = 25.013, ask: str = "sense2:temperature:data?"
+) -> list[tuple[str, str | None]]:
+    return [(ask, f"{got}"), ("source2:temperature:spoint?", "25.000")]
+
+
 OPEN = [
     ID,
     ("output1:state off", None),
@@ -18,6 +32,7 @@ OPEN = [
     ID,
     ID,
     ("source1:current:limit:amplitude?", "0.150000"),
+    *cooled(),
 ]
 DARK = [
     ("output1:state off", None),
@@ -39,26 +54,80 @@ def test_a_diode_byte_by_byte_and_never_by_a_step(script: Any, lines: Any) -> No
     # 150 mA is the driver's own limit: half-way between two points of the curve.
     assert laser.power_limits_mw == (0.0, pytest.approx(55.0))
     assert laser.identity().serial == "M00279876"
-    trips = ["intl", "keyl", "otem", "conn"]
     talk = [
         (f"{LEVEL} 0.070000", None),
         (f"{LEVEL}?", "0.070000"),
-        *((f"outp:prot:{trip}:trip?", "0") for trip in trips),
-        ("output2:state?", "1"),
+        *ABLE,
+        *cooled(24.6),
         (f"{LEVEL} 0.000000", None),
         ("output1:state on", None),
         (f"{LEVEL} 0.070000", None),
         ("output1:state?", "1"),
-        ("measure:current1?", "6.990000E-02"),
+        ("sense3:current:data?", "6.990000E-02"),
         (f"{LEVEL}?", "0.070000"),
     ]
     script.expect(*lines(talk))
     laser.set_power_mw(15)
     laser.emission(True)
+    script.expect(*lines([("sense3:current:data?", "0.070000")]))
+    assert laser.power_mw() == pytest.approx(15)
+    script.expect(*lines(DARK))
+    laser.close()
+
+
+def test_an_itc_is_asked_in_its_own_words(script: Any, lines: Any) -> None:  # noqa: ANN401
+    who = ("*IDN?", "Thorlabs,ITC4001,M00277475,1.4.0/2.0.3/1.6.0")
+    start = [who if each == ID else each for each in OPEN[: -len(cooled())]]
+    start += cooled(ask="measure:temperature?")
+    script.expect(*lines([start[0], *DARK[:2], *start[1:], DARK[2]]))
+    laser = diode(address="x", wavelength_nm=785, curve_a_mw=CURVE, clock=script.clock)
+    laser.open()
+    assert laser.identity().model == "ITC4001"
     script.expect(*lines([("measure:current1?", "0.070000")]))
     assert laser.power_mw() == pytest.approx(15)
     script.expect(*lines(DARK))
     laser.close()
+
+
+def test_a_driver_of_another_family_is_refused(script: Any, lines: Any) -> None:  # noqa: ANN401
+    who = ("*IDN?", "THORLABS,LDC4005,M1,1.4.0/2.0.3")
+    start = [who if each == ID else each for each in OPEN[: -len(cooled())]]
+    script.expect(*lines([start[0], *DARK[:2], *start[1:]]))
+    laser = diode(address="x", wavelength_nm=785, curve_a_mw=CURVE, clock=script.clock)
+    with pytest.raises(DeviceError, match="model=LDC4005, expected a CLD101x or an"):
+        laser.open()
+
+
+def test_a_diode_is_not_open_before_its_cooler_has_done_its_work(
+    script: Any,  # noqa: ANN401
+    lines: Any,  # noqa: ANN401
+) -> None:
+    start = [OPEN[0], *DARK[:2], *OPEN[1 : -len(cooled())]]
+    warm = [*cooled(31.0), *cooled(27.4), *cooled(25.6), *cooled(25.4)]
+    script.expect(*lines([*start, *warm, DARK[2]]))
+    laser = diode(address="x", wavelength_nm=785, curve_a_mw=CURVE, clock=script.clock)
+    laser.open()
+    # It warmed up since: nothing is switched on, and what may be is switched off.
+    script.expect(*lines([*ABLE, *cooled(25.6), *DARK[:2]]))
+    match = r"emission: temperature=25.6, expected 25 within 0.5. Look at its cooler"
+    with pytest.raises(DeviceError, match=match):
+        laser.emission(True)
+    script.expect(*lines(DARK))
+    laser.close()
+
+
+def test_a_cooler_that_does_not_get_there_is_told_in_time(
+    script: Any,  # noqa: ANN401
+    lines: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("drivers.laser.thorlabs.POLL_S", COOL_S / 2)
+    start = [OPEN[0], *DARK[:2], *OPEN[1 : -len(cooled())]]
+    script.expect(*lines([*start, *(3 * cooled(31.0))]))
+    laser = diode(address="x", wavelength_nm=785, curve_a_mw=CURVE, clock=script.clock)
+    match = r"temperature=31, expected 25 within 0.5 after 20 s. Look at its cooler"
+    with pytest.raises(DeviceTimeoutError, match=match):
+        laser.open()
 
 
 @pytest.mark.parametrize(
