@@ -105,10 +105,7 @@ class AravisSensor(Sensor):
             device = self._camera.get_device()
             device.set_range_check_policy(Aravis.RangeCheckPolicy.ENABLE)
             camera = self._camera
-            if camera.is_exposure_auto_available():
-                camera.set_exposure_time_auto(Aravis.Auto.OFF)
-            if camera.is_gain_auto_available():
-                camera.set_gain_auto(Aravis.Auto.OFF)
+            self._switch_off_what_is_automatic(camera)
             self._scale = None
             if camera.is_gain_available():
                 self._prepare_gain(camera)
@@ -116,6 +113,31 @@ class AravisSensor(Sensor):
             camera.set_trigger(SOFTWARE)
             columns, rows = camera.get_sensor_size()
             return int(rows), int(columns)
+
+    def _switch_off_what_is_automatic(self, camera: Any) -> None:  # noqa: ANN401 - no types
+        """Leave exposure and gain as they are set, and counts as they are."""
+        off = Aravis.Auto.OFF
+        if camera.is_exposure_auto_available():
+            camera.set_exposure_time_auto(off)
+            check_taken(
+                self._name, "ExposureAuto", camera.get_exposure_time_auto(), off
+            )
+        if camera.is_gain_auto_available():
+            camera.set_gain_auto(off)
+            check_taken(self._name, "GainAuto", camera.get_gain_auto(), off)
+        device = camera.get_device()
+        if self._may_write(device, "GammaEnable"):
+            device.set_boolean_feature_value("GammaEnable", False)
+            got = device.get_boolean_feature_value("GammaEnable")
+            check_taken(self._name, "GammaEnable", got, False)
+
+    @staticmethod
+    def _may_write(device: Any, feature: str) -> bool:  # noqa: ANN401 - no types
+        """Tell whether the camera has something, and lets it be set now."""
+        if not device.is_feature_available(feature):
+            return False
+        access = device.get_feature(feature).get_actual_access_mode()
+        return bool(access == Aravis.GcAccessMode.RW)
 
     def _found(self) -> Any:  # noqa: ANN401 - no types
         """Look for the camera; each look is given up after a second or two.

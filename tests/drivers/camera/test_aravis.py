@@ -50,6 +50,20 @@ def shots(camera: Camera, count: int, **settings: Any) -> list[Any]:  # noqa: AN
     return frames
 
 
+def test_a_gain_that_stays_automatic_is_refused(
+    library: ModuleType, gige: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = library.Aravis.Auto
+    gige()
+    with made(library):
+        pass
+    monkeypatch.setattr(
+        library.Aravis.Camera, "get_gain_auto", lambda _: auto.CONTINUOUS
+    )
+    with pytest.raises(DeviceError, match="GainAuto"):
+        made(library).open()
+
+
 def test_exposure_changes_the_frame(camera: Camera) -> None:
     dim, bright = (
         np.mean(shots(camera, 1, exposure_s=exposure_s)[0].data)

@@ -13,7 +13,7 @@ from drivers.camera.triggered import (
     TriggeredCamera,
     scale_of_gain,
 )
-from labctl.devices import CameraSettings, Clock, Identity
+from labctl.devices import CameraSettings, Clock, Edge, Identity
 from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ class Chip(Sensor):
         self.clock, self.buffers = clock, list[Buffer]()
         self.taken = CameraSettings(0.001, 0.0, FULL)
         self.gone = False
-        self.off = 0.0
+        self.off, self.gain_off_db = 0.0, 0.0
+        self.lines, self.extra_delay_s = ("Line1",), 0.0
+        self.is_pulled_out = False
         self.size = (6, 10)
         self.closed = 0
         self.ends: list[int] = []
@@ -89,7 +91,22 @@ class Chip(Sensor):
     def apply(
         self, exposure_s: float, gain_db: float, region: tuple[int, int, int, int]
     ) -> CameraSettings:
+        gain_db += self.gain_off_db
         return CameraSettings(exposure_s * (1 + self.off), gain_db, region)
+
+    @property
+    @override
+    def edge_lines(self) -> tuple[str, ...]:
+        return self.lines
+
+    @property
+    @override
+    def edge_delay_limits_s(self) -> tuple[float, float]:
+        return (0.0, 0.1)
+
+    @override
+    def start_for_edges(self, frames: int, edge: Edge) -> float:
+        return edge.delay_s + self.extra_delay_s
 
     @override
     def start(self, frames: int) -> None:
@@ -106,6 +123,7 @@ class Chip(Sensor):
     @override
     def fetch(self, timeout_s: float) -> Buffer | None:
         self.clock.sleep(0.01)
+        self.gone |= self.is_pulled_out
         return self.buffers.pop(0) if self.buffers else None
 
     @override
@@ -354,6 +372,70 @@ def test_what_it_did_not_take_is_an_error(camera: TriggeredCamera, chip: Chip) -
     chip.off = 0.02
     with pytest.raises(DeviceError, match=r"expected exposure_s=0\.005"):
         camera.configure(exposure_s=0.005)
+
+
+def test_a_gain_that_it_did_not_take_is_an_error(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    camera.disarm()
+    chip.gain_off_db = 0.09  # a step of its own
+    assert camera.configure(exposure_s=0.005, gain_db=6).gain_db == 6.09
+    chip.gain_off_db = 0.2
+    with pytest.raises(DeviceError, match="gain_db=6,"):
+        camera.configure(exposure_s=0.005, gain_db=6)
+
+
+def test_a_frame_of_a_camera_that_is_pulled_out_meanwhile_is_refused(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    chip.buffers, chip.is_pulled_out = [whole(1)], True
+    camera.trigger()
+    assert refused(camera) == "removed"
+
+
+@pytest.fixture
+def edged(camera: TriggeredCamera) -> TriggeredCamera:
+    camera.arm_for_edges(2, Edge("Line1", is_rising=True, delay_s=0.03))
+    return camera
+
+
+def test_a_frame_before_the_edge_was_waited_for_is_stale(
+    edged: TriggeredCamera, chip: Chip
+) -> None:
+    for waited_s, kind in ((0.02, "stale"), (0.03, "")):
+        chip.buffers = [whole(7 if kind else 8)]
+        edged.trigger()
+        chip.clock.sleep(waited_s - 0.002)  # and .01 until the frame is there
+        if kind:
+            assert refused(edged) == kind
+        else:
+            chip.buffers = [whole(8)]
+            assert edged.frame(1.0).frame_id == 8
+
+
+def test_an_edge_too_many_is_noticed_at_the_last_frame(
+    edged: TriggeredCamera, chip: Chip
+) -> None:
+    chip.buffers = [whole(1), whole(2), whole(3)]
+    edged.trigger()
+    chip.clock.sleep(0.03)
+    edged.frame(1.0)
+    edged.trigger()
+    chip.clock.sleep(0.03)
+    with pytest.raises(FrameError, match="more than 2 frames: an edge came") as caught:
+        edged.frame(1.0)
+    assert caught.value.kind == "gap"
+
+
+def test_a_delay_that_it_did_not_take_is_an_error(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    for extra_s in (-1e-6, 0.001):
+        chip.extra_delay_s = extra_s
+        with pytest.raises(DeviceError, match=r"read back, expected 0\.03"):
+            camera.arm_for_edges(2, Edge("Line1", is_rising=True, delay_s=0.03))
+    with pytest.raises(OutOfRangeError, match="line=Line9"):
+        camera.arm_for_edges(2, Edge("Line9", is_rising=True, delay_s=0.03))
 
 
 def test_a_region_off_the_grid_of_the_sensor_is_refused(
