@@ -35,6 +35,7 @@ from pyvisa.rname import InvalidResourceName, ResourceName
 from serial.tools.list_ports import comports
 from typing_extensions import override
 
+from labctl.claim import Claim
 from labctl.devices import Clock, Found
 from labctl.errors import (
     DeviceError,
@@ -199,6 +200,11 @@ def wrong_keys(
 class Link(Protocol):
     """Bytes to and from a device; raises what its library raises."""
 
+    @property
+    def place(self) -> str:
+        """What to claim, where a second process would be let in; else empty."""
+        return ""
+
     @abstractmethod
     def open(self) -> None:
         """Connect; a port that nobody answers behind fails here, if it can."""
@@ -328,6 +334,12 @@ class SocketLink(Link):
         self._place, self._timeout_s = (host, port), timeout_s
         self._socket: socket.socket | None = None
 
+    @property
+    @override
+    def place(self) -> str:
+        host, port = self._place
+        return f"socket {host.lower()}:{port}"
+
     @override
     def open(self) -> None:
         made = socket.create_connection(self._place, self._timeout_s)
@@ -404,6 +416,11 @@ class VisaLink(Link):
         self._last, self._timeout_s = last, timeout_s
         self._manager: Any = None
         self._session: Any = None
+
+    @property
+    @override
+    def place(self) -> str:
+        return f"VISA resource {self._resource.upper()}"
 
     @override
     def open(self) -> None:
@@ -677,6 +694,7 @@ class Wire:
         self._identify, self._timeout_s, self._gap_s = identify, timeout_s, gap_s
         self._clock = clock or Monotonic()
         self._lock = threading.Lock()
+        self._claim: Claim | None = None
         self._is_open, self._suspect, self._silences = False, False, 0
         self._rest = b""
         self._sent_s = -1e9
@@ -703,8 +721,14 @@ class Wire:
         """
         if self._is_open:
             raise DeviceError(self.name, "open", "already open. Close it first.")
-        with link_errors(self.name, "open"):
-            self._link.open()
+        if self._link.place and self._claim is None:
+            self._claim = Claim(self.name, self._link.place)
+        try:
+            with link_errors(self.name, "open"):
+                self._link.open()
+        except BaseException:
+            self._let_go()
+            raise
         self._is_open, self._suspect, self._silences = True, False, 0
         self._rest, self._fault = b"", ""
         self._seen.clear()
@@ -712,8 +736,16 @@ class Wire:
     def close(self) -> None:
         """Let go of the port; may be called twice, and after a failure."""
         self._is_open, self._fault = False, ""
-        with link_errors(self.name, "close"):
-            self._link.close()
+        try:
+            with link_errors(self.name, "close"):
+                self._link.close()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            claim.release()
 
     def shout(self, command: str) -> None:
         """Send a command whose reply is not known yet, and hear it out.

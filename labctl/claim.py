@@ -1,7 +1,9 @@
 """One process owns an instrument, whatever bench file names it and who opens it.
 
-For drivers whose operating system lets two processes in, as a display does. Serial
-ports and most cameras need no claim: a second opener is refused by whoever has them.
+For drivers whose operating system lets two processes in, as a display, a socket or VISA
+do. Serial ports and most cameras need no claim: a second opener is refused by whoever
+has them. It holds among processes with one state folder, and for one spelling of a
+place.
 """
 
 import re
@@ -15,8 +17,6 @@ from labctl.errors import DeviceError, InputError
 @final
 class Claim:
     """An instrument that is this process's until released, or until it dies.
-
-    Released in the thread that made it.
 
     Parameters
     ----------

@@ -518,7 +518,8 @@ def _share(path: Path) -> None:
 
 
 def _lock(path: Path) -> FileLock:
-    return FileLock(path, mode=_mode())
+    # Of the process, not of a thread: after a call that hangs another thread lets go.
+    return FileLock(path, mode=_mode(), thread_local=False)
 
 
 def _not_shared(name: str, error: OSError) -> str:

@@ -5,6 +5,8 @@ import os
 import re
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -690,6 +692,72 @@ def test_an_instrument_on_usb_without_its_library_names_the_extra(library: str) 
     address = f"{library}USB0::0x1313::0x8078::P1::INSTR"
     with pytest.raises(DeviceError, match=r"laser: open: .*'labctl\[usb\]'"):
         speaking(address)
+
+
+OPEN = """
+import sys
+from drivers.wire import Framing, Line, Wire, link
+from labctl.errors import DeviceError
+made = link(sys.argv[1], line=Line(), last=b"\\n", timeout_s=2.0)
+wire = Wire("other", made, framing=Framing(), identify=("sn?", ".*"), timeout_s=2.0)
+try:
+    wire.open()
+    print(wire.ask("sn?", "SN 7")[0])
+except DeviceError as err:
+    print(err)
+finally:
+    wire.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("socket://127.0.0.1:{}", "socket 127.0.0.1:{}"),
+        (
+            "TCPIP0::127.0.0.1::{}::SOCKET",
+            "VISA resource TCPIP0::127.0.0.1::{}::SOCKET",
+        ),
+    ],
+)
+def test_a_second_process_is_not_let_in_where_the_computer_would(
+    stack: ExitStack, address: str, place: str
+) -> None:
+    """It would go dark, or light up, under the hands of the first."""
+    port = on_tcp(Server(lambda _: b"SN 7\r\n"), stack)
+    address = address.format(port)
+
+    def elsewhere() -> str:
+        done = subprocess.run(  # noqa: S603 - our own interpreter and code
+            [sys.executable, "-c", OPEN, address],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    mine = speaking(address)
+    said = elsewhere()
+    assert said.startswith(f"other: open: {place.format(port)}: lock=")
+    assert f"is held by process {os.getpid()} on " in said
+    assert mine.ask("sn?", "SN 7")[0] == "SN 7"
+    # After a call that hung another thread closes it, and it may be opened anew.
+    closer = threading.Thread(target=mine.close)
+    closer.start()
+    closer.join()
+    mine.open()
+    assert mine.ask("sn?", "SN 7")[0] == "SN 7"
+    mine.close()
+    assert elsewhere() == "SN 7"
+
+
+def test_what_could_not_be_opened_is_not_kept() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    for _ in range(2):
+        with pytest.raises(DeviceError, match="laser: open: ") as caught:
+            speaking(f"socket://127.0.0.1:{port}")
+        assert "is held by" not in str(caught.value)
 
 
 class Usb(Session):  # type: ignore[misc]  # pyvisa-py has no types
