@@ -32,7 +32,6 @@ OPEN = [
     ID,
     ID,
     ("source1:current:limit:amplitude?", "0.150000"),
-    *cooled(),
 ]
 DARK = [
     ("output1:state off", None),
@@ -42,9 +41,21 @@ DARK = [
 CURVE = [[0.04, 0.0], [0.1, 30.0], [0.2, 80.0]]
 
 
+def said(
+    *temperatures: tuple[str, str | None], who: tuple[str, str] = ID
+) -> list[tuple[str, str | None]]:
+    """What a driver hears while it opens, but for the last: no current."""
+    start = [who if each == ID else each for each in OPEN]
+    return [start[0], *DARK[:2], *start[1:], *temperatures]
+
+
+def made(script: Any) -> Any:  # noqa: ANN401
+    return diode(address="x", wavelength_nm=785, curve_a_mw=CURVE, clock=script.clock)
+
+
 def opened(script: Any, lines: Any) -> Any:  # noqa: ANN401
-    script.expect(*lines([OPEN[0], *DARK[:2], *OPEN[1:], DARK[2]]))
-    laser = diode(address="x", wavelength_nm=785, curve_a_mw=CURVE, clock=script.clock)
+    script.expect(*lines([*said(*cooled()), DARK[2]]))
+    laser = made(script)
     laser.open()
     return laser
 
@@ -77,10 +88,9 @@ def test_a_diode_byte_by_byte_and_never_by_a_step(script: Any, lines: Any) -> No
 
 def test_an_itc_is_asked_in_its_own_words(script: Any, lines: Any) -> None:  # noqa: ANN401
     who = ("*IDN?", "Thorlabs,ITC4001,M00277475,1.4.0/2.0.3/1.6.0")
-    start = [who if each == ID else each for each in OPEN[: -len(cooled())]]
-    start += cooled(ask="measure:temperature?")
-    script.expect(*lines([start[0], *DARK[:2], *start[1:], DARK[2]]))
-    laser = diode(address="x", wavelength_nm=785, curve_a_mw=CURVE, clock=script.clock)
+    cool = cooled(ask="measure:temperature?")
+    script.expect(*lines([*said(*cool, who=who), DARK[2]]))
+    laser = made(script)
     laser.open()
     assert laser.identity().model == "ITC4001"
     script.expect(*lines([("measure:current1?", "0.070000")]))
@@ -91,21 +101,18 @@ def test_an_itc_is_asked_in_its_own_words(script: Any, lines: Any) -> None:  # n
 
 def test_a_driver_of_another_family_is_refused(script: Any, lines: Any) -> None:  # noqa: ANN401
     who = ("*IDN?", "THORLABS,LDC4005,M1,1.4.0/2.0.3")
-    start = [who if each == ID else each for each in OPEN[: -len(cooled())]]
-    script.expect(*lines([start[0], *DARK[:2], *start[1:]]))
-    laser = diode(address="x", wavelength_nm=785, curve_a_mw=CURVE, clock=script.clock)
+    script.expect(*lines(said(who=who)))
     with pytest.raises(DeviceError, match="model=LDC4005, expected a CLD101x or an"):
-        laser.open()
+        made(script).open()
 
 
 def test_a_diode_is_not_open_before_its_cooler_has_done_its_work(
     script: Any,  # noqa: ANN401
     lines: Any,  # noqa: ANN401
 ) -> None:
-    start = [OPEN[0], *DARK[:2], *OPEN[1 : -len(cooled())]]
     warm = [*cooled(31.0), *cooled(27.4), *cooled(25.6), *cooled(25.4)]
-    script.expect(*lines([*start, *warm, DARK[2]]))
-    laser = diode(address="x", wavelength_nm=785, curve_a_mw=CURVE, clock=script.clock)
+    script.expect(*lines([*said(*warm), DARK[2]]))
+    laser = made(script)
     laser.open()
     # It warmed up since: nothing is switched on, and what may be is switched off.
     script.expect(*lines([*ABLE, *cooled(25.6), *DARK[:2]]))
@@ -122,12 +129,10 @@ def test_a_cooler_that_does_not_get_there_is_told_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("drivers.laser.thorlabs.POLL_S", COOL_S / 2)
-    start = [OPEN[0], *DARK[:2], *OPEN[1 : -len(cooled())]]
-    script.expect(*lines([*start, *(3 * cooled(31.0))]))
-    laser = diode(address="x", wavelength_nm=785, curve_a_mw=CURVE, clock=script.clock)
+    script.expect(*lines(said(*(3 * cooled(31.0)))))
     match = r"temperature=31, expected 25 within 0.5 after 20 s. Look at its cooler"
     with pytest.raises(DeviceTimeoutError, match=match):
-        laser.open()
+        made(script).open()
 
 
 @pytest.mark.parametrize(
