@@ -6,7 +6,7 @@ frame answers a trigger of its own.
 
 import importlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, final
 
@@ -14,12 +14,14 @@ from typing_extensions import override
 
 from drivers.camera.triggered import (
     Buffer,
+    GainScale,
     Sensor,
     TriggeredCamera,
     activation_of,
     bits_of,
     check_taken,
     lines_of,
+    scale_of_gain,
     the_one,
 )
 from labctl.devices import CameraSettings, Clock, Edge, Found, Identity
@@ -98,6 +100,15 @@ def count_without_end(camera: Any) -> int | None:  # noqa: ANN401 - pylon has no
     return 65_535
 
 
+def _first(camera: Any, *names: str) -> Any:  # noqa: ANN401 - pylon has no types
+    """Give the first of these nodes that the camera has; None where it has none.
+
+    Cameras of SFNC 1, such as an ace on Ethernet, have other names than those of 2.
+    """
+    nodes = (getattr(camera, name) for name in names)
+    return next((node for node in nodes if genicam.IsImplemented(node)), None)
+
+
 @final
 class BaslerSensor(Sensor):
     """A camera that pylon knows.
@@ -110,14 +121,26 @@ class BaslerSensor(Sensor):
         As :data:`drivers.camera.triggered.BITS` names it.
     wanted
         Serial number of the one to open; empty for the only one there is.
+    told
+        What its gain counts in, where the camera does not say.
     tells_exposure_end
         Whether it is to report that an exposure is over.
     """
 
     def __init__(
-        self, name: str, pixel_format: str, wanted: str, *, tells_exposure_end: bool
+        self,
+        name: str,
+        pixel_format: str,
+        wanted: str,
+        told: GainScale | None = None,
+        *,
+        tells_exposure_end: bool,
     ) -> None:
         self._name, self._format, self._wanted = name, pixel_format, wanted
+        self._told, self._scale = told, told
+        self._exposure: Any = None
+        self._gain: Any = None
+        self._delay: Any = None
         self.modulus: int | None = None
         self.tells_exposure_end = tells_exposure_end
         self._camera: Any = None
@@ -155,11 +178,31 @@ class BaslerSensor(Sensor):
         for node in ("ExposureAuto", "GainAuto"):
             self._switch(camera, node, "Off")
         self._switch(camera, "GammaEnable", False)
+        self._prepare_exposure(camera)
+        self._delay = _first(camera, "TriggerDelay", "TriggerDelayAbs")
         camera.AcquisitionMode.Value = "Continuous"
         camera.TriggerSelector.Value = "FrameStart"
         self._heed("Software", 0.0)
         camera.TriggerMode.Value = "On"
         camera.MaxNumBuffer.Value = 4
+
+    def _prepare_exposure(self, camera: Any) -> None:  # noqa: ANN401 - pylon has no types
+        """Find exposure and gain, and put the gain to its least.
+
+        Raises
+        ------
+        DeviceError
+            It has no exposure.
+        """
+        self._exposure = _first(camera, "ExposureTime", "ExposureTimeAbs")
+        if self._exposure is None:
+            text = "no ExposureTime, expected one. It cannot be used on a bench."
+            raise DeviceError(self._name, "open", text)
+        self._gain = _first(camera, "Gain", "GainRaw")
+        if self._gain is not None:
+            unit = str(self._gain.Unit)
+            self._scale = scale_of_gain(self._name, unit, self._told)
+            self._gain.Value = self._gain.Min
 
     def _heed(self, source: str, delay_us: float) -> float:
         """Set what starts an exposure, after how long; return what it took, in us."""
@@ -167,10 +210,10 @@ class BaslerSensor(Sensor):
         camera.TriggerSource.Value = source
         check_taken(self._name, "TriggerSource", camera.TriggerSource.Value, source)
         self._waits_for_edges = source != "Software"
-        if not genicam.IsWritable(camera.TriggerDelay):
+        if self._delay is None or not genicam.IsWritable(self._delay):
             return 0.0
-        camera.TriggerDelay.Value = delay_us
-        return float(camera.TriggerDelay.Value)
+        self._delay.Value = delay_us
+        return float(self._delay.Value)
 
     def _listen(self, camera: Any) -> None:  # noqa: ANN401 - pylon has no types
         """Have the end of each exposure reported.
@@ -184,9 +227,10 @@ class BaslerSensor(Sensor):
         shutter = "Global"
         if genicam.IsReadable(camera.SensorShutterMode):
             shutter = str(camera.SensorShutterMode.Value)
-        if not shutter.startswith("Global") or not genicam.IsWritable(
-            camera.EventSelector
-        ):
+        tells = genicam.IsWritable(camera.EventSelector) and genicam.IsImplemented(
+            camera.EventExposureEndFrameID
+        )
+        if not shutter.startswith("Global") or not tells:
             text = (
                 f"SensorShutterMode={shutter}: it does not report the end of an "
                 "exposure of all rows. Remove tells_exposure_end from its options."
@@ -236,22 +280,25 @@ class BaslerSensor(Sensor):
     @property
     @override
     def exposure_limits_s(self) -> tuple[float, float]:
-        node = self._camera.ExposureTime
-        return 1e-6 * node.Min, 1e-6 * node.Max
+        with vendor_errors(self._name, "exposure limits"):
+            return 1e-6 * self._exposure.Min, 1e-6 * self._exposure.Max
 
     @property
     @override
     def gain_limits_db(self) -> tuple[float, float]:
-        node = self._camera.Gain
-        return float(node.Min), float(node.Max)
+        if self._gain is None or self._scale is None:
+            return 0.0, 0.0
+        with vendor_errors(self._name, "gain limits"):
+            return self._scale.limits_db(float(self._gain.Min), float(self._gain.Max))
 
     @property
     @override
     def steps(self) -> tuple[int, int, int, int]:
         camera = self._camera
-        nodes = (camera.OffsetY, camera.OffsetX, camera.Height, camera.Width)
-        row, column, height, width = (int(node.Inc) for node in nodes)
-        return row, column, height, width
+        with vendor_errors(self._name, "region"):
+            nodes = (camera.OffsetY, camera.OffsetX, camera.Height, camera.Width)
+            row, column, height, width = (int(node.Inc) for node in nodes)
+            return row, column, height, width
 
     @override
     def apply(
@@ -263,11 +310,11 @@ class BaslerSensor(Sensor):
             camera.OffsetX.Value = camera.OffsetY.Value = 0  # else no room
             camera.Width.Value, camera.Height.Value = width, height
             camera.OffsetX.Value, camera.OffsetY.Value = column, row
-            camera.ExposureTime.Value = 1e6 * exposure_s
-            camera.Gain.Value = gain_db
+            self._exposure.Value = 1e6 * exposure_s
+            gain_db = self._amplify(gain_db)
             return CameraSettings(
-                1e-6 * float(camera.ExposureTime.Value),
-                float(camera.Gain.Value),
+                1e-6 * float(self._exposure.Value),
+                gain_db,
                 (
                     int(camera.OffsetY.Value),
                     int(camera.OffsetX.Value),
@@ -275,6 +322,15 @@ class BaslerSensor(Sensor):
                     int(camera.Width.Value),
                 ),
             )
+
+    def _amplify(self, gain_db: float) -> float:
+        """Set the gain, where it is known what it counts in; return what it took."""
+        if self._gain is None or self._scale is None:
+            return 0.0
+        number = self._scale.as_number(gain_db)
+        whole = isinstance(self._gain, pylon.IntegerParameter)
+        self._gain.Value = round(number) if whole else number
+        return self._scale.as_db(float(self._gain.Value))
 
     @override
     def start(self, frames: int) -> None:
@@ -298,8 +354,8 @@ class BaslerSensor(Sensor):
     @override
     def edge_delay_limits_s(self) -> tuple[float, float]:
         with vendor_errors(self._name, "delay limits"):
-            node = self._camera.TriggerDelay
-            if not genicam.IsWritable(node):
+            node = self._delay
+            if node is None or not genicam.IsWritable(node):
                 return 0.0, 0.0
             return 1e-6 * node.Min, 1e-6 * node.Max
 
@@ -397,6 +453,7 @@ def basler(  # noqa: PLR0913 - one parameter an option
     pixel_format: str = "Mono12",
     camera: str = "",
     padding: int = 0,
+    gain: Mapping[str, float] | None = None,
     tells_exposure_end: bool = False,
 ) -> TriggeredCamera:
     """Make a camera that pylon knows, over USB or Ethernet.
@@ -418,6 +475,10 @@ def basler(  # noqa: PLR0913 - one parameter an option
     padding
         Low bits of each count that are always 0: counts of 12 bits, left-justified in
         ``Mono16``, have 4. They are checked, and taken away.
+    gain
+        What its numbers of gain are, where the camera counts in no dB (an ace on
+        Ethernet): ``{db_per_step: 0.0359}`` or ``{unity: 136}``, from its data sheet.
+        None leaves such a gain at its least.
     tells_exposure_end
         Whether it is to report that an exposure is over, so that the next pattern is
         written while its frame is read out. Only for global shutters.
@@ -434,7 +495,13 @@ def basler(  # noqa: PLR0913 - one parameter an option
     """
     return TriggeredCamera(
         name,
-        BaslerSensor(name, pixel_format, camera, tells_exposure_end=tells_exposure_end),
+        BaslerSensor(
+            name,
+            pixel_format,
+            camera,
+            GainScale.of(name, gain),
+            tells_exposure_end=tells_exposure_end,
+        ),
         clock=clock,
         shape=shape,
         pixel_um=pixel_um,

@@ -283,6 +283,85 @@ def test_another_sensor_or_another_camera_is_refused(basler: ModuleType) -> None
             opened(**wrong)
 
 
+class Older:
+    """pylon's emulator under the names of SFNC 1, as an ace on Ethernet has them."""
+
+    _camera: Any = None
+
+    def __init__(self, camera: Any) -> None:  # noqa: ANN401
+        object.__setattr__(self, "_camera", camera)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        hidden = {"ExposureTime", "Gain", "TriggerDelay", "EventExposureEndFrameID"}
+        return getattr(self._camera, "NoSuchNode" if name in hidden else name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._camera, name, value)
+
+
+@pytest.fixture
+def older(basler: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    new = basler.pylon.InstantCamera
+    monkeypatch.setattr(
+        basler.pylon, "InstantCamera", lambda device: Older(new(device))
+    )
+
+    def make(**options: object) -> Any:  # noqa: ANN401
+        return basler.basler(
+            shape=[4096, 4096],
+            pixel_um=3.45,
+            clock=RealClock(),
+            pixel_format="Mono8",
+            **options,
+        )
+
+    return make
+
+
+def test_a_camera_with_the_names_of_sfnc_1_is_one(older: Callable[..., Any]) -> None:
+    with older() as camera:
+        vendor = camera._sensor._camera
+        assert camera.exposure_limits_s[0] == pytest.approx(1e-4)
+        assert camera.gain_limits_db == (0.0, 0.0)  # nobody says what it counts in
+        armed(camera, 1)
+        assert vendor.ExposureTimeAbs.Value == pytest.approx(1000)
+        assert vendor.GainRaw.Value == vendor.GainRaw.Min
+        camera.trigger()
+        assert camera.frame(5.0).data.shape == (60, 90)
+    with older(gain={"unity": 192}) as camera:
+        assert camera.gain_limits_db == pytest.approx((0.0, 14.53), abs=0.01)
+        assert camera.configure(exposure_s=1e-3, gain_db=6).gain_db == pytest.approx(
+            6, abs=0.03
+        )
+        assert camera._sensor._camera.GainRaw.Value == 383
+    with pytest.raises(DeviceError, match="Remove tells_exposure_end"):
+        older(tells_exposure_end=True).open()
+
+
+def test_a_camera_without_an_exposure_is_refused(
+    older: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Older,
+        "ExposureTimeAbs",
+        property(lambda camera: camera.NoSuchNode),
+        raising=False,
+    )
+    with pytest.raises(DeviceError, match="no ExposureTime, expected one"):
+        older().open()
+
+
+def test_a_scale_for_a_gain_in_db_is_refused(basler: ModuleType) -> None:
+    with pytest.raises(DeviceError, match="its gain is in dB"):
+        basler.basler(
+            shape=[4096, 4096],
+            pixel_um=3.45,
+            clock=RealClock(),
+            pixel_format="Mono8",
+            gain={"unity": 192},
+        ).open()
+
+
 class OnEthernet:
     """pylon's emulator, said to be a camera on Ethernet.
 
