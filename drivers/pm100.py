@@ -9,6 +9,9 @@ from drivers.wire import Framing, Line, Monotonic, Wire, link, number
 from labctl.devices import Clock, Identity, Meter, Reading, Settings
 from labctl.errors import DeviceError
 
+#: From here on SCPI means no number (SCPI-99, 7.2.1.4): 9.9E37 is beyond the range,
+#: 9.91E37 none at all.
+NO_NUMBER: Final = 9e37
 _NUMBER: Final = r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)"
 
 
@@ -90,6 +93,7 @@ class PM100(Meter):
             The meter has another wavelength.
         """
         self._wire.tell("SENS:POW:UNIT W")
+        self._wire.tell("SENS:POW:RANG:AUTO ON")
         self._wire.tell(f"SENS:CORR:WAV {self._wavelength_nm:g}")
         match = self._wire.ask("SENS:CORR:WAV?", _NUMBER)
         got = number(match, self._name, "wavelength")
@@ -124,4 +128,7 @@ class PM100(Meter):
         # The time before: a reading is never younger than it says.
         time_s = self._clock.now()
         watts = number(self._wire.ask("MEAS:POW?", _NUMBER), self._name, "reading")
+        if abs(watts) >= NO_NUMBER:
+            text = f"{watts:g} W: beyond its range. Take light away, or its filter in."
+            raise DeviceError(self._name, "reading", text)
         return Reading(1000 * watts, time_s)

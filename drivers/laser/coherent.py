@@ -61,7 +61,9 @@ OBIS: Final = Dialect(
     accepted="OK",
     shouts=("SYST:COMM:HAND ON",),
     identify=Query(ask="SYST:INF:SNUM?", reply=r"(\S+)"),
-    start=("SYST:AUT OFF", "SOUR:AM:INT CWP", "SOUR:TEMP:APR ON"),
+    start=("SYST:AUT OFF", "SOUR:AM:INT CWP"),
+    tries=("SOUR:TEMP:APR ON",),
+    unknown="ERR-100",
     checks=(
         State(
             ask="SYST:AUT?",

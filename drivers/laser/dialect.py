@@ -119,6 +119,9 @@ class Dialect:
         First words after connecting, whose replies are not known.
     start
         Commands once it is dark: no start by itself, mode.
+    tries, unknown
+        Commands after those that some heads do not know, and the pattern of what these
+        say to them.
     checks
         Questions after what they set; ``says`` is what to do where it is not so.
     end
@@ -151,6 +154,8 @@ class Dialect:
     faults: Faults | None = None
     shouts: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
+    tries: tuple[str, ...] = ()
+    unknown: str = ""
     checks: tuple[State, ...] = ()
     end: str = ""
     accepted: str | None = None
@@ -268,6 +273,9 @@ class TextHead(Head):
     def inquire(self) -> None:
         for command in self._dialect.start:
             self.tell(command)
+        for command in self._dialect.tries:
+            known = self._dialect.accepted
+            self._wire.tell(command, f"(?:{known})|(?:{self._dialect.unknown})")
         for check in self._dialect.checks:
             self._check(check)
         self._set_up(self)

@@ -24,6 +24,7 @@ CURRENT: Final = Dialect(
     start=(
         "output1:state off",
         "source1:function:mode current",
+        "source1:am:state off",
         "source1:current:level:amplitude 0",
         "output2:state on",
     ),
@@ -59,6 +60,8 @@ _SETPOINT: Final = Query(ask="source2:temperature:spoint?")
 COOL_S: Final = 20.0
 #: So near its setpoint the diode may emit; the vendor's own examples wait for as much.
 NEAR_K: Final = 0.5
+#: So far from it, while it emits, is a fault: it warms as the light comes on.
+FAR_K: Final = 2.0
 
 
 @final
@@ -134,13 +137,13 @@ class CurrentHead(Head):
                 raise DeviceTimeoutError(self._name, "open", text)
             self._clock.sleep(POLL_S)
 
-    def _lacks_temperature(self) -> str:
+    def _lacks_temperature(self, within_k: float = NEAR_K) -> str:
         got, wanted = (
             self._driver.number(each) for each in (self._temperature, _SETPOINT)
         )
-        if abs(got - wanted) <= NEAR_K:
+        if abs(got - wanted) <= within_k:
             return ""
-        return f"temperature={got:g}, expected {wanted:g} within {NEAR_K:g}"
+        return f"temperature={got:g}, expected {wanted:g} within {within_k:g}"
 
     @override
     def close(self) -> None:
@@ -200,7 +203,8 @@ class CurrentHead(Head):
 
     @override
     def faults(self) -> list[str]:
-        return self._driver.faults()
+        away = self._lacks_temperature(FAR_K)
+        return [*self._driver.faults(), away] if away else self._driver.faults()
 
 
 def _along(at: Sequence[float], values: Sequence[float], where: float) -> float:

@@ -322,7 +322,7 @@ IBEAM: Final[dict[str, Rule]] = {
 }
 DIODE: Final[dict[str, Rule]] = {
     r"\*IDN\?": "THORLABS,CLD1015,M00279876,1.3.0",
-    "source1:function:mode current|output2:state on": None,
+    "source1:function:mode current|source1:am:state off|output2:state on": None,
     rf"{LEVEL} ([\d.]+)": setter(None),
     rf"{LEVEL}\?": level("{:.6f}"),
     r"source1:current:limit:amplitude\?": "0.150000",
@@ -458,7 +458,7 @@ SHUTTER_MAP: Final = {
 METER: Final[dict[str, Rule]] = {
     r"\*IDN\?": "Thorlabs,PM100D,P0012345,2.8.0",
     r"SYST:SENS:IDN\?": "S130C,14061234,21-Mar-2024,1,18,289",
-    "SENS:POW:UNIT W|SENS:CORR:WAV 785": None,
+    "SENS:POW:UNIT W|SENS:POW:RANG:AUTO ON|SENS:CORR:WAV 785": None,
     r"SENS:CORR:WAV\?": "7.85E+02",
     r"MEAS:POW\?": "1.234500E-03",
 }

@@ -11,6 +11,7 @@ OPEN = [
     ("*IDN?", "Thorlabs,PM100D,P0012345,2.8.0"),
     ("SYST:SENS:IDN?", "S130C,14061234,21-Mar-2024,1,18,289"),
     ("SENS:POW:UNIT W", None),
+    ("SENS:POW:RANG:AUTO ON", None),
     ("SENS:CORR:WAV 785", None),
 ]
 
@@ -44,6 +45,18 @@ def test_a_wavelength_that_is_not_taken_is_refused(script: Any, lines: Any) -> N
     with pytest.raises(DeviceError, match="wavelength_nm=1100 read back, expected 785"):
         opened(script, lines, "1.1E+03")
     assert script.closed == 1
+
+
+@pytest.mark.parametrize("said", ["9.90000000E+37", "-9.9E+37", "9.91E+37"])
+def test_what_is_beyond_its_range_is_no_reading(
+    script: Any,  # noqa: ANN401
+    lines: Any,  # noqa: ANN401
+    said: str,
+) -> None:
+    meter = opened(script, lines)
+    script.expect(*lines([("MEAS:POW?", said)], "\n", "\n"))
+    with pytest.raises(DeviceError, match="beyond its range"):
+        meter.reading()
 
 
 def test_a_silent_meter_is_a_time_out(script: Any, lines: Any) -> None:  # noqa: ANN401

@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from labctl.bench import RealClock
 from labctl.devices import Edge
@@ -295,6 +296,7 @@ class Older:
         hidden = {"ExposureTime", "Gain", "TriggerDelay", "EventExposureEndFrameID"}
         return getattr(self._camera, "NoSuchNode" if name in hidden else name)
 
+    @override
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self._camera, name, value)
 

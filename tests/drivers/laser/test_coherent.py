@@ -71,6 +71,23 @@ def test_an_obis_that_would_start_by_itself_is_refused(script: Any, lines: Any) 
         laser.emission(True)
 
 
+def test_an_obis_without_a_temperature_of_its_own_is_one(
+    script: Any,  # noqa: ANN401
+    lines: Any,  # noqa: ANN401
+) -> None:
+    told = ("SOUR:TEMP:APR ON", "OK")
+    script.expect(
+        *lines([(each[0], "ERR-100") if each == told else each for each in OBIS_OPEN])
+    )
+    with obis(address="x", clock=script.clock) as laser:
+        assert laser.identity().model == "OBIS 660-75 LX"
+        script.expect(*lines(OBIS_DARK))
+    at = OBIS_OPEN.index(told)
+    script.expect(*lines([*OBIS_OPEN[:at], (told[0], "ERR-200")]))
+    with pytest.raises(DeviceError, match="refused with 'ERR-200'"):
+        obis(address="x", clock=script.clock).open()
+
+
 def test_obis_byte_by_byte(script: Any, lines: Any) -> None:  # noqa: ANN401
     script.expect(*lines(OBIS_OPEN))
     laser = obis(address="x", clock=script.clock)

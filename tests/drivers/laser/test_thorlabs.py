@@ -26,6 +26,7 @@ OPEN = [
     ID,
     ("output1:state off", None),
     ("source1:function:mode current", None),
+    ("source1:am:state off", None),
     (f"{LEVEL} 0", None),
     ("output2:state on", None),
     ID,
@@ -70,6 +71,7 @@ def test_a_diode_byte_by_byte_and_never_by_a_step(script: Any, lines: Any) -> No
         (f"{LEVEL}?", "0.070000"),
         *ABLE,
         *cooled(24.6),
+        *cooled(24.6),
         (f"{LEVEL} 0.000000", None),
         ("output1:state on", None),
         (f"{LEVEL} 0.070000", None),
@@ -82,6 +84,10 @@ def test_a_diode_byte_by_byte_and_never_by_a_step(script: Any, lines: Any) -> No
     laser.emission(True)
     script.expect(*lines([("sense3:current:data?", "0.070000")]))
     assert laser.power_mw() == pytest.approx(15)
+    # The guard asks while it is lit: some warmth is no fault, a cooler that gave up is.
+    script.expect(*lines([*ABLE, *cooled(26.9), *ABLE, *cooled(27.1)]))
+    assert laser.faults() == []
+    assert laser.faults() == ["temperature=27.1, expected 25 within 2"]
     script.expect(*lines(DARK))
     laser.close()
 
@@ -115,7 +121,7 @@ def test_a_diode_is_not_open_before_its_cooler_has_done_its_work(
     laser = made(script)
     laser.open()
     # It warmed up since: nothing is switched on, and what may be is switched off.
-    script.expect(*lines([*ABLE, *cooled(25.6), *DARK[:2]]))
+    script.expect(*lines([*ABLE, *cooled(25.6), *cooled(25.6), *DARK[:2]]))
     match = r"emission: temperature=25.6, expected 25 within 0.5. Look at its cooler"
     with pytest.raises(DeviceError, match=match):
         laser.emission(True)
