@@ -603,6 +603,11 @@ class BenchFile(Schema):
         return faults
 
 
+# Calibrations that a kind is measured with where they are in force, as a run applies
+# them too; where they are not, it is measured without.
+APPLIED: Final[Mapping[str, tuple[str, ...]]] = {"mapping": ("wavefront",)}
+
+
 class ArrayFile(Schema):
     """An array that lies beside a calibration record.
 
@@ -1298,6 +1303,10 @@ def in_force(
 
 
 def _changed_parents(each: InForce, found: Mapping[str, InForce]) -> Iterator[str]:
+    kind, measured = each.record.values.kind, each.record.origin == "measured"
+    for applied in APPLIED.get(kind, ()) if measured else ():
+        if applied in found and applied not in each.record.parents:
+            yield f"{applied} is in force, and it was measured without."
     for parent, digest in each.record.parents.items():
         if parent not in found:
             yield f"parent {parent}=none, expected the one it was measured with."

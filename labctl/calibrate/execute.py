@@ -25,7 +25,7 @@ from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity
 from labctl.calibrate.kinds import KINDS
 from labctl.calibrate.patterns import require_far_field
 from labctl.calibrate.stand import Stand, frame_of
-from labctl.calibration import CalibrationRecord, InForce, View
+from labctl.calibration import APPLIED, CalibrationRecord, InForce, View
 from labctl.errors import CalibrationError, InputError, OutcomeError
 from labctl.recording import environment
 from labctl.recording.header import Header
@@ -393,6 +393,14 @@ class _Room:
             return (*kind.needs, "mapping")
         return kind.needs
 
+    def _applied(self, kind: Kind, found: Mapping[str, InForce]) -> tuple[str, ...]:
+        """Kinds that it is measured with, of those that are in force here."""
+        return tuple(
+            name
+            for name in APPLIED.get(kind.name, ())
+            if name in found and not self.bench.mismatch(found[name].record)
+        )
+
     def _lacking(
         self, kind: Kind, found: Mapping[str, InForce], rows: Sequence[Row]
     ) -> Row | None:
@@ -573,7 +581,10 @@ class _Room:
                 bench.laser.wavelength_nm if kind.depends_on_wavelength else None
             ),
             "geometry": {r: s for r, s in bench.geometry.items() if r in kind.of},
-            "parents": {name: found[name].sha256 for name in self._needs(kind)},
+            "parents": {
+                name: found[name].sha256
+                for name in (*self._needs(kind), *self._applied(kind, found))
+            },
             "software": {
                 "labctl": labctl.__version__,
                 "git": machine.git_commit,

@@ -18,9 +18,9 @@ KINDS: tuple[Kind, ...] = (
     laser_power.KIND,
     settle.KIND,
     slm_phase.KIND,
+    wavefront.KIND,
     mapping.KIND,
     crosstalk.KIND,
-    wavefront.KIND,
     noise_floor.KIND,
     drift.KIND,
 )

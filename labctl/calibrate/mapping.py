@@ -5,7 +5,8 @@ of the spot of each is found on the camera. A straight-line map leads from tilts
 cycles a panel pixel, to camera pixels; terms of second order are taken in where they
 lower the error on spots that the fit has not seen. Each spot is known by the pattern
 that made it, so mirrored and turned maps are told apart: the parity is the sign of the
-map's determinant, and it must be certain.
+map's determinant, and it must be certain. A correction of the wavefront that is in
+force is on the panel meanwhile, as it is in a run: it moves spots.
 """
 
 import math
@@ -26,6 +27,7 @@ from labctl.calibrate.kind import (
 )
 from labctl.calibrate.patterns import FAINT, Painter, linear_power
 from labctl.calibrate.stand import Stand
+from labctl.devices import Levels
 from labctl.errors import OutcomeError
 
 Array = NDArray[np.float64]
@@ -122,6 +124,30 @@ def residual(mapped: Affine, tilts: Array, spots: Array) -> float:
     return math.sqrt(float((gap**2).sum(axis=1).mean()))
 
 
+def require_certain(mapped: Affine, name: str) -> None:
+    """Refuse a map whose determinant may be 0.
+
+    Parameters
+    ----------
+    mapped
+        The map.
+    name
+        Kind of the calibration, for the message.
+
+    Raises
+    ------
+    OutcomeError
+        It may.
+    """
+    if mapped.certainty < CERTAIN:
+        text = (
+            f"{name}: parity is not certain: the determinant is "
+            f"{mapped.certainty:.1f} standard errors from 0, expected {CERTAIN:g}. "
+            "Look for spots that are not where the panel sends them."
+        )
+        raise OutcomeError(text)
+
+
 def require_parity(mapped: Affine, tilts: Array, spots: Array) -> None:
     """Refuse a map that does not know whether it is mirrored or turned.
 
@@ -137,13 +163,7 @@ def require_parity(mapped: Affine, tilts: Array, spots: Array) -> None:
     OutcomeError
         Its determinant may be 0, or a mirrored or turned map fits as well.
     """
-    if mapped.certainty < CERTAIN:
-        text = (
-            f"mapping: parity is not certain: the determinant is "
-            f"{mapped.certainty:.1f} standard errors from 0, expected {CERTAIN:g}. "
-            "Look for spots that are not where the panel sends them."
-        )
-        raise OutcomeError(text)
+    require_certain(mapped, "mapping")
     own = residual(mapped, tilts, spots)
     turns = {
         "mirrored": tilts * [1, -1],
@@ -212,11 +232,60 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     OutcomeError
         No light, no spots, or a map whose parity is not certain.
     """
-    painter = Painter(stand)
-    most = stand.bench.file.calibrate.reach_cycles_px
-    tilts = _tilts(SPOTS + HELD_OUT, LEAST / min(stand.panel), most)
+    painter = Painter(stand, is_corrected=True)
+    tilts = directions(stand, SPOTS + HELD_OUT)
     panel = painter.levels(painter.tilt(tilts))
     power_mw = linear_power(stand, panel[:4], most=FAINT)
+    kept, places = find_spots(stand, tilts, panel)
+    lost = float(len(kept) - kept.sum())
+    conditions = {"power_mw": power_mw, "spots_left_out": lost}
+    return _finding(tilts[kept], places[kept], limits, conditions)
+
+
+def directions(stand: Stand, count: int) -> Array:
+    """Choose tilts all around, in random order, that the camera sees.
+
+    Parameters
+    ----------
+    stand
+        The bench.
+    count
+        How many.
+
+    Returns
+    -------
+    tilts
+        Cycles a panel pixel, ``(spot, 2)``.
+    """
+    most = stand.bench.file.calibrate.reach_cycles_px
+    return _tilts(count, LEAST / min(stand.panel), most)
+
+
+def find_spots(
+    stand: Stand, tilts: Array, panel: Levels
+) -> tuple[NDArray[np.bool_], Array]:
+    """Find the middle of the spot of each of some directions.
+
+    Parameters
+    ----------
+    stand
+        The bench, lit.
+    tilts
+        Cycles a panel pixel, ``(spot, 2)``.
+    panel
+        Patterns that send the light there, ``(spot, row, column)``.
+
+    Returns
+    -------
+    kept, places
+        Which spots are to be trusted, ``(spot,)``; and row and column of all on the
+        sensor, ``(spot, 2)``.
+
+    Raises
+    ------
+    OutcomeError
+        No light, or no spots.
+    """
     stand.brighten(panel[:8])
     stand.stage("spots")
     exposed = stand.repeated(panel, FRAMES)
@@ -234,15 +303,12 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     for share in shares[kept]:
         if share < SHARE:
             text = (
-                f"mapping: no spot: {100 * share:.0f} % of the light is where it is "
-                f"brightest, expected {100 * SHARE:g} %. A scatterer in the path makes "
-                "that, or a phase curve of another wavelength."
+                f"{stand.name}: no spot: {100 * share:.0f} % of the light is where it "
+                f"is brightest, expected {100 * SHARE:g} %. A scatterer in the path "
+                "makes that, or a phase curve of another wavelength."
             )
             raise OutcomeError(text)
-    places = spots + np.array(stand.corner)
-    lost = float(len(kept) - kept.sum())
-    conditions = {"power_mw": power_mw, "spots_left_out": lost}
-    return _finding(tilts[kept], places[kept], limits, conditions)
+    return kept, spots + np.array(stand.corner)
 
 
 def in_line(tilts: Array, spots: Array, half: int) -> NDArray[np.bool_]:

@@ -33,10 +33,14 @@ class Painter:
     ----------
     stand
         The bench.
+    is_corrected
+        Whether the wavefront is corrected, as far as that is in force.
     """
 
-    def __init__(self, stand: Stand) -> None:
+    def __init__(self, stand: Stand, *, is_corrected: bool = False) -> None:
         self._scale = PhaseScale(stand.bench.phase_curve_rad())
+        found = stand.correction_rad if is_corrected else None
+        self._correction = np.zeros(stand.panel) if found is None else found
         height, width = stand.panel
         # From the middle, in pixels.
         self.row = (np.arange(height) - (height - 1) / 2)[:, None]
@@ -44,7 +48,7 @@ class Painter:
 
     def levels(self, phase_rad: Array) -> Levels:
         """Levels of phases ``(pattern, row, column)``."""
-        return self._scale.levels(phase_rad)
+        return self._scale.levels(phase_rad + self._correction)
 
     def tilt(self, tilts: Array) -> Array:
         """Phases that send the light to a direction each.

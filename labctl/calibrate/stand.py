@@ -272,6 +272,14 @@ class Stand:
         raise OutcomeError(text)
 
     @property
+    def correction_rad(self) -> NDArray[np.float64] | None:
+        """Phase that a run adds to each pixel of the panel; None for none."""
+        record = self.bench.calibrations.get("wavefront")
+        if record is None or self.bench.mismatch(record):
+            return None
+        return self.bench.correction_rad()
+
+    @property
     def settle_s(self) -> float:
         """Wait after a write that leaves nothing of the pattern before."""
         stated = self.bench.file.calibrate.settle_s

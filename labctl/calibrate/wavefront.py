@@ -1,24 +1,33 @@
 """Kind ``wavefront``: the phase that makes the panel's light meet in one spot.
 
-The light is sent away from what is not modulated, to the middle of a camera pixel, and
-Zernike's modes are put on the panel one after the other in several sizes: the size at
-which the spot is brightest is kept, and all of it is done again in smaller steps. At
-the end the spot with the correction is compared with that without at equal exposure.
-Only a correction that makes it brighter beyond its error is used; where none does, the
-answer is that the panel is flat.
+A few spots tell roughly where the camera sees a tilt of the light. It is sent away
+from what is not modulated, to the middle of a camera pixel. Zernike's modes, tilts
+first, are put on the panel one after the other in several sizes: the size at which the
+spot is brightest is kept, and all of it is done again in smaller steps. Without tilts,
+coma would bring a spot that is a little off to the middle, as it has a tilt in it. They
+are no part of the correction: ``mapping`` tells where the spots are with it.
+
+At the end the spot with the correction is compared with that without at equal exposure,
+each in the middle. Only a correction that makes it brighter beyond its error is used;
+where none does, the answer is that the panel is flat.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
+from labctl.calibrate.mapping import (
+    directions,
+    find_spots,
+    fit_map,
+    require_certain,
+)
 from labctl.calibrate.patterns import Painter, linear_power
 from labctl.calibrate.stand import Stand
-from labctl.calibration import PanelMap
 
 Array = NDArray[np.float64]
 # Sizes of a mode in one round after the other, in rad rms.
@@ -30,6 +39,9 @@ FRAMES, FAINT, SHARP = 8, 96, 0.03
 # Frames of each that tell whether the medium is linear; most where light is faint.
 TOLD, MOST = 32, 256
 MODES = ("focus", "astigmatism 0", "astigmatism 45", "coma y", "coma x", "spherical")
+# Spots that tell roughly where the camera sees a tilt; and modes that are tilts, which
+# are no part of the correction.
+ROUGH, TILTS = 12, 2
 # Direction of the spot, as shares of the greatest tilt: where it is not in the way.
 AWAY = (11 / 14, 1.0)
 # A gain counts from so many standard errors.
@@ -37,11 +49,24 @@ CERTAIN = 3.0
 
 
 def zernike(shape: tuple[int, int]) -> Array:
-    """Zernike's modes on a panel, each of mean 0 and rms 1, ``(mode, row, column)``."""
+    """Zernike's modes on a panel, each of mean 0 and rms 1.
+
+    Parameters
+    ----------
+    shape
+        Height and width of the panel.
+
+    Returns
+    -------
+    modes
+        ``(mode, row, column)``: :data:`TILTS` tilts, then those of :data:`MODES`.
+    """
     y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij")
     r2 = x**2 + y**2
     modes = np.stack(
         [
+            y,
+            x,
             2 * r2 - 1,
             x**2 - y**2,
             2 * x * y,
@@ -85,31 +110,37 @@ def brightest(size: Array, light: Array, error: Array) -> float:
 
 
 def searched(
-    spot: Callable[[Array, bool], tuple[Array, Array]], modes: int
+    spot: Callable[[Array], tuple[Array, Array]],
+    sizes: Array,
+    reaches: Sequence[float],
+    count: int | None = None,
 ) -> tuple[Array, list[tuple[Array, Array]]]:
     """Look for the sizes of all modes that make the brightest spot.
 
     Parameters
     ----------
     spot
-        Light of the spot and its error for sizes ``(trial, mode)``; whether it is
-        the last round, which decides.
-    modes
-        How many there are.
+        Light of the spot and its error for sizes ``(trial, mode)``.
+    sizes
+        Of each mode, to begin with.
+    reaches
+        How far each is moved to either side, in one round after the other.
+    count
+        How many of the modes are searched; None for all.
 
     Returns
     -------
     sizes, sweeps
         Of each mode; and sizes and light of each mode in the first round.
     """
-    sizes = np.zeros(modes)
+    sizes = sizes.copy()
     sweeps = []
-    for number, reach in enumerate(RANGES):
-        for mode in range(modes):
+    for number, reach in enumerate(reaches):
+        for mode in range(len(sizes) if count is None else count):
             steps = np.linspace(-reach, reach, POINTS)
             trials = np.tile(sizes, (POINTS, 1))
             trials[:, mode] += steps
-            light, error = spot(trials, number == len(RANGES) - 1)
+            light, error = spot(trials)
             sizes[mode] += brightest(steps, light, error)
             if number == 0:
                 sweeps.append((steps, light))
@@ -155,10 +186,9 @@ class _Spot:
         found: Array = light.reshape(len(sizes), count)
         return found
 
-    def __call__(self, sizes: Array, is_last: bool) -> tuple[Array, Array]:
-        count = self.count if is_last else max(self.count // 3, FRAMES)
-        light = self.frames(sizes, count)
-        noise = math.sqrt(float(light.var(axis=1, ddof=1).mean()) / count)
+    def __call__(self, sizes: Array) -> tuple[Array, Array]:
+        light = self.frames(sizes, self.count)
+        noise = math.sqrt(float(light.var(axis=1, ddof=1).mean()) / self.count)
         return light.mean(axis=1), np.full(len(sizes), max(noise, 1e-9))
 
 
@@ -187,26 +217,32 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     """
     painter = Painter(stand)
     modes = zernike(stand.panel)
-    tilt, place = _aimed(stand)
-    phase = painter.tilt(tilt[None])
-    sample = painter.levels(phase)
     # The same to all sides: what they differ by is the spot, which may be spread wide.
-    sides = tilt * np.array([[1, 1], [-1, -1], [1, -1], [-1, 1]])
+    sides = _away(stand) * np.array([[1, 1], [-1, -1], [1, -1], [-1, 1]])
     aside = painter.levels(painter.tilt(sides))
     power_mw = linear_power(stand, aside, TOLD, most=MOST)
+    tilt, place = _aimed(stand, painter)
+    phase = painter.tilt(tilt[None])
     # With room for a spot that is brighter by much.
-    stand.brighten(sample, share=0.2)
+    stand.brighten(painter.levels(phase), share=0.2)
     spot = _Spot(stand, painter, modes, phase[0], place)
+    flat = np.zeros(len(modes))
     stand.stage("modes")
-    spot = replace(spot, count=enough(spot.frames(np.zeros((1, len(modes))), COMPARED)))
-    sizes, sweeps = searched(spot, len(modes))
+    surely = replace(spot, count=enough(spot.frames(flat[None], COMPARED)))
+    quickly = replace(spot, count=max(surely.count // 3, FRAMES))
+    sizes, sweeps = searched(quickly, flat, RANGES[:1])
+    sizes, _ = searched(quickly, sizes, RANGES[1:-1])
+    sizes, _ = searched(surely, sizes, RANGES[-1:])
+    # The spot without is moved to the middle of the pixel as well.
+    bare, _ = searched(quickly, flat, RANGES[1:], TILTS)
     stand.stage("comparison")
-    both = spot.frames(np.stack([np.zeros(len(modes)), sizes]), COMPARED)
+    both = spot.frames(np.stack([bare, sizes]), COMPARED)
     before, after = both.mean(axis=1)
     noise = both.std(axis=1, ddof=1) / math.sqrt(COMPARED)
     ratio = float(after / before)
     error = ratio * math.hypot(noise[0] / before, noise[1] / after)
     helps = ratio - 1 > CERTAIN * error
+    sizes, modes, sweeps = sizes[TILTS:], modes[TILTS:], sweeps[TILTS:]
     kept = sizes if helps else np.zeros(len(modes))
     remark = (
         f"the spot is {ratio:.3g} ± {error:.2g} times as bright with the correction."
@@ -232,13 +268,29 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     )
 
 
-def _aimed(stand: Stand) -> tuple[Array, tuple[int, int]]:
-    """Choose a direction that leads to the middle of a camera pixel."""
-    mapped = stand.calibrated(PanelMap)
+def _away(stand: Stand) -> Array:
+    """Say roughly where the spot is sent, in cycles a panel pixel."""
     reach = stand.bench.file.calibrate.reach_cycles_px
-    place = mapped.places(reach * np.array([AWAY]))[0].round()
-    offset = mapped.places(np.zeros((1, 2)))[0]
-    tilt = np.linalg.solve(np.array(mapped.matrix_px), place - offset)
+    tilt: Array = reach * np.array(AWAY)
+    return tilt
+
+
+def _aimed(stand: Stand, painter: Painter) -> tuple[Array, tuple[int, int]]:
+    """Choose a direction that leads to the middle of a camera pixel.
+
+    Not by ``mapping``: that is measured with the correction, which moves spots.
+
+    Raises
+    ------
+    OutcomeError
+        No light, no spots, or spots that do not go along with the panel.
+    """
+    tilts = directions(stand, ROUGH)
+    kept, spots = find_spots(stand, tilts, painter.levels(painter.tilt(tilts)))
+    mapped = fit_map(tilts[kept], spots[kept])
+    require_certain(mapped, stand.name)
+    place = mapped(_away(stand)[None])[0].round()
+    tilt = np.linalg.solve(mapped.matrix, place - mapped.terms[0])
     row, column = place - stand.corner
     return tilt, (int(row), int(column))
 
@@ -276,7 +328,7 @@ KIND = Kind(
     text="phase that makes the panel's light meet in one spot",
     of=("slm", "laser", "camera"),
     measure=measure,
-    needs=("camera", "settle", "slm-phase", "mapping"),
+    needs=("camera", "settle", "slm-phase"),
     views=("far_field",),
     depends_on_wavelength=True,
     valid_days=30.0,

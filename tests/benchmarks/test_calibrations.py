@@ -21,7 +21,13 @@ import torch
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
-from drivers.sim.light import curvature, gaussian, phase_curve
+from drivers.sim.light import (
+    Illumination,
+    LightPath,
+    curvature,
+    gaussian,
+    phase_curve,
+)
 from drivers.sim.options import Options as Truth
 from drivers.sim.options import parse
 from labctl import bench as benches
@@ -30,6 +36,7 @@ from labctl.calibrate import patterns
 from labctl.calibrate.execute import Options, Outcome, execute, prepare
 from labctl.calibrate.kind import Finding
 from labctl.calibrate.kinds import KINDS
+from labctl.calibrate.mapping import middle
 from labctl.calibrate.settle import LEFT
 from labctl.calibrate.stand import Stand
 from labctl.calibration import (
@@ -37,10 +44,12 @@ from labctl.calibration import (
     CameraResponse,
     Crosstalk,
     LaserPower,
+    PanelMap,
     PhaseCurve,
     Wavefront,
 )
 from labctl.errors import OutcomeError
+from labctl.reservoir import PhaseScale
 from labctl.run.progress import Silent
 
 V = TypeVar("V")
@@ -58,6 +67,7 @@ COLUMNS = (
     "settle %",
     "phase rad rms",
     "mapping px",
+    "spots px",
     "crosstalk px",
     "Strehl",
     "writes",
@@ -118,6 +128,7 @@ def errors(path: Path, found: Mapping[str, CalibrationRecord]) -> dict[str, floa
         "settle": 100 * (settled / (truth.panel.slow_s * math.log(1 / LEFT)) - 1),
         "phase": float((curve - phase_curve(truth)(u).numpy()).std()),
         "mapping": found["mapping"].figure_of_merit["residual_px"],
+        "spots": spots_px(path, truth, found),
         "crosstalk": values(found, "crosstalk", Crosstalk).sigma_px - sigma_px,
         "before": before,
         "after": after,
@@ -136,6 +147,34 @@ def power_error(power: LaserPower) -> float:
     share = setpoint / 10
     true = setpoint + 40 * (BEND + HYSTERESIS / 2) * share * (1 - share)
     return 100 * float(np.abs(np.array(power.power_mw) / true - 1).max())
+
+
+def spots_px(path: Path, truth: Truth, found: Mapping[str, CalibrationRecord]) -> float:
+    """Distance of spots from where the map says that a run's are, rms.
+
+    Of directions that it was not measured with, without noise, at little power.
+    """
+    curve = values(found, "slm-phase", PhaseCurve).curve(8, path.parent)
+    mapped = values(found, "mapping", PanelMap)
+    drawn = np.random.default_rng(11).uniform(-0.1, 0.1, (60, 2))
+    tilts = drawn[np.linalg.norm(drawn, axis=1) > 0.06]
+    rows, columns = (np.arange(side) - (side - 1) / 2 for side in truth.grid)
+    lean = tilts[:, 0, None, None] * rows[:, None] + tilts[:, 1, None, None] * columns
+    phase = 2 * math.pi * lean
+    if "wavefront" in found:
+        phase = phase + values(found, "wavefront", Wavefront).phase_rad.load(
+            path.parent
+        )
+    light = LightPath(truth)
+    levels = torch.from_numpy(PhaseScale(curve).levels(phase)).to(light.real)
+    frames = np.concatenate(
+        [
+            light.fraction(part, Illumination(part.new_full((len(part),), 1e-3)))
+            for part in torch.tensor_split(levels, math.ceil(60 / light.chunk))
+        ]
+    ).astype(np.float64)
+    places = np.stack([middle(frame, 2)[0] for frame in frames])
+    return math.sqrt(float(((mapped.places(tilts) - places) ** 2).sum(axis=1).mean()))
 
 
 def strehls(truth: Truth, correction: NDArray[np.float64]) -> tuple[float, float]:
@@ -210,6 +249,7 @@ def accuracy(each: Specimen) -> list[str]:
         f"{e['settle']:+.1f} ± {within:.1f}",
         f"{e['phase']:.4f}",
         f"{e['mapping']:.3f}",
+        f"{e['spots']:.3f}",
         f"{e['crosstalk']:+.2f}",
         corrected(e),
         str(each.outcome.shots["calibrate"]),
@@ -278,6 +318,7 @@ def test_every_calibration_finds_the_truth(
         assert e["phase"] < 0.015
         assert each.records["slm-phase"].conditions["exposures"] <= 600
         assert e["mapping"] < 0.1
+        assert e["spots"] < 0.1
         assert e["after"] > 0.9
 
 
@@ -307,14 +348,14 @@ def gone_along(
         del limits
         raise OutcomeError(stand.name)
 
-    (kind,) = [kind for kind in KINDS if kind.name == "wavefront"]
+    (kind,) = [kind for kind in KINDS if kind.name == "crosstalk"]
     moved = replace(kind, views=("through_medium",), measure=measure)
-    kinds = tuple(moved if kind.name == "wavefront" else kind for kind in KINDS)
+    kinds = tuple(moved if kind.name == "crosstalk" else kind for kind in KINDS)
     with monkeypatch.context() as patch:
         patch.chdir(here)
         patch.setattr(patterns, "gone_along", keep)
         patch.setattr(room, "KINDS", kinds)
-        job = prepare(Options(kinds=("wavefront",), bench="lab", seed=each.seed))
+        job = prepare(Options(kinds=("crosstalk",), bench="lab", seed=each.seed))
         (row,) = execute(job, Silent(), lambda _: True).rows
     return shares[0], row.why
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
@@ -154,22 +155,71 @@ def test_outputs_that_move_with_the_mapping_make_due_what_looks_at_them(
         shutil.rmtree(path.parent)
 
 
+def test_a_correction_that_moves_spots_makes_the_mapping_due(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped: dict[str, Any] = {
+        "mirrored": False,
+        "matrix_px": [[32.0, 0.0], [0.0, 48.0]],
+        "offset_px": [16.0, 24.0],
+    }
+    shown = []
+
+    def maps(stand: Stand, limits: Mapping[str, float]) -> Finding:
+        shown.append(stand.correction_rad)
+        return replace(quick(stand, limits), values=mapped)
+
+    def corrects(stand: Stand, limits: Mapping[str, float]) -> Finding:
+        found: dict[str, Any] = {"phase_rad": np.full(stand.panel, 0.25), "gain": 2.0}
+        return replace(quick(stand, limits), values=found)
+
+    mapping = replace(SETTLE, name="mapping", measure=maps)
+    wavefront = replace(SETTLE, name="wavefront", measure=corrects)
+    path = make_bench()
+    # It does without one.
+    use(monkeypatch, mapping)
+    assert ends(calibrate()) == [("mapping", "passed")]
+    assert in_force(path)["mapping"].parents == {}
+    use(monkeypatch, wavefront, mapping)
+    assert ends(calibrate("wavefront")) == [("wavefront", "passed")]
+    with pytest.raises(CalibrationError, match="wavefront is in force, and it was mea"):
+        in_force(path)
+    assert ends(calibrate()) == [("mapping", "passed")]
+    assert set(in_force(path)["mapping"].parents) == {"wavefront"}
+    assert ends(calibrate()) == []
+    # Another one makes it due again.
+    calibrate("wavefront")
+    assert ends(calibrate()) == [("mapping", "passed")]
+    assert shown[0] is None
+    assert all(each is not None and (each == 0.25).all() for each in shown[1:])
+    # That of another panel is not applied.
+    changed_to(path, make_bench, {"devices.slm.options.serial": "OTHER"})
+    use(monkeypatch, mapping)
+    assert ends(calibrate()) == [("mapping", "passed")]
+    assert shown[-1] is None
+
+
+def changed_to(path: Path, make: MakeBench, change: Mapping[str, Any]) -> None:
+    """Write the bench anew with a change, its records beside it."""
+    kept = {p.name: p.read_bytes() for p in path.parent.iterdir()}
+    shutil.rmtree(path.parent)
+    make(change)
+    for name, raw in kept.items():
+        if name != "bench.yaml":
+            (path.parent / name).write_bytes(raw)
+
+
 def test_another_device_or_wavelength_makes_due(
     make_bench: MakeBench, calibrate: Calibrate
 ) -> None:
     path = make_bench()
     calibrate()
-    changes = [
+    changes: list[tuple[dict[str, Any], list[str]]] = [
         ({"devices.laser.options.wavelength_nm": 532.0}, ["slm-phase"]),
         ({"devices.slm.options.serial": "OTHER"}, ["settle", "slm-phase"]),
     ]
     for change, due in changes:
-        kept = {p.name: p.read_bytes() for p in path.parent.iterdir()}
-        shutil.rmtree(path.parent)
-        make_bench(change)
-        for name, raw in kept.items():
-            if name != "bench.yaml":
-                (path.parent / name).write_bytes(raw)
+        changed_to(path, make_bench, change)
         assert [row.kind for row in calibrate().rows] == due
 
 

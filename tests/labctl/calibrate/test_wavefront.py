@@ -15,7 +15,7 @@ from drivers.sim.options import Options, parse
 from labctl.bench import load
 from labctl.calibrate import wavefront
 from labctl.calibrate.execute import Outcome
-from labctl.calibrate.wavefront import brightest, enough, searched, zernike
+from labctl.calibrate.wavefront import RANGES, brightest, enough, searched, zernike
 from labctl.calibration import Wavefront
 
 MakeBench = Callable[..., Path]
@@ -32,7 +32,7 @@ def strehl(beam: Array, phase: Array) -> float:
 
 def test_modes_have_mean_0_and_rms_1() -> None:
     modes = zernike(SHAPE)
-    assert modes.shape == (6, *SHAPE)
+    assert modes.shape == (8, *SHAPE)
     assert modes.mean(axis=(1, 2)) == pytest.approx(0, abs=1e-12)
     assert modes.std(axis=(1, 2)) == pytest.approx(1)
 
@@ -48,21 +48,23 @@ def test_the_top_is_found_between_the_sizes_that_were_tried() -> None:
 def test_a_bent_wavefront_is_found_mode_by_mode() -> None:
     rng = np.random.default_rng(1)
     modes, beam = zernike(SHAPE), np.ones(SHAPE)
-    bow = np.tensordot([0.9, -0.6, 0.3, 0.2, -0.3, 0.1], modes, axes=1)
+    # The aim is off by a third of a pixel, which is no part of the correction.
+    bow = np.tensordot([0.6, 0, 0.9, -0.6, 0.3, 0.2, -0.3, 0.1], modes, axes=1)
 
-    rounds = []
-
-    def spot(sizes: Array, is_last: bool) -> tuple[Array, Array]:
-        rounds.append(is_last)
+    def spot(sizes: Array) -> tuple[Array, Array]:
         phases = bow + np.tensordot(sizes, modes, axes=1)
-        light = np.array([200 * strehl(beam, phase) for phase in phases])
+        light = np.array([1000 * strehl(beam, phase) for phase in phases])
         return rng.poisson(light).astype(float), np.sqrt(light + 1)
 
     assert strehl(beam, bow) < 0.35
-    sizes, sweeps = searched(spot, len(modes))
+    sizes, sweeps = searched(spot, np.zeros(len(modes)), RANGES)
     assert strehl(beam, bow + np.tensordot(sizes, modes, axes=1)) > 0.9
-    assert len(sweeps) == 6
-    assert rounds == [False] * 18 + [True] * 6
+    assert sizes[2:] == pytest.approx([-0.9, 0.6, -0.3, -0.2, 0.3, -0.1], abs=0.1)
+    assert len(sweeps) == 8
+    # Without tilts the middle is reached by coma: what the panel does not have.
+    bent, _ = searched(spot, np.zeros(len(modes)), RANGES, 2)
+    assert (bent[2:] == 0).all()
+    assert sweeps[0][0] == pytest.approx(np.linspace(-1.6, 1.6, 7))
 
 
 @pytest.mark.parametrize(
@@ -83,12 +85,6 @@ LIT: Mapping[str, Any] = {
 TOLD: tuple[Mapping[str, Any], ...] = (
     {"kind": "settle", "settle_s": 0.06},
     {"kind": "slm-phase", "span_rad": 2 * math.pi * 1.03},
-    {
-        "kind": "mapping",
-        "matrix_px": [[32.0, 0.0], [0.0, 48.0]],
-        "offset_px": [16.0, 24.0],
-        "mirrored": False,
-    },
 )
 
 
@@ -116,7 +112,7 @@ def test_strehl_rises_from_a_third_to_nine_tenths(
     correction = record.values.phase_rad.load(path.parent)
     assert strehl(beam, bow.numpy()) < 0.4
     assert strehl(beam, bow.numpy() + correction) > 0.9
-    assert record.values.gain > 2
+    assert record.values.gain > 1.8
 
 
 @pytest.mark.slow
