@@ -58,6 +58,7 @@ from labctl.calibration import (
     ReservoirEntry,
     Settle,
     Wavefront,
+    divides,
 )
 from labctl.devices import (
     CameraSettings,
@@ -468,12 +469,14 @@ class Bench:
         Returns
         -------
         curve
-            ``(level,)``, in rad, rising.
+            ``(level,)``, in rad, rising; or ``(row, column, level)`` where regions of
+            the panel have one each.
 
         Raises
         ------
         CalibrationError
-            No calibration of kind ``slm-phase`` is in force.
+            No calibration of kind ``slm-phase`` is in force, or its regions do not
+            divide the panel.
         """
         record = self.calibrations.get("slm-phase")
         if record is None or not isinstance(record.values, PhaseCurve):
@@ -482,7 +485,15 @@ class Bench:
                 f"force. Add a record to current.yaml beside {self.source.path}."
             )
             raise CalibrationError(text)
-        return record.values.curve(self.slm.bit_depth, self.source.path.parent)
+        found = record.values.curve(self.slm.bit_depth, self.source.path.parent)
+        if found.ndim > 1 and not divides(found.shape[:2], self.slm.shape):
+            text = (
+                f"calibration slm-phase: {found.shape[0]} x {found.shape[1]} regions, "
+                f"expected them to divide {self.slm.shape[0]} x {self.slm.shape[1]} "
+                "pixels of the panel. Measure again on this panel."
+            )
+            raise CalibrationError(text)
+        return found
 
     def correction_rad(self) -> NDArray[np.float64] | None:
         """Phase that corrects the wavefront, by the calibration in force.

@@ -372,6 +372,9 @@ class Wiring(Schema):
     exposure: ExposureWire
 
 
+Regions = Annotated[int, Field(ge=1, le=4)]
+
+
 class CalibrateEntry(Schema):
     """What ``labctl calibrate`` may assume of a bench, and what it must reach.
 
@@ -392,6 +395,9 @@ class CalibrateEntry(Schema):
     reach_cycles_px
         Greatest tilt whose light the camera still sees, in cycles a panel pixel; much
         steeper ones are lost in crosstalk.
+    phase_regions
+        Rows and columns of regions of the panel, at most 4, each of which gets a curve
+        of its own from ``slm-phase``; 1 and 1 is one curve for all of it.
     lacks
         Kinds whose physics the bench does not have, and why: not measurable here.
     """
@@ -401,6 +407,7 @@ class CalibrateEntry(Schema):
     limits: dict[str, dict[str, float]] = Field(default_factory=dict)
     valid_days: dict[str, Positive] = Field(default_factory=dict)
     reach_cycles_px: Annotated[float, Field(gt=0, le=0.5)] = 0.14
+    phase_regions: tuple[Regions, Regions] = (1, 1)
     lacks: dict[str, str] = Field(default_factory=dict)
     region: tuple[Place, Place, Pixels, Pixels] | None = None
 
@@ -670,6 +677,19 @@ class ArrayFile(Schema):
         return numbers
 
 
+def divides(regions: tuple[int, ...], panel: tuple[int, int]) -> bool:
+    """Whether rows and columns of equal regions make up a panel.
+
+    Parameters
+    ----------
+    regions
+        Rows and columns of regions.
+    panel
+        Height and width, in pixels.
+    """
+    return all(side % count == 0 for side, count in zip(panel, regions, strict=True))
+
+
 class PhaseCurve(Schema):
     """Gray level to phase: kind ``slm-phase``.
 
@@ -678,7 +698,9 @@ class PhaseCurve(Schema):
     kind
         ``slm-phase``.
     phase_rad
-        Phase of each gray level, rising; an array file or a straight line.
+        Phase of each gray level, rising; an array file of one curve, or of one for
+        each of the regions that the panel is divided into, ``(row, column, level)``;
+        or a straight line.
     span_rad
         Phase between level 0 and one level beyond the last, where the curve is
         a straight line.
@@ -711,7 +733,7 @@ class PhaseCurve(Schema):
         Returns
         -------
         phase
-            ``(level,)``, in rad, rising.
+            ``(level,)``, or ``(row, column, level)`` of regions; in rad, rising.
 
         Raises
         ------
@@ -726,19 +748,22 @@ class PhaseCurve(Schema):
             return line
         phase = self.phase_rad.load(folder)
         where = f"calibration slm-phase: {self.phase_rad.file}"
-        if phase.shape != (levels,):
+        if phase.ndim not in {1, 3} or phase.shape[-1] != levels or not phase.size:
             text = (
                 f"{where}: shape={list(phase.shape)}, expected [{levels}], one phase a "
-                f"level of {bit_depth} bits. Measure again on this panel."
+                f"level of {bit_depth} bits, or that for rows and columns of regions. "
+                "Measure again on this panel."
             )
             raise CalibrationError(text)
-        if not np.all(np.diff(phase) > 0):
-            level = int(np.argmin(np.diff(phase)))
-            text = (
-                f"{where}: phase goes from {phase[level]:g} to {phase[level + 1]:g} "
-                f"rad at level {level + 1}, expected it to rise. Measure again."
-            )
-            raise CalibrationError(text)
+        for curve in phase.reshape(-1, levels):
+            if not np.all(np.diff(curve) > 0):
+                level = int(np.argmin(np.diff(curve)))
+                text = (
+                    f"{where}: phase goes from {curve[level]:g} to "
+                    f"{curve[level + 1]:g} rad at level {level + 1}, expected it to "
+                    "rise. Measure again."
+                )
+                raise CalibrationError(text)
         return phase
 
 

@@ -353,7 +353,12 @@ class PhaseScale:
         wrapped = np.append(rise[:usable], TURN)
         self._middle = (wrapped[1:] + wrapped[:-1]) / 2
         self._dtype = np.uint8 if len(curve_rad) <= 256 else np.uint16
-        self.slope_rad = np.gradient(self.phase_rad)
+        self._slope_rad = np.gradient(self.phase_rad)
+
+    @property
+    def turn(self) -> NDArray[np.int64]:
+        """Gray levels in a full turn, of every place."""
+        return np.array(len(self.phase_rad))
 
     def levels(self, phase_rad: Phases) -> Levels:
         """Nearest gray level of each phase, on the circle.
@@ -387,6 +392,140 @@ class PhaseScale:
         """Phase that each level gives, in rad."""
         shown: Phases = self.phase_rad[levels]
         return shown
+
+    def slope(self, levels: Levels) -> Phases:
+        """Change of phase with the level at each, in rad."""
+        slope: Phases = self._slope_rad[levels]
+        return slope
+
+
+class RegionScale:
+    """Phases to gray levels and back, where places have phase curves of their own.
+
+    Parameters
+    ----------
+    curves_rad
+        Curves, ``(curve, level)``, each as :class:`PhaseScale` takes it.
+    which
+        Curve of each place, in the shape of the places.
+
+    Raises
+    ------
+    CalibrationError
+        A curve does not cover a full turn.
+    """
+
+    def __init__(
+        self, curves_rad: NDArray[np.float64], which: NDArray[np.int64]
+    ) -> None:
+        self._scales = [PhaseScale(curve) for curve in curves_rad]
+        self._at = [which == number for number in range(len(curves_rad))]
+        turns = np.array([int(scale.turn) for scale in self._scales])
+        self.turn: NDArray[np.int64] = turns[which]
+        self._dtype = np.uint8 if curves_rad.shape[1] <= 256 else np.uint16
+
+    def levels(self, phase_rad: Phases) -> Levels:
+        """Nearest gray level of each phase, on the circle.
+
+        Parameters
+        ----------
+        phase_rad
+            ``(..., place)``, any number of turns.
+
+        Returns
+        -------
+        levels
+            The same shape.
+
+        Raises
+        ------
+        ValueError
+            A phase is not a finite number.
+        """
+        levels: Levels = np.empty(phase_rad.shape, self._dtype)
+        for at, scale in zip(self._at, self._scales, strict=True):
+            levels[..., at] = scale.levels(phase_rad[..., at])
+        return levels
+
+    def shown(self, levels: Levels) -> Phases:
+        """Phase that each level gives, in rad; ``(..., place)``."""
+        shown: Phases = np.empty(levels.shape)
+        for at, scale in zip(self._at, self._scales, strict=True):
+            shown[..., at] = scale.shown(levels[..., at])
+        return shown
+
+    def slope(self, levels: Levels) -> Phases:
+        """Change of phase with the level at each, in rad; ``(..., place)``."""
+        slope: Phases = np.empty(levels.shape)
+        for at, scale in zip(self._at, self._scales, strict=True):
+            slope[..., at] = scale.slope(levels[..., at])
+        return slope
+
+
+Scale = PhaseScale | RegionScale
+
+
+def require_turn(curve_rad: NDArray[np.float64]) -> None:
+    """Refuse a phase curve, or one of a region, that does not cover a full turn.
+
+    Parameters
+    ----------
+    curve_rad
+        ``(..., level)``.
+
+    Raises
+    ------
+    CalibrationError
+        It does not.
+    """
+    for curve in curve_rad.reshape(-1, curve_rad.shape[-1]):
+        PhaseScale(curve)
+
+
+def regions_of(shape: tuple[int, int], regions: tuple[int, int]) -> NDArray[np.int64]:
+    """Say in which region each pixel of a panel lies.
+
+    Parameters
+    ----------
+    shape
+        Height and width of the panel, which the regions divide.
+    regions
+        Rows and columns of regions.
+
+    Returns
+    -------
+    region
+        Numbered row by row, ``(row, column)``.
+    """
+    row, column = (
+        np.arange(side) * count // side
+        for side, count in zip(shape, regions, strict=True)
+    )
+    found: NDArray[np.int64] = row[:, None] * regions[1] + column[None]
+    return found
+
+
+def pixel_scale(curve_rad: NDArray[np.float64], shape: tuple[int, int]) -> Scale:
+    """Scale of the pixels of a panel.
+
+    Parameters
+    ----------
+    curve_rad
+        One curve, or one a region, as :meth:`labctl.bench.Bench.phase_curve_rad`
+        gives them.
+    shape
+        Height and width of the panel.
+
+    Raises
+    ------
+    CalibrationError
+        A curve does not cover a full turn.
+    """
+    if curve_rad.ndim == 1:
+        return PhaseScale(curve_rad)
+    rows, columns, levels = curve_rad.shape
+    which = regions_of(shape, (rows, columns))
+    return RegionScale(curve_rad.reshape(-1, levels), which)
 
 
 class Blocks:
@@ -450,6 +589,34 @@ class Blocks:
         return gathered
 
 
+def macropixel_scale(blocks: Blocks, curve_rad: NDArray[np.float64]) -> Scale:
+    """Scale of macropixels.
+
+    Parameters
+    ----------
+    blocks
+        Macropixels on the panel.
+    curve_rad
+        One curve, or one a region. A macropixel that lies in several regions has the
+        mean curve of its pixels.
+
+    Raises
+    ------
+    CalibrationError
+        A curve does not cover a full turn.
+    """
+    if curve_rad.ndim == 1:
+        return PhaseScale(curve_rad)
+    rows, columns, levels = curve_rad.shape
+    region = regions_of(blocks.panel, (rows, columns))
+    every = np.arange(rows * columns)
+    shares = blocks.gather((region == every[:, None, None]).astype(np.float64))
+    mixes, which = np.unique(
+        shares.T / math.prod(blocks.block), axis=0, return_inverse=True
+    )
+    return RegionScale(mixes @ curve_rad.reshape(-1, levels), which.reshape(-1))
+
+
 class Panel:
     """Phases to the gray levels that show them, by what was calibrated.
 
@@ -458,7 +625,8 @@ class Panel:
     blocks
         Macropixels on the panel.
     curve_rad
-        Phase of each gray level, ``(level,)``, rising.
+        Phase of each gray level, ``(level,)``, rising; or ``(row, column, level)`` of
+        regions. A macropixel that lies in several has the mean curve of its pixels.
     correction_rad
         Phase that corrects the wavefront, ``(row, column)`` of the panel; None for
         none.
@@ -475,7 +643,7 @@ class Panel:
         curve_rad: NDArray[np.float64],
         correction_rad: NDArray[np.float64] | None,
     ) -> None:
-        self.blocks, self.scale = blocks, PhaseScale(curve_rad)
+        self.blocks, self.scale = blocks, macropixel_scale(blocks, curve_rad)
         rows, columns = blocks.macropixels
         # Phase that each macropixel is given beyond the one that is asked for.
         self._correction = np.zeros(rows * columns)
@@ -917,7 +1085,9 @@ class _Stepper:
     def arm(self, frames: int) -> None:
         """Empty the camera's buffers and take its counters as the new zero."""
         camera = self._bench.camera
+        self._live()
         camera.disarm()
+        self._live()
         camera.arm(frames)
         self._triggers = 0
         self._counter = Counter(modulus=camera.frame_id_modulus)
@@ -944,7 +1114,9 @@ class _Stepper:
         # What has not passed while the frame before came.
         clock.sleep(max(0.0, ready_s - clock.now()))
         self._leave_room(ready_s)
+        self._live()
         camera.trigger()
+        self._live()
         self.exposed += 1
         self._triggers += 1
         pattern = Pattern(
@@ -957,6 +1129,14 @@ class _Stepper:
         self._waiting = _Exposed(pattern, replace(row, written=written))
         if self._tells_end:
             self._wait_exposed(self._waiting)
+
+    def _live(self) -> None:
+        """Give a sign of life between two calls of devices.
+
+        Each may take long on a computer or a wire that is busy, and all of them
+        together longer than the guard is patient with a lit laser.
+        """
+        self._bench.laser.beat()
 
     def _wait_exposed(self, exposed: _Exposed) -> None:
         try:
@@ -1058,6 +1238,7 @@ class _Stepper:
             if verdict.quality != "duplicate":
                 break
         row = replace(row, quality=verdict.quality, detail=verdict.detail)
+        self._live()
         return self._shown(row) if verdict.quality == "ok" else row
 
     def _shown(self, row: _Row) -> _Row:
@@ -1304,7 +1485,7 @@ class Reservoir:
                 self.blocks.expand(levels), on_frame, power_mw=self.entry.power_mw
             )
             on_level = self.blocks.gather(on_panel)
-            return torch.from_numpy(on_level / self.scale.slope_rad[levels]).to(shown)
+            return torch.from_numpy(on_level / self.scale.slope(levels)).to(shown)
 
         return source
 

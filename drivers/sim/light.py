@@ -83,6 +83,8 @@ class LightPath:
         )
         self.real = torch.float64 if self.dtype == torch.complex128 else torch.float32
         self.curve = phase_curve(options)
+        uneven = unevenness(options, self.real)
+        self._uneven = None if uneven is None else uneven.to(self.device)
         self.sigma_px = options.panel.crosstalk_macropixels * options.macropixel_px
         self.zero_order = options.panel.zero_order
         bow = curvature(options, self.real)
@@ -129,6 +131,8 @@ class LightPath:
             Complex, ``(field, row, column)``.
         """
         phase = self.curve(levels / LEVELS)
+        if self._uneven is not None:
+            phase = phase * self._uneven
         if lit.element_rad is not None:
             phase = phase + lit.element_rad
         phase = blur(phase, self.sigma_px)
@@ -263,6 +267,34 @@ def curvature(options: Options, dtype: torch.dtype) -> Tensor | None:
     bow = sum(weight * mode for weight, mode in zip(weights, modes, strict=True))
     bow = bow - np.mean(bow)
     return torch.from_numpy(bow * (size / np.std(bow))).to(dtype)
+
+
+def unevenness(options: Options, dtype: torch.dtype) -> Tensor | None:
+    """How much more or less than its mean curve each pixel of this specimen shifts.
+
+    Parameters
+    ----------
+    options
+        What is simulated.
+    dtype
+        Precision.
+
+    Returns
+    -------
+    factor
+        Of mean 1, ``(row, column)``; None for an even panel.
+    """
+    size = options.panel.lut_unevenness
+    if size == 0:
+        return None
+    y, x = np.meshgrid(
+        *(np.linspace(-1, 1, side) for side in options.grid), indexing="ij"
+    )
+    weights = generator(options.device_seed, Stream.UNEVENNESS).standard_normal(5)
+    shapes = (y, x, x * y, x**2 - y**2, x**2 + y**2)
+    field = sum(w * shape for w, shape in zip(weights, shapes, strict=True))
+    field = field - np.mean(field)
+    return torch.from_numpy(1 + field * (size / np.std(field))).to(dtype)
 
 
 def phase_curve(options: Options) -> PhaseCurve:

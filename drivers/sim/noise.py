@@ -38,6 +38,7 @@ class Stream(IntEnum):
     CURVATURE = 106
     HOT = 107
     DOMAINS = 108
+    UNEVENNESS = 109
     # Patterns that check how converged a specimen is.
     CHECK = 105
 

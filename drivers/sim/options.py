@@ -183,6 +183,9 @@ class PanelOptions:
         [G].
     lut_overshoot
         Span of the levels beyond 2 pi, as a fraction [G].
+    lut_unevenness
+        Smooth variation of the phase over the panel, the same at all levels, as a
+        fraction of it, rms: a liquid crystal that is not equally thick or warm [G].
     crosstalk_macropixels
         Gaussian blur of the phase, sigma in macropixels; the model is [S], the
         size [G].
@@ -213,6 +216,7 @@ class PanelOptions:
     shape: tuple[int, int] | None = None
     lut_error: float = _number(0.02, 0.0, 0.05)
     lut_overshoot: float = _number(0.03, -0.5, 0.5)
+    lut_unevenness: float = _number(0.0, 0.0, 0.2)
     crosstalk_macropixels: float = _number(0.25, 0.0, 2.0)
     zero_order: float = _number(0.03, 0.0, 1.0)
     curvature_rad: float = _number(0.0, 0.0, 10.0)
@@ -530,6 +534,7 @@ class Options:
                 self.panel,
                 lut_error=0.0,
                 lut_overshoot=0.0,
+                lut_unevenness=0.0,
                 crosstalk_macropixels=0.0,
                 zero_order=0.0,
                 curvature_rad=0.0,

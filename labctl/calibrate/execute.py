@@ -25,7 +25,13 @@ from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity
 from labctl.calibrate.kinds import KINDS
 from labctl.calibrate.patterns import require_far_field
 from labctl.calibrate.stand import Stand, frame_of
-from labctl.calibration import APPLIED, CalibrationRecord, InForce, View
+from labctl.calibration import (
+    APPLIED,
+    CalibrationRecord,
+    InForce,
+    View,
+    divides,
+)
 from labctl.errors import CalibrationError, InputError, OutcomeError
 from labctl.recording import environment
 from labctl.recording.header import Header
@@ -280,6 +286,7 @@ def execute(job: Job, progress: Progress, ask: Ask | None = None) -> Outcome:
     ):
         if bench.takeover:
             progress.say(bench.takeover)
+        _refuse_regions(job.source, bench)
         RECORDS.mkdir(exist_ok=True)
         room = _Room(job, bench, ledger, progress, ask)
         for kind in job.kinds or KINDS:
@@ -289,6 +296,23 @@ def execute(job: Job, progress: Progress, ask: Ask | None = None) -> Outcome:
                 progress.say("  ".join(filter(None, row.cells())))
     shots = {name: count for name, count in ledger.counts.items() if count}
     return Outcome(job.source.file.name, tuple(rows), shots, options.check)
+
+
+def _refuse_regions(source: BenchSource, bench: Bench) -> None:
+    """Refuse regions that do not make up the panel.
+
+    Raises
+    ------
+    InputError
+        They do not.
+    """
+    regions, panel = bench.file.calibrate.phase_regions, bench.slm.shape
+    if not divides(regions, panel):
+        text = (
+            f"{source.path}: calibrate.phase_regions={list(regions)}, expected numbers "
+            f"that divide {list(panel)}, the rows and columns of the panel. Correct it."
+        )
+        raise InputError(text)
 
 
 @contextmanager
@@ -360,7 +384,8 @@ class _Room:
             return "missing"
         if each.record.origin == "given":
             return "given with the bench, never measured"
-        faults = (*each.faults, self.bench.mismatch(each.record))
+        asked = "" if kind.asked is None else kind.asked(self.bench, each.record)
+        faults = (*each.faults, self.bench.mismatch(each.record), asked)
         return " ".join(filter(None, faults))
 
     def _not_here(self, kind: Kind) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
 
+from labctl.bench import Bench
 from labctl.calibrate.stand import Stand
-from labctl.calibration import View
+from labctl.calibration import CalibrationRecord, View
 
 Value = JsonValue | NDArray[np.float64]
 Role = Literal["meter", "attenuator"]
@@ -200,6 +201,9 @@ class Kind:
         How long it holds.
     limits
         Limits of its merits, by name.
+    asked
+        Says what the bench file asks of it that a record in force does not have; empty
+        for nothing.
     """
 
     name: str
@@ -213,3 +217,4 @@ class Kind:
     depends_on_wavelength: bool = False
     valid_days: float = 30.0
     limits: Mapping[str, float] = field(default_factory=dict)
+    asked: Callable[[Bench, CalibrationRecord], str] | None = None

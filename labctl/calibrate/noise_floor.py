@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
 from labctl.calibrate.stand import SATURATED, Stand
 from labctl.errors import OutcomeError
-from labctl.reservoir import Blocks, PhaseScale
+from labctl.reservoir import Blocks, macropixel_scale
 
 Array = NDArray[np.float64]
 PATTERNS, REPEATS = 6, 24
@@ -180,8 +180,8 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     entry = stand.bench.file.reservoir
     stand.light(stand.nominal_mw)
     stand.configure(entry.exposure_s)
-    scale = PhaseScale(stand.bench.phase_curve_rad())
     blocks = Blocks(stand.panel, entry.macropixels)
+    scale = macropixel_scale(blocks, stand.bench.phase_curve_rad())
     rng = np.random.default_rng(9)
     pixels = entry.macropixels[0] * entry.macropixels[1]
     phases = rng.uniform(0, 2 * math.pi, (PATTERNS, pixels))

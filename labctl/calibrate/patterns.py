@@ -9,7 +9,7 @@ from labctl.calibrate.stand import Stand
 from labctl.calibration import PanelMap
 from labctl.devices import Levels
 from labctl.errors import OutcomeError
-from labctl.reservoir import PhaseScale
+from labctl.reservoir import pixel_scale
 
 Array = NDArray[np.float64]
 # Frames that tell whether the medium is linear; most of them where light is faint.
@@ -38,7 +38,7 @@ class Painter:
     """
 
     def __init__(self, stand: Stand, *, is_corrected: bool = False) -> None:
-        self._scale = PhaseScale(stand.bench.phase_curve_rad())
+        self._scale = pixel_scale(stand.bench.phase_curve_rad(), stand.panel)
         found = stand.correction_rad if is_corrected else None
         self._correction = np.zeros(stand.panel) if found is None else found
         height, width = stand.panel

@@ -10,16 +10,21 @@ Then quadrants of the panel at two levels, at a power at which the medium is lin
 :mod:`labctl.calibrate.quadrants` fits both together. Where there is no such power, or
 too little light for it, more levels over the whole panel are all there is, and a remark
 says so. The sign is a convention: the phase rises with the level.
+
+Where the bench file asks for regions of the panel, more follows, in which every region
+shows levels of its own (:mod:`labctl.calibrate.regions`).
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from labctl.bench import Bench
+from labctl.calibrate import regions
 from labctl.calibrate.kind import (
     MORE_LIGHT,
     Figure,
@@ -43,14 +48,17 @@ from labctl.calibrate.quadrants import (
     fit,
 )
 from labctl.calibrate.stand import CATEGORY, Exposed, Stand
+from labctl.calibration import CalibrationRecord, PhaseCurve
 from labctl.devices import Levels
 from labctl.errors import OutcomeError
+from labctl.reservoir import regions_of
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
 Features = Callable[[Array], Array]
-# Exposures in all; writes of the whole panel; the fewest of quadrants.
-EXPOSURES, WHOLE, QUARTERS = 600, 128, 128
+# Exposures in all; writes of the whole panel; the fewest of quadrants. Then as many for
+# each region, where they are asked for, and the most for all.
+EXPOSURES, WHOLE, QUARTERS, EACH, MOST_WRITES = 600, 128, 128, 120, 720
 # Frames of a pattern that tell whether the medium is linear; share of such a power that
 # is used; least share of it that light to spare is given up down to.
 FRAMES, DIMMED, DIMMEST = 6, 1 / 4, 1 / 16
@@ -285,16 +293,92 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
         swept = _more_levels(stand, light, rough, left(), why)
     else:
         swept = _quadrants(stand, light, rough, max(left(), QUARTERS))
-    phase = swept.phase_rad
+    phase = _risen(swept.phase_rad, "")
+    shape = stand.bench.file.calibrate.phase_regions
+    finding = _finding(stand, swept, limits)
+    if shape == (1, 1):
+        return finding
+    if rough is None:
+        text = (
+            f"slm-phase: {shape[0]} x {shape[1]} regions of the panel cannot be told "
+            "apart: light over the whole panel does not depend on its level, expected "
+            "some that the panel does not modulate to interfere with. Ask for one "
+            "curve: calibrate.phase_regions: [1, 1]."
+        )
+        raise OutcomeError(text)
+    return _by_region(finding, swept, _regions(stand, phase, shape), limits)
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Curves of regions, ``(row, column, level)``, and the error of each, rms."""
+
+    phase_rad: Array
+    error_rad: Array
+
+
+def _regions(stand: Stand, common: Array, shape: tuple[int, int]) -> _Parts:
+    """Let every region show levels of its own, all at once.
+
+    Raises
+    ------
+    OutcomeError
+        A region sends too little light, or its phase falls somewhere.
+    """
+    rng = np.random.default_rng(9)
+    count = shape[0] * shape[1]
+    writes = min(EACH * count, MOST_WRITES)
+    every = np.linspace(0, stand.levels - 1, writes).round().astype(int)
+    levels = np.stack([rng.permutation(every) for _ in range(count)], axis=1)
+    panel = stand.as_levels(levels[:, regions_of(stand.panel, shape)])
+    stand.light(stand.nominal_mw)
+    stand.brighten(panel[:16], share=0.8)
+    light = _total(stand, "regions", panel)
+    with stand.thinking():
+        found, halves = regions.fit(light, levels, common, shape)
+    faintest = int(found.signal.argmin())
+    if found.signal[faintest] < regions.SEEN:
+        row, column = divmod(faintest, shape[1])
+        text = (
+            f"slm-phase: region {row}, {column} of {shape[0]} x {shape[1]}: all light "
+            f"changes with its level by {found.signal[faintest]:.1f} standard errors, "
+            f"expected at least {regions.SEEN:g}. It gets too little of the light, or "
+            "there is none that the panel does not modulate. Ask for fewer regions "
+            "(calibrate.phase_regions), or measure with more light."
+        )
+        raise OutcomeError(text)
+    curves = [
+        _risen(curve, "region {}, {}: ".format(*divmod(number, shape[1])))
+        for number, curve in enumerate(found.phase_rad)
+    ]
+    apart = [
+        differ(first, second) / 2
+        for first, second in zip(halves[0].phase_rad, halves[1].phase_rad, strict=True)
+    ]
+    return _Parts(
+        np.stack(curves).reshape(*shape, -1),
+        np.maximum(found.error_rad, apart).reshape(shape),
+    )
+
+
+def _risen(phase: Array, where: str) -> Array:
+    """Return a curve from 0.
+
+    Raises
+    ------
+    OutcomeError
+        It falls somewhere.
+    """
     if not (np.diff(phase) > 0).all():
         level = int(np.argmin(np.diff(phase)))
         text = (
-            f"slm-phase: phase falls from {phase[level]:.4g} to {phase[level + 1]:.4g} "
-            f"rad at level {level + 1}, expected it to rise with the level. Look at "
-            "the panel's drive, or measure with more light."
+            f"slm-phase: {where}phase falls from {phase[level]:.4g} to "
+            f"{phase[level + 1]:.4g} rad at level {level + 1}, expected it to rise "
+            "with the level. Look at the panel's drive, or measure with more light."
         )
         raise OutcomeError(text)
-    return _finding(stand, swept, limits)
+    risen: Array = phase - phase[0]
+    return risen
 
 
 def _flats(stand: Stand, levels: Whole) -> Levels:
@@ -318,7 +402,7 @@ def _whole_panel(stand: Stand) -> tuple[Light, Curve | None]:
     rng = np.random.default_rng(6)
     levels = np.linspace(0, stand.levels - 1, WHOLE).round().astype(int)
     levels = rng.permutation(levels)
-    light = Light(_total(stand, "whole panel", levels), levels)
+    light = Light(_total(stand, "whole panel", _flats(stand, levels)), levels)
     with stand.thinking():
         signal = (light.light / light.light.mean())[:, None]
         try:
@@ -327,10 +411,10 @@ def _whole_panel(stand: Stand) -> tuple[Light, Curve | None]:
             return light, None
 
 
-def _total(stand: Stand, stage: str, levels: Whole) -> Array:
-    """All light a second for levels on the whole panel, at equal power."""
+def _total(stand: Stand, stage: str, panel: Levels) -> Array:
+    """All light a second for patterns, at equal power."""
     stand.stage(stage)
-    exposed = stand.expose(_flats(stand, levels))
+    exposed = stand.expose(panel)
     stand.require_light(exposed)
     light: Array = stand.signal_e(exposed).sum(axis=(1, 2)) * _level(stand, exposed)
     # A second: levels that are shown later may be exposed longer or shorter.
@@ -443,7 +527,7 @@ def _more_levels(
     steep = np.sin(rough.phase_rad) ** 2 + 0.1
     rng = np.random.default_rng(8)
     more = rng.choice(stand.levels, max(count - 24, WHOLE), p=steep / steep.sum())
-    added = _total(stand, "steep levels", more)
+    added = _total(stand, "steep levels", _flats(stand, more))
     return _whole_alone(stand, light, Light(added, more), why)
 
 
@@ -496,6 +580,88 @@ def _finding(stand: Stand, swept: _Swept, limits: Mapping[str, float]) -> Findin
             "signal_to_noise": math.sqrt(swept.signal),
         },
         remarks=(swept.remark,),
+    )
+
+
+def _by_region(
+    whole: Finding, swept: _Swept, parts: _Parts, limits: Mapping[str, float]
+) -> Finding:
+    """Make a finding of one curve that of regions."""
+    levels = parts.phase_rad.shape[-1]
+    curves, errors = parts.phase_rad.reshape(-1, levels), parts.error_rad.reshape(-1)
+    rows, columns = parts.error_rad.shape
+    names = [f"row {row}, column {column}" for row, column in np.ndindex(rows, columns)]
+    spans = curves[:, -1] * levels / (levels - 1)
+    common = swept.phase_rad - swept.phase_rad[0]
+    apart = np.array([differ(curve, curves.mean(axis=0)) for curve in curves])
+    uneven = math.sqrt(float((apart**2).mean()))
+    worst, least = int(errors.argmax()), int(spans.argmin())
+    told = (
+        f"{rows} x {columns} regions: one curve for all would be off by {uneven:.2g} "
+        f"rad rms, where these are known to {math.sqrt(float((errors**2).mean())):.2g}."
+    )
+    if uneven < 2 * errors.mean():
+        told += " They do not differ: one curve does as well."
+    at = np.arange(levels)
+    return replace(
+        whole,
+        values={"phase_rad": parts.phase_rad},
+        quantities={
+            f"span_{row}_{column}_rad": Quantity(
+                float(parts.phase_rad[row, column, -1]) * levels / (levels - 1),
+                2 * float(parts.error_rad[row, column]),
+                0.02,
+            )
+            for row, column in np.ndindex(rows, columns)
+        },
+        merits=(
+            Merit(
+                "rms_rad",
+                float(errors[worst]),
+                math.nan,
+                limits["rms_rad"],
+                remedy=f"In the region of {names[worst]}. {MORE_LIGHT}",
+            ),
+            Merit(
+                "span_rad",
+                float(spans[least]),
+                2 * float(errors[least]),
+                limits["span_rad"],
+                is_floor=True,
+                remedy=f"In the region of {names[least]}.",
+            ),
+        ),
+        figures=(
+            Figure(
+                "phase-regions",
+                "Regions of the panel",
+                f"Their curves less their mean. {told}",
+                "gray level",
+                "phase less the mean (rad)",
+                tuple(
+                    Series(name, at, curve - curves.mean(axis=0), is_line=True)
+                    for name, curve in zip(names, curves, strict=True)
+                ),
+            ),
+            Figure(
+                "phase-spans",
+                "Phase over all levels",
+                "Of each region, row by row; the line is that of one curve for all.",
+                "region",
+                "phase (rad)",
+                (
+                    Series("regions", np.arange(len(spans)), spans, 2 * errors),
+                    Series(
+                        "one curve",
+                        np.array([0, max(len(spans) - 1, 1)]),
+                        np.full(2, common[-1] * levels / (levels - 1)),
+                        is_line=True,
+                    ),
+                ),
+            ),
+            *whole.figures,
+        ),
+        remarks=(told, *whole.remarks),
     )
 
 
@@ -556,6 +722,18 @@ def _figures(swept: _Swept) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
+def _asked(bench: Bench, record: CalibrationRecord) -> str:
+    """Say that regions are asked for which a record does not have."""
+    wanted = bench.file.calibrate.phase_regions
+    if not isinstance(record.values, PhaseCurve):
+        return ""
+    curve = record.values.curve(bench.slm.bit_depth, bench.source.path.parent)
+    found = (1, 1) if curve.ndim == 1 else curve.shape[:2]
+    if found == wanted:
+        return ""
+    return f"phase_regions={list(found)}, expected {list(wanted)} (bench file)."
+
+
 KIND = Kind(
     name="slm-phase",
     text="phase of each gray level",
@@ -565,4 +743,5 @@ KIND = Kind(
     depends_on_wavelength=True,
     valid_days=30.0,
     limits={"rms_rad": 0.03, "span_rad": TURN * 0.98},
+    asked=_asked,
 )

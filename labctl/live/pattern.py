@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from labctl.devices import Levels
 from labctl.errors import InputError
 
-# From phases to gray levels, as labctl.reservoir.PhaseScale does.
+# From phases to gray levels, as labctl.reservoir.pixel_scale makes them.
 Scale = Callable[[NDArray[np.float64]], Levels]
 _PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 # Magic, length and name of the first chunk; columns, rows, bits, kind of colour.

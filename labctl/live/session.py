@@ -25,7 +25,7 @@ from labctl.devices import Counts, Levels
 from labctl.errors import FrameError, InputError, OutOfRangeError
 from labctl.identity import REPEATABLE
 from labctl.live import command, pattern, picture
-from labctl.reservoir import PhaseScale, calibration
+from labctl.reservoir import calibration, pixel_scale
 
 FRAME_S: Final = 0.08  # least time between two frames: the page draws no faster
 LISTEN_S: Final = 0.1  # a frame or a panel is waited for so long without listening
@@ -59,7 +59,7 @@ class Session:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         entry = bench.file.reservoir
-        self._scale = PhaseScale(bench.phase_curve_rad())
+        self._scale = pixel_scale(bench.phase_curve_rad(), bench.slm.shape)
         self._settle_s = calibration(bench, Settle).settle_s
         self._expose = command.Expose(
             do="expose", exposure_s=entry.exposure_s, gain_db=entry.gain_db

@@ -26,7 +26,7 @@ from labctl.optics.convergence import (
     GATE_WARNS,
     NYQUIST_PASSES,
 )
-from labctl.reservoir import TURN, Blocks, Panel, PhaseScale
+from labctl.reservoir import TURN, Blocks, Panel, pixel_scale
 
 PATTERNS = 4
 """Random patterns that are judged, and at most so many of the run's own."""
@@ -201,7 +201,7 @@ class Light:
                 found = bench.source.in_force()
                 bench.calibrations = {kind: each.record for kind, each in found.items()}
                 curve_rad, correction = bench.phase_curve_rad(), bench.correction_rad()
-                PhaseScale(curve_rad)
+                pixel_scale(curve_rad, bench.slm.shape)
             except CalibrationError:
                 bench.calibrations = {}
             else:

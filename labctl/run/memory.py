@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labctl.reservoir import PhaseScale
+from labctl.reservoir import Scale
 from labctl.training.probe import wrap
 
 State = dict[str, Any]
@@ -50,7 +50,7 @@ class Memory:
         Greatest number of rows that a fitter remembers.
     """
 
-    def __init__(self, rows: Rows, scale: PhaseScale, capacity: int) -> None:
+    def __init__(self, rows: Rows, scale: Scale, capacity: int) -> None:
         self._rows, self._scale = rows, scale
         self._shots = _Index(REACH * capacity)
         self._probes = _Index(REACH * capacity)

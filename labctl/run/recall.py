@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from labctl.devices import Levels
 from labctl.errors import RecordError
@@ -35,15 +35,15 @@ class Recall:
     recorder
         The record, rewound.
     turn
-        Gray levels in a full turn of phase.
+        Gray levels in a full turn of phase, of all macropixels or of each.
     tell
         Is told what a person should know, once each.
     """
 
     def __init__(
-        self, recorder: Recorder, turn: int, tell: Callable[[str], None]
+        self, recorder: Recorder, turn: ArrayLike, tell: Callable[[str], None]
     ) -> None:
-        self._recorder, self._turn, self._tell = recorder, turn, tell
+        self._recorder, self._turn, self._tell = recorder, np.asarray(turn), tell
         self._is_past_told = self._is_shift_told = False
 
     def __call__(

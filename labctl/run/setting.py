@@ -37,7 +37,15 @@ from labctl.recording import disk
 from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
 from labctl.recording.layout import Layout, ShotSpec
 from labctl.recording.writer import Recorder
-from labctl.reservoir import Blocks, Ledger, Past, PhaseScale, Reservoir, Shots
+from labctl.reservoir import (
+    Blocks,
+    Ledger,
+    Past,
+    Reservoir,
+    Shots,
+    macropixel_scale,
+    require_turn,
+)
 from labctl.run import convergence
 from labctl.run.convergence import Light, Show
 from labctl.run.progress import Progress
@@ -648,7 +656,7 @@ def check_calibrations(source: BenchSource, bench: Bench) -> None:
     curve = records["slm-phase"].values
     with suppress(DeviceError):
         if isinstance(curve, PhaseCurve):
-            PhaseScale(curve.curve(bench.slm.bit_depth, source.path.parent))
+            require_turn(curve.curve(bench.slm.bit_depth, source.path.parent))
 
 
 def check_light(setting: Setting[P], shows: Iterable[Show]) -> None:
@@ -1115,8 +1123,9 @@ def _past(
         f"real light cannot be shown twice: going on from {shots} recorded shots, none "
         "of which is exposed again"
     )
-    turn = len(PhaseScale(bench.phase_curve_rad()).phase_rad)
-    return Recall(recorder, turn, tell)
+    blocks = Blocks(bench.slm.shape, setting.entry.macropixels)
+    scale = macropixel_scale(blocks, bench.phase_curve_rad())
+    return Recall(recorder, scale.turn, tell)
 
 
 def header(setting: Setting[P], bench: Bench) -> Header:

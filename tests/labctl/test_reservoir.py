@@ -41,10 +41,14 @@ from labctl.reservoir import (
     Decoder,
     Exposer,
     Ledger,
+    Panel,
     PhaseScale,
     Reservoir,
     Shots,
     calibration,
+    macropixel_scale,
+    pixel_scale,
+    require_turn,
 )
 
 TURN = 2 * math.pi
@@ -135,7 +139,53 @@ def test_slope_is_the_derivative_of_the_curve() -> None:
     curve = TURN * (np.arange(256) / 256) ** 1.3
     scale = PhaseScale(curve)
     step = np.diff(curve)
-    assert scale.slope_rad[1:-1] == pytest.approx((step[1:] + step[:-1]) / 2)
+    found = scale.slope(np.arange(len(scale.phase_rad), dtype=np.uint8))
+    assert found[1:-1] == pytest.approx((step[1:] + step[:-1]) / 2)
+
+
+SPANS = np.array([[1.02, 1.08, 1.2], [1.05, 1.1, 1.15]])
+CURVES = SPANS[:, :, None] * TURN * np.arange(256) / 256
+
+
+def test_each_pixel_is_shown_by_the_curve_of_its_region() -> None:
+    scale = pixel_scale(CURVES, (4, 6))
+    phase = np.random.default_rng(1).uniform(-9, 9, (3, 4, 6))
+    levels = scale.levels(phase)
+    assert levels.dtype == np.uint8
+    for row, column in np.ndindex(4, 6):
+        own = PhaseScale(CURVES[row // 2, column // 2])
+        at = levels[:, row, column]
+        assert (at == own.levels(phase[:, row, column])).all()
+        assert (scale.shown(levels)[:, row, column] == own.shown(at)).all()
+        assert (scale.slope(levels)[:, row, column] == own.slope(at)).all()
+        assert scale.turn[row, column] == own.turn
+
+
+def test_a_macropixel_in_several_regions_has_their_mean_curve() -> None:
+    blocks = Blocks((4, 6), (2, 2))  # three pixels wide, regions two
+    found = macropixel_scale(blocks, CURVES).shown(np.full((1, 4), 200, np.uint8))
+    left, middle, right = CURVES[:, :, 200].T
+    mixed = np.stack([2 * left + middle, middle + 2 * right], axis=1) / 3
+    assert found[0] == pytest.approx(mixed.ravel())
+
+
+def test_one_curve_for_all_is_the_same_to_the_bit() -> None:
+    phase = np.random.default_rng(2).uniform(-9, 9, (5, 4))
+    blocks = Blocks((4, 6), (2, 2))
+    one = Panel(blocks, CURVES[0, 0], None)
+    same = Panel(blocks, np.tile(CURVES[0, 0], (2, 3, 1)), None)
+    levels = one.levels(phase)
+    assert (levels == PhaseScale(CURVES[0, 0]).levels(phase)).all()
+    assert (levels == same.levels(phase)).all()
+    assert one.shown(levels) == pytest.approx(same.shown(levels))
+
+
+def test_refuses_a_region_short_of_a_turn() -> None:
+    short = CURVES.copy()
+    short[1, 2] *= 0.7
+    require_turn(CURVES)
+    with pytest.raises(CalibrationError, match="the curve spans"):
+        require_turn(short)
 
 
 def test_refuses_a_curve_short_of_a_turn() -> None:

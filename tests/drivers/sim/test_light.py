@@ -18,6 +18,7 @@ from drivers.sim.light import (
     kerr_plan,
     one_thread,
     phase_curve,
+    unevenness,
 )
 from drivers.sim.options import LightOptions, MediumOptions, Options, PanelOptions
 
@@ -402,3 +403,19 @@ def test_a_bowed_backplane_adds_the_phase_it_says() -> None:
     np.testing.assert_allclose(
         torch.angle(turned)[0].numpy(), np.angle(np.exp(1j * bow.numpy())), atol=1e-4
     )
+
+
+def test_an_uneven_panel_shifts_more_at_one_place_than_at_another() -> None:
+    options = Options(grid=(24, 36), panel=PanelOptions(lut_unevenness=0.05))
+    uneven = unevenness(options, torch.float64)
+    assert uneven is not None
+    assert float(uneven.mean()) == pytest.approx(1)
+    assert float(uneven.std(correction=0)) == pytest.approx(0.05)
+    even = replace(options, panel=replace(options.panel, lut_unevenness=0.0))
+    assert unevenness(even, torch.float64) is None
+    # Level 0 is the same everywhere.
+    flat, bent = (
+        LightPath(each).entrance(torch.zeros(1, 24, 36), Illumination(torch.ones(1)))
+        for each in (even, options)
+    )
+    assert torch.equal(flat, bent)

@@ -1,7 +1,9 @@
 """The phase curve comes back from unmodulated light and from quadrants."""
 
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +11,20 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from drivers.sim.light import phase_curve
+from drivers.sim.light import gaussian, phase_curve, unevenness
 from drivers.sim.options import Options, parse
 from labctl.bench import load
+from labctl.bench import open as open_bench
+from labctl.calibrate import execute as room
 from labctl.calibrate.execute import Outcome
-from labctl.calibrate.slm_phase import cosine, differ, fit_curve
+from labctl.calibrate.kind import Finding
+from labctl.calibrate.slm_phase import KIND, cosine, differ, fit_curve
 from labctl.calibrate.stand import Exposed, Stand
 from labctl.calibration import PhaseCurve
 from labctl.devices import Levels
-from labctl.errors import OutcomeError
+from labctl.errors import InputError, OutcomeError
 from labctl.recording.reader import Record
+from labctl.reservoir import Reservoir, regions_of
 
 MakeBench = Callable[..., Path]
 Calibrate = Callable[..., Outcome]
@@ -106,6 +112,94 @@ def test_the_curve_comes_back_through_the_medium_of_the_shipped_bench(
     # At full power the medium responds to the light.
     assert record.conditions["power_mw"] < 1
     assert record.conditions["writes"] == record.conditions["exposures"] <= 600
+
+
+UNEVEN: Mapping[str, object] = {
+    "world.options.device_seed": 11,  # more along one diagonal than in the middle
+    "world.options.panel.lut_unevenness": 0.04,
+    "world.options.panel.lut_overshoot": 0.15,
+}
+
+
+def off(path: Path, curves: Array) -> float:
+    """Distance of curves of 2 x 2 regions from the truth where the light is, rms."""
+    world = load(path).file.world
+    assert world is not None
+    options = parse(Options, world.options).effective()
+    uneven = unevenness(options, torch.float64)
+    assert uneven is not None
+    light = gaussian(options.grid, options.light.radius).numpy() ** 2
+    which = regions_of(options.grid, (2, 2))
+    gaps = []
+    for number, curve in enumerate(curves.reshape(-1, LEVELS)):
+        own = which == number
+        factor = float((uneven.numpy() * light)[own].sum() / light[own].sum())
+        gaps.append(differ(curve, factor * truth(path)))
+    return float(np.sqrt(np.mean(np.square(gaps))))
+
+
+@pytest.mark.slow
+def test_regions_of_an_uneven_panel_have_a_curve_each(
+    make_bench: MakeBench, calibrate: Calibrate, known: Known
+) -> None:
+    path = make_bench({**UNEVEN, "calibrate.phase_regions": [2, 2]})
+    known(path, {"kind": "settle", "settle_s": 0.06})
+    (row,) = calibrate("slm-phase").rows
+    assert (row.status, row.why) == ("passed", "")
+    record = load(path).records()["slm-phase"]
+    assert isinstance(record.values, PhaseCurve)
+    curves = record.values.curve(8, path.parent)
+    assert curves.shape == (2, 2, LEVELS)
+    each, one = off(path, curves), off(path, np.tile(curves.mean(axis=(0, 1)), (4, 1)))
+    assert each < 0.03
+    assert one > 2 * each
+    assert record.conditions["writes"] <= 1200
+    assert set(record.quantities) == {f"span_{r}_{c}_rad" for r in "01" for c in "01"}
+    # A run shows each macropixel by the curve of its region, and its gradient too.
+    with open_bench(load(path)) as bench:
+        reservoir = Reservoir(bench)
+        answer = reservoir(torch.full((2, reservoir.pixels), 5.0), category="evaluate")
+        assert answer.shown.numpy() == pytest.approx(5.0, abs=0.03)
+        levels = reservoir.scale.levels(np.full((1, reservoir.pixels), 5.0))
+        assert len(np.unique(levels)) > 1
+
+
+def test_other_regions_are_due_and_those_that_do_not_divide_the_panel_refused(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    known: Known,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = make_bench({"calibrate.phase_regions": [2, 2]})
+    curve = {"kind": "slm-phase", "span_rad": 6.5}
+    known(path, {"kind": "settle", "settle_s": 0.06}, curve)
+    looked = []
+
+    def measure(stand: Stand, _limits: Mapping[str, float]) -> Finding:
+        looked.append(stand.name)
+        raise OutcomeError(stand.name)
+
+    monkeypatch.setattr(room, "KINDS", (replace(KIND, measure=measure),))
+    (row,) = calibrate().rows
+    assert (row.kind, row.status, looked) == ("slm-phase", "failed", ["slm-phase"])
+    shutil.rmtree(path.parent)
+    path = make_bench({"calibrate.phase_regions": [3, 2]})
+    with pytest.raises(InputError, match=r"phase_regions=\[3, 2\], expected numbers"):
+        calibrate()
+
+
+@pytest.mark.slow
+def test_regions_without_light_to_interfere_with_are_refused(
+    make_bench: MakeBench, calibrate: Calibrate, known: Known
+) -> None:
+    path = make_bench(
+        {"world.options.panel.zero_order": 0.0, "calibrate.phase_regions": [2, 2]}
+    )
+    known(path, {"kind": "settle", "settle_s": 0.06})
+    (row,) = calibrate("slm-phase").rows
+    assert row.status == "failed"
+    assert "of 2 x 2: all light changes with its level by" in row.why
+    assert "there is none that the panel does not modulate" in row.why
 
 
 @pytest.mark.slow
