@@ -65,6 +65,7 @@ from labctl.errors import (
 BEAT_LIMIT_S: Final = 5.0  # a bench may ask for less, never for more
 DARK_S: Final = 1.0  # patience with a call that makes dark: half of the 2 s promised
 TICK_S: Final = 0.1  # how often the timers are looked at
+AWAY_S: Final = 0.5  # after which a guard that had no turn reads before it judges
 FAULTS_S: Final = 0.5  # how often a lit laser is asked for its faults
 UNREAD: Final = 2  # so many times in a row without an answer count as a fault
 # The guard acts before the promised time is over: the rest is for the laser's call.
@@ -622,7 +623,8 @@ class _Guard:
         self._parent = os.getppid()
         self._waiting: deque[dict[str, Any]] = deque()
         self._pending: _Pending | None = None
-        self._heard_s = time.monotonic()
+        self._heard_s = self._watched_s = time.monotonic()
+        self._is_excused = False
         self._quiet_until_s = 0.0
         self._kicked_s = self._looked_s = 0.0
         self._unread = 0
@@ -920,6 +922,8 @@ class _Guard:
             _say("the run is gone")
             self._running = False
             return
+        if self._was_away(now):
+            return
         if self._pending is not None and now > self._due(self._pending):
             if self._pending.is_asked or now > self._pending.due:
                 self._give_up(self._pending)
@@ -931,6 +935,17 @@ class _Guard:
             self._kick(now)
         if self._lit and self._pending is None and self._refused is None:
             self._ask_faults(now)
+
+    def _was_away(self, now: float) -> bool:
+        """Whether the guard had no turn for long, and has yet to read what came.
+
+        On a busy computer its own silence would count as that of the run. Once only:
+        at its next turn it judges, however late that is.
+        """
+        away = now - self._watched_s > AWAY_S
+        self._watched_s = now
+        self._is_excused = away and not self._is_excused
+        return self._is_excused
 
     def _due(self, pending: _Pending) -> float:
         # While it emits, a call that hangs is as bad as a run that does. A head that

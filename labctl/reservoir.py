@@ -1136,7 +1136,7 @@ class _Stepper:
         Each may take long on a computer or a wire that is busy, and all of them
         together longer than the guard is patient with a lit laser.
         """
-        self._bench.laser.beat()
+        self._bench.beat(rests=False)
 
     def _wait_exposed(self, exposed: _Exposed) -> None:
         try:

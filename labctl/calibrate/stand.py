@@ -707,6 +707,7 @@ class Stand:
             arrays = {name: np.asarray(value) for name, value in columns.items()}
             self._recorder.append_shots(**arrays)
             self._recorder.commit()
+            self.bench.beat(rests=False)  # a disk that is busy takes its time
         good = batch.accepted
         return Exposed(
             played.frames[good],

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from labctl.errors import (
     SafetyError,
     SilentRunError,
 )
-from labctl.guard import GuardedLaser, Patience
+from labctl.guard import GuardedLaser, Patience, _Guard, _Heard
 
 Package = Callable[[str, str, Mapping[str, str]], Path]
 
@@ -802,3 +803,26 @@ def test_the_watchdog_is_kicked_for_as_long_as_the_run_lives(
         while lit.read().watchdog_due_s < first + 1.5:
             assert lit.read().emission
             assert time.monotonic() < due, "nobody kicks"
+
+
+def test_a_guard_that_had_no_turn_reads_before_it_judges(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: seconds)
+    refused: list[BaseException] = []
+    for beats in (True, False):
+        kept = _Guard(io.BytesIO(), io.BytesIO())
+        kept._lit, kept._patience = True, Patience(heartbeat_s=2.0)
+        monkeypatch.setattr(kept, "_refuse", refused.append)
+        seconds += 10  # it was stopped, and the beats of the run lie in the pipe
+        kept._watch()
+        assert refused == []
+        if beats:
+            kept._events.put(_Heard(b'{"call": "beat"}\n'))
+            kept._step()
+            assert refused == []
+    # Only once: a run that was silent as well is found out at the next turn.
+    seconds += 10
+    kept._watch()
+    assert [type(error) for error in refused] == [SilentRunError]
