@@ -735,7 +735,7 @@ class Wire:
 
     def close(self) -> None:
         """Let go of the port; may be called twice, and after a failure."""
-        self._is_open, self._fault = False, ""
+        self._is_open = False  # what it was given up after is still true
         try:
             with link_errors(self.name, "close"):
                 self._link.close()
@@ -972,8 +972,9 @@ class Wire:
             while re.fullmatch(reply, self._reply(command)) is None:
                 if self._clock.now() > due:
                     self._fail(command, "only foreign replies.")
-        except DeviceError:
+        except DeviceError as error:
             self._is_open = False
+            self._fault = self._fault or error.detail.rstrip(".")
             raise
         self._suspect = False
 

@@ -225,6 +225,13 @@ def test_two_silences_in_a_row_are_a_device_that_is_gone() -> None:
     after = r"given up after a fault \(no reply to '.+'\)\. Open it first"
     with pytest.raises(DeviceError, match=after):
         wire.ask("power?", r"(\d+)")
+    wire.close()  # which changes nothing about that
+    with pytest.raises(DeviceError, match=after):
+        wire.ask("power?", r"(\d+)")
+
+
+def test_who_was_closed_in_order_is_only_not_open() -> None:
+    wire, _ = wired()
     wire.close()
     with pytest.raises(DeviceError, match=r"not open\. Open it first"):
         wire.ask("power?", r"(\d+)")

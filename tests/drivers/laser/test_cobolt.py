@@ -92,7 +92,11 @@ def test_a_port_that_vanishes_while_lit_counts_as_lit(bridge: Bridge) -> None:
     end.unplug()
     with pytest.raises(DeviceError):
         laser.power_mw()
-    with pytest.raises(LaserStillOnError, match="Turn its key"):
+    first = r"l0: not open: given up after a fault \(.*again: .*Turn its key"
+    for _ in range(2):  # who asks later still hears what it began with
+        with pytest.raises(LaserStillOnError, match=first):
+            laser.emission(False)
+    with pytest.raises(LaserStillOnError, match=first):
         laser.close()
     laser.close()
 
