@@ -16,7 +16,7 @@ stamps on its frames (decision 0016).
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Final, NoReturn, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ from labctl.devices import (
 from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
 LONGEST: Final = 1024
+MANY: Final = 32  # patterns, all of which are slow by chance on no computer
 # How far the clock of a camera may be off, as a fraction and in steps.
 RATE: Final = 2e-4
 STAMP_S: Final = 1e-5
@@ -192,8 +193,8 @@ class WiredSequence(devices.Sequence):
             self._show(pattern, batch)
             # Asked at once: told while it is waited for, it is when it was.
             is_over = self._is_over(timeout_s)
-            if is_over and batch.back_s[-1] - batch.asked_s[-1] < settle_s:
-                batch.told.append(number)
+            batch.told += is_over
+            batch.slow += batch.back_s[-1] - batch.asked_s[-1] >= settle_s
             if len(batch.frames) < number:  # of the one before, read out meanwhile
                 self._collect(timeout_s, batch)
             if not is_over:
@@ -249,23 +250,21 @@ class WiredSequence(devices.Sequence):
             The camera tells nothing by which that could be known.
         """
         self._check_shown(batch)
+        count = len(batch.written)
+        if batch.slow:
+            self._refuse_slow(batch.slow, count)
         stamps_s = np.array([frame.device_time_s for frame in batch.frames])
-        if not (np.diff(stamps_s) > 0).all():
-            if len(batch.told) == len(batch.written):
+        if count < 2 or not (np.diff(stamps_s) > 0).all():
+            if batch.told == count:
                 return
-            if batch.told:  # one was slow, as others' work may make it
-                text = (
-                    "a write took longer than the settling, so that nobody knows "
-                    f"which edge began its exposure ({len(batch.told)} of "
-                    f"{len(batch.written)} are known)"
-                )
+            if batch.told:
+                text = f"the ends of {count - batch.told} of {count} exposures unheard"
                 raise FrameError(self._camera.name, "stale", text)
             text = (
                 "it stamped no times on its frames, and did not tell the end of each "
-                "exposure after a write that is shorter than the settling: expected "
-                "either, or an edge of nobody would not be found. Say "
-                "tells_exposure_end in its options, or remove wiring from the bench "
-                "file."
+                "exposure: expected either, or an edge of nobody would not be found. "
+                "Say tells_exposure_end in its options, or remove wiring from the "
+                "bench file."
             )
             raise DeviceError(self._camera.name, "wiring", text)
         # Both clocks differ by one number: the same for every frame, or one of them
@@ -279,6 +278,29 @@ class WiredSequence(devices.Sequence):
                 f"an edge came on {self._wire.line} that nobody gave, or one was lost"
             )
             raise FrameError(self._camera.name, "stale", text)
+
+    def _refuse_slow(self, slow: int, count: int) -> NoReturn:
+        """Refuse a batch in whose writes an edge of nobody could hide.
+
+        Such an edge comes before the pattern, and the exposure that it begins may be
+        over before the pattern is there: neither a stamp nor the end tells them apart.
+
+        Raises
+        ------
+        FrameError
+            Some writes were slow, as others' work may make them.
+        DeviceError
+            All of many were: no batch will be better.
+        """
+        text = "a write took longer than the settling, so that nobody knows which edge"
+        text = f"{text} began its exposure ({slow} of {count})"
+        if slow < count or count < MANY:
+            raise FrameError(self._camera.name, "stale", text)
+        text = (
+            f"{text}. The cable gains nothing on this bench: remove wiring from the "
+            "bench file, software then triggers."
+        )
+        raise DeviceError(self._camera.name, "wiring", text)
 
     def _check_shown(self, batch: "_Batch") -> None:
         """Refuse what a panel showed that was not asked for.
@@ -297,7 +319,7 @@ class WiredSequence(devices.Sequence):
         self._slm.check_shown()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Batch:
     """What was shown and what came, in order."""
 
@@ -305,9 +327,10 @@ class _Batch:
     written: list[Written] = field(default_factory=list)
     back_s: list[float] = field(default_factory=list)
     checksums: list[int] = field(default_factory=list)
-    told: list[int] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
     power_mw: list[float] = field(default_factory=list)
+    told: int = 0  # exposures whose end was heard
+    slow: int = 0  # writes that lasted longer than the settling
 
     def played(self) -> Played:
         """Return the batch, column by column."""
