@@ -1330,13 +1330,37 @@ def in_force(
 def _changed_parents(each: InForce, found: Mapping[str, InForce]) -> Iterator[str]:
     kind, measured = each.record.values.kind, each.record.origin == "measured"
     for applied in APPLIED.get(kind, ()) if measured else ():
-        if applied in found and applied not in each.record.parents:
+        there = found.get(applied)
+        if (
+            there is not None
+            and applied not in each.record.parents
+            and _is_of_the_same(there.record, each.record)
+        ):
             yield f"{applied} is in force, and it was measured without."
     for parent, digest in each.record.parents.items():
         if parent not in found:
             yield f"parent {parent}=none, expected the one it was measured with."
         elif found[parent].sha256 != digest:
             yield f"parent {parent} was measured again since."
+
+
+def _is_of_the_same(one: CalibrationRecord, other: CalibrationRecord) -> bool:
+    """Tell whether two were measured on the same devices and at one wavelength."""
+    mine_nm, theirs_nm = one.wavelength_nm, other.wavelength_nm
+    if (
+        mine_nm is not None
+        and theirs_nm is not None
+        and abs(mine_nm - theirs_nm) > NEAR_NM
+    ):
+        return False
+    return all(
+        mine[role] == theirs[role]
+        for mine, theirs in (
+            (one.serials, other.serials),
+            (one.geometry, other.geometry),
+        )
+        for role in mine.keys() & theirs.keys()
+    )
 
 
 def load_records(

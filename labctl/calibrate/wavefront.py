@@ -15,12 +15,14 @@ where none does, the answer is that the panel is flat.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
 from labctl.calibrate.mapping import (
+    Affine,
     directions,
     find_spots,
     fit_map,
@@ -28,6 +30,7 @@ from labctl.calibrate.mapping import (
 )
 from labctl.calibrate.patterns import Painter, linear_power
 from labctl.calibrate.stand import Stand
+from labctl.errors import OutcomeError
 
 Array = NDArray[np.float64]
 # Sizes of a mode in one round after the other, in rad rms.
@@ -44,6 +47,9 @@ MODES = ("focus", "astigmatism 0", "astigmatism 45", "coma y", "coma x", "spheri
 ROUGH, TILTS = 12, 2
 # Direction of the spot, as shares of the greatest tilt: where it is not in the way.
 AWAY = (11 / 14, 1.0)
+# Nearer by so much where that falls off the frame: a camera may be turned.
+NEARER: Final = (1.0, 0.8, 0.64, 0.5)
+MARGIN_PX: Final = 2
 # A gain counts from so many standard errors.
 CERTAIN = 3.0
 
@@ -283,16 +289,64 @@ def _aimed(stand: Stand, painter: Painter) -> tuple[Array, tuple[int, int]]:
     Raises
     ------
     OutcomeError
-        No light, no spots, or spots that do not go along with the panel.
+        No light, no spots, or spots that do not go along with the panel, or lie
+        beside the frame.
     """
     tilts = directions(stand, ROUGH)
     kept, spots = find_spots(stand, tilts, painter.levels(painter.tilt(tilts)))
     mapped = fit_map(tilts[kept], spots[kept])
     require_certain(mapped, stand.name)
-    place = mapped(_away(stand)[None])[0].round()
-    tilt = np.linalg.solve(mapped.matrix, place - mapped.terms[0])
-    row, column = place - stand.corner
-    return tilt, (int(row), int(column))
+    return aim(mapped, _away(stand), stand.corner, stand.frame, stand.name)
+
+
+def aim(
+    mapped: Affine,
+    away: Array,
+    corner: tuple[int, int],
+    frame: tuple[int, int],
+    name: str,
+) -> tuple[Array, tuple[int, int]]:
+    """Give the tilt that leads to the middle of a pixel of the frame, and that pixel.
+
+    Parameters
+    ----------
+    mapped
+        Map from cycles a panel pixel to row and column on the sensor.
+    away
+        Tilt to go to, or nearer where that falls beside the frame.
+    corner, frame
+        First row and column, and height and width, of the frame.
+    name
+        Of the kind, for the message.
+
+    Returns
+    -------
+    tilt
+        Cycles a panel pixel, along rows and columns.
+    place
+        Row and column in the frame.
+
+    Raises
+    ------
+    OutcomeError
+        It falls beside the frame, however near.
+    """
+    for share in NEARER:
+        place = mapped(share * away[None])[0].round()
+        row, column = (int(each) for each in place - corner)
+        inside = all(
+            MARGIN_PX <= at < size - MARGIN_PX
+            for at, size in zip((row, column), frame, strict=True)
+        )
+        if inside:
+            tilt: Array = np.linalg.solve(mapped.matrix, place - mapped.terms[0])
+            return tilt, (row, column)
+    text = (
+        f"{name}: the spot would be at row {row}, column {column} of a frame of "
+        f"{frame[0]} x {frame[1]} pixels, expected inside. Make calibrate."
+        "reach_cycles_px of the bench file smaller, or calibrate.region larger."
+    )
+    raise OutcomeError(text)
 
 
 def _figures(

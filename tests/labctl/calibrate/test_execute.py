@@ -197,6 +197,9 @@ def test_a_correction_that_moves_spots_makes_the_mapping_due(
     use(monkeypatch, mapping)
     assert ends(calibrate()) == [("mapping", "passed")]
     assert shown[-1] is None
+    # That it is in force all the same makes nothing due: it could not be applied.
+    assert ends(calibrate()) == []
+    assert in_force(path)["mapping"].parents == {}
 
 
 def changed_to(path: Path, make: MakeBench, change: Mapping[str, Any]) -> None:

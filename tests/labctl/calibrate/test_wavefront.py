@@ -15,8 +15,10 @@ from drivers.sim.options import Options, parse
 from labctl.bench import load
 from labctl.calibrate import wavefront
 from labctl.calibrate.execute import Outcome
+from labctl.calibrate.mapping import Affine
 from labctl.calibrate.wavefront import RANGES, brightest, enough, searched, zernike
 from labctl.calibration import Wavefront
+from labctl.errors import OutcomeError
 
 MakeBench = Callable[..., Path]
 Calibrate = Callable[..., Outcome]
@@ -35,6 +37,32 @@ def test_modes_have_mean_0_and_rms_1() -> None:
     assert modes.shape == (8, *SHAPE)
     assert modes.mean(axis=(1, 2)) == pytest.approx(0, abs=1e-12)
     assert modes.std(axis=(1, 2)) == pytest.approx(1)
+
+
+def turned(degrees: float) -> Affine:
+    turn = math.radians(degrees)
+    matrix = 60 * np.array(
+        [[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]
+    )
+    return Affine(np.vstack([[24.0, 24.0], matrix.T]), np.zeros((3, 3)), 0.0)
+
+
+@pytest.mark.parametrize("degrees", [0, 38, 52, 90, 142, 180, 233, 322])
+@pytest.mark.parametrize("reach", [0.15, 0.2, 0.25])
+def test_the_spot_is_sent_where_the_camera_sees_it(
+    degrees: float, reach: float
+) -> None:
+    mapped = turned(degrees)
+    away = reach * np.array(wavefront.AWAY)
+    tilt, place = wavefront.aim(mapped, away, (10, 10), (28, 28), "wavefront")
+    assert all(2 <= at < 26 for at in place)
+    assert mapped(tilt[None])[0] == pytest.approx(np.add(place, 10))
+
+
+def test_a_spot_that_falls_beside_the_frame_is_told_with_the_remedy() -> None:
+    away = 0.6 * np.array(wavefront.AWAY)
+    with pytest.raises(OutcomeError, match=r"frame of 28 x 28.*reach_cycles_px"):
+        wavefront.aim(turned(52), away, (10, 10), (28, 28), "wavefront")
 
 
 def test_the_top_is_found_between_the_sizes_that_were_tried() -> None:
