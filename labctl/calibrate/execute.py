@@ -7,8 +7,9 @@
     --> closing table; exit 6 if one failed
 """
 
+import difflib
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -32,7 +33,13 @@ from labctl.calibration import (
     View,
     divides,
 )
-from labctl.errors import CalibrationError, InputError, OutcomeError
+from labctl.errors import (
+    CalibrationError,
+    Fault,
+    InputError,
+    OutcomeError,
+    ProtocolError,
+)
 from labctl.recording import environment
 from labctl.recording.header import Header
 from labctl.recording.layout import Layout, calibrate_layout
@@ -218,15 +225,19 @@ def prepare(options: Options) -> Job:
     ------
     InputError
         A kind is not known, or the bench is refused.
+    ProtocolError
+        The bench file names one that is not, or a limit of none.
     """
-    known = {kind.name: kind for kind in KINDS}
+    known = [kind.name for kind in KINDS]
     for name in options.kinds:
         if name not in known:
             text = f"KIND={name}, expected one of {', '.join(known)}. Correct it."
             raise InputError(text)
     chosen, reason = benches.choose(None, options.bench)
     source = benches.load(chosen)
-    _refuse_unknown(source, known)
+    faults = misnamed(source)
+    if faults:
+        raise ProtocolError(faults)
     headline = (
         f"bench: {source.file.name} ({reason}), "
         f"{'SIMULATED' if source.file.simulated else 'real devices'}"
@@ -238,20 +249,36 @@ def prepare(options: Options) -> Job:
     return Job(source, wanted, options, headline)
 
 
-def _refuse_unknown(source: BenchSource, known: Mapping[str, Kind]) -> None:
-    """Refuse a bench that lacks a kind that there is not.
+def misnamed(source: BenchSource) -> list[Fault]:
+    """Find what the section ``calibrate`` of a bench file names and nobody has.
 
-    Raises
-    ------
-    InputError
-        It does.
+    Parameters
+    ----------
+    source
+        The bench file.
+
+    Returns
+    -------
+    faults
+        Kinds, and merits of kinds, that are not known, at their lines.
     """
-    for name in sorted(set(source.file.calibrate.lacks) - set(known)):
-        text = (
-            f"{source.path}: calibrate.lacks.{name} is not known, expected one of "
-            f"{', '.join(known)}. Correct it."
-        )
-        raise InputError(text)
+    entry, found = source.file.calibrate, list[Fault]()
+    known = {kind.name: kind for kind in KINDS}
+
+    def judge(key: str, names: Iterable[str], expected: Iterable[str]) -> None:
+        options = list(expected)
+        for name in sorted(set(names) - set(options)):
+            close = difflib.get_close_matches(name, options, 1)
+            meant = f" Did you mean {close[0]}?" if close else ""
+            text = f"{name} is not known, expected one of {', '.join(options)}.{meant}"
+            found.append(source.document.fault(f"calibrate.{key}.{name}", text))
+
+    judge("lacks", entry.lacks, known)
+    judge("valid_days", entry.valid_days, known)
+    judge("limits", entry.limits, known)
+    for name in entry.limits.keys() & known.keys():
+        judge(f"limits.{name}", entry.limits[name], sorted(known[name].limits))
+    return found
 
 
 def execute(job: Job, progress: Progress, ask: Ask | None = None) -> Outcome:
@@ -548,16 +575,7 @@ class _Room:
         self.bench.doubts.pop(name, None)
 
     def _limits(self, kind: Kind) -> Mapping[str, float]:
-        given = self.bench.file.calibrate.limits.get(kind.name, {})
-        unknown = sorted(set(given) - set(kind.limits))
-        if unknown:
-            text = (
-                f"{self.job.source.path}: calibrate.limits.{kind.name}.{unknown[0]} is "
-                f"not known, expected one of {', '.join(sorted(kind.limits))}. Correct "
-                "it."
-            )
-            raise InputError(text)
-        return given
+        return self.bench.file.calibrate.limits.get(kind.name, {})
 
     def _layout(self) -> Layout:
         dtype: Literal["u1", "u2"] = "u1" if self.bench.slm.bit_depth <= 8 else "u2"

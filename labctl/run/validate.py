@@ -12,6 +12,7 @@ from labctl import bench, document
 from labctl.calibration import BenchFile, CalibrationRecord, Current, FailedCalibration
 from labctl.errors import (
     CalibrationError,
+    DeviceError,
     Fault,
     InputError,
     MissingLibraryError,
@@ -69,8 +70,15 @@ class Checked:
             raise ProtocolError(self.faults)
 
 
+def _names_nothing(source: bench.BenchSource) -> Sequence[Fault]:
+    del source
+    return ()
+
+
 def validate(
-    names: Sequence[str], check: Callable[[Path], None] = prepare.check
+    names: Sequence[str],
+    check: Callable[[Path], None] = prepare.check,
+    judge: Callable[[bench.BenchSource], Sequence[Fault]] = _names_nothing,
 ) -> Checked:
     """Check protocols, bench files and calibration records.
 
@@ -80,6 +88,8 @@ def validate(
         Paths, names of shipped protocols, or names of benches.
     check
         Compares a protocol with its data and its bench.
+    judge
+        Finds what a bench file says of calibrations that there are not.
 
     Returns
     -------
@@ -90,7 +100,7 @@ def validate(
     faults: list[Fault] = []
     for name in names:
         try:
-            good.append((name, _check(name, check)))
+            good.append((name, _check(name, check, judge)))
         except ProtocolError as error:
             faults += error.faults
         except InputError as error:
@@ -98,7 +108,11 @@ def validate(
     return Checked(tuple(good), tuple(faults))
 
 
-def _check(name: str, check: Callable[[Path], None]) -> str:
+def _check(
+    name: str,
+    check: Callable[[Path], None],
+    judge: Callable[[bench.BenchSource], Sequence[Fault]],
+) -> str:
     path = _find(name)
     there = document.glance(path)
     kinds = [_KINDS[marker] for marker in _KINDS if marker in there]
@@ -108,12 +122,14 @@ def _check(name: str, check: Callable[[Path], None]) -> str:
         check(path)
     if what != "bench file":
         return what
-    unchecked = _check_devices(path)
+    unchecked = _check_devices(path, judge)
     _check_records(path)
     return "; ".join([what, *(f"not checked: {each}" for each in unchecked)])
 
 
-def _check_devices(path: Path) -> list[str]:
+def _check_devices(
+    path: Path, judge: Callable[[bench.BenchSource], Sequence[Fault]]
+) -> list[str]:
     """Check drivers, their options and the operating point as a run does.
 
     Raises
@@ -123,12 +139,35 @@ def _check_devices(path: Path) -> list[str]:
     """
     source = bench.load(path)
     faults, unchecked = bench.faults(source)
+    faults += judge(source)
     if faults:
         raise ProtocolError(faults)
     with suppress(MissingLibraryError):  # told above
         made = bench.construct(source)
         check_fit(source.document, made, source.file.reservoir)
+        _check_region(source, made)
     return unchecked
+
+
+def _check_region(source: bench.BenchSource, made: bench.Bench) -> None:
+    """Compare what calibrations look at with the sensor.
+
+    Raises
+    ------
+    ProtocolError
+        It is beyond it.
+    """
+    region = source.file.calibrate.region
+    if region is None:
+        return
+    with suppress(DeviceError):  # what only the open device knows
+        rows, columns = made.camera.shape
+        if region[0] + region[2] > rows or region[1] + region[3] > columns:
+            text = (
+                f"region={list(region)}, expected within {rows} x {columns} (the "
+                "sensor). Move it, or make it smaller."
+            )
+            raise ProtocolError([source.document.fault("calibrate.region", text)])
 
 
 def _check_records(path: Path) -> None:

@@ -432,7 +432,7 @@ def test_a_bench_says_which_physics_it_lacks(
     assert rows[1].why == "no light in this room"
     shutil.rmtree("calibrations/lab")
     make_bench({"calibrate": {"lacks": {"slm-fase": "no light"}}})
-    with pytest.raises(InputError, match=r"calibrate\.lacks\.slm-fase is not known"):
+    with pytest.raises(InputError, match=r"calibrate\.lacks\.slm-fase: slm-fase is not known"):
         prepare(Options(bench="lab"))
 
 
@@ -507,7 +507,7 @@ def test_a_limit_that_no_kind_has_is_refused(
     make_bench: MakeBench, calibrate: Calibrate
 ) -> None:
     make_bench({"calibrate": {"limits": {"settle": {"spred": 0.1}}}})
-    with pytest.raises(InputError, match=r"limits\.settle\.spred is not known"):
+    with pytest.raises(InputError, match=r"limits\.settle\.spred: spred is not known"):
         calibrate("settle")
 
 
