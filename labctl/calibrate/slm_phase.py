@@ -404,11 +404,41 @@ def _whole_panel(stand: Stand) -> tuple[Light, Curve | None]:
     levels = rng.permutation(levels)
     light = Light(_total(stand, "whole panel", _flats(stand, levels)), levels)
     with stand.thinking():
-        signal = (light.light / light.light.mean())[:, None]
         try:
-            return light, fit_curve(signal, levels, stand.levels, cosine, TINY)
+            return light, interfering(light, stand.levels)
         except OutcomeError:  # all light is modulated, or none: quadrants tell
             return light, None
+
+
+def interfering(light: Light, levels: int) -> Curve:
+    """Fit a curve to light of levels over the whole panel, whose noise nobody told.
+
+    Parameters
+    ----------
+    light
+        Of every write.
+    levels
+        Number of levels of the panel.
+
+    Returns
+    -------
+    curve
+        In units of the noise that a fit leaves.
+
+    Raises
+    ------
+    OutcomeError
+        The light does not depend on the level, by more than that noise.
+    """
+    signal = (light.light / light.light.mean())[:, None]
+    return fit_curve(
+        signal, light.level, levels, cosine, _noise2(signal, light.level, levels)
+    )
+
+
+def _noise2(signal: Array, level: Whole, levels: int) -> float:
+    """Learn the variance of a signal from what a curve leaves, whatever it is of."""
+    return fit_curve(signal, level, levels, cosine, TINY).rest * TINY
 
 
 def _total(stand: Stand, stage: str, panel: Levels) -> Array:
@@ -515,9 +545,10 @@ def _more_levels(
     """
     if rough is None:
         text = (
-            "slm-phase: the panel does not modulate: the light is the same at all "
-            "levels within noise, expected it to change, and quadrants cannot be used: "
-            f"{why} Look at the panel's cable and drive too."
+            "slm-phase: light over the whole panel is the same at all levels within "
+            "noise, expected some that the panel does not modulate to interfere with, "
+            f"or quadrants that can be compared; but {why} Where the panel modulates "
+            "no light at all, look at its cable and drive too."
         )
         raise OutcomeError(text)
     stand.light(stand.nominal_mw)
@@ -541,8 +572,7 @@ def _whole_alone(stand: Stand, light: Light, more: Light, why: str) -> _Swept:
         return fit_curve(signals[rows], levels[rows], stand.levels, cosine, noise2)
 
     with stand.thinking():
-        # The noise is what is left of a first fit.
-        noise2 = fitted(one | ~one, TINY).rest * TINY
+        noise2 = _noise2(signals, levels, stand.levels)
         halves = fitted(one, noise2), fitted(~one, noise2)
         whole = fitted(one | ~one, noise2)
     return _Swept(

@@ -18,7 +18,14 @@ from labctl.bench import open as open_bench
 from labctl.calibrate import execute as room
 from labctl.calibrate.execute import Outcome
 from labctl.calibrate.kind import Finding
-from labctl.calibrate.slm_phase import KIND, cosine, differ, fit_curve
+from labctl.calibrate.quadrants import Light
+from labctl.calibrate.slm_phase import (
+    KIND,
+    cosine,
+    differ,
+    fit_curve,
+    interfering,
+)
 from labctl.calibrate.stand import Exposed, Stand
 from labctl.calibration import PhaseCurve
 from labctl.devices import Levels
@@ -70,6 +77,27 @@ def test_a_panel_that_does_not_modulate_is_named() -> None:
         fit_curve(signal, level, LEVELS, cosine, 1e-4)
 
 
+@pytest.mark.parametrize("scale", [1e-2, 1e-4])
+def test_light_all_of_which_is_modulated_has_no_curve_at_any_noise(
+    scale: float,
+) -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(4):
+        level = rng.permutation(np.arange(0, LEVELS, 2))
+        light = 1e6 * (1 + scale * rng.standard_normal(len(level)))
+        with pytest.raises(OutcomeError, match="the light is the same at all levels"):
+            interfering(Light(light, level), LEVELS)
+
+
+def test_light_that_is_not_modulated_is_found_at_a_noise_that_nobody_told() -> None:
+    rng = np.random.default_rng(5)
+    level = rng.permutation(np.arange(0, LEVELS, 2))
+    light = rng.poisson(45_000 * (1 + 0.34 * np.cos(TRUTH[level])))
+    found = interfering(Light(light.astype(float), level), LEVELS)
+    assert differ(found.phase_rad, TRUTH) < 0.03
+    assert found.rest == pytest.approx(1, abs=0.1)
+
+
 # ---- on the bench ----------------------------------------------------------------
 
 
@@ -96,6 +124,48 @@ def test_the_injected_curve_comes_back(
     assert record.figure_of_merit["rms_rad"] < 0.015
     assert record.conditions["writes"] == record.conditions["exposures"] <= 600
     assert record.wavelength_nm == 780
+
+
+ALL_MODULATED: Mapping[str, object] = {
+    "world.options.panel.zero_order": 0.0,
+    "world.options.panel.flicker_rad": 0.0,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [3, 4])
+def test_quadrants_alone_tell_the_curve_where_all_light_is_modulated(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    known: Known,
+    capsys: pytest.CaptureFixture[str],
+    seed: int,
+) -> None:
+    path = make_bench({**ALL_MODULATED, "world.options.device_seed": seed})
+    known(path, {"kind": "settle", "settle_s": 0.06})
+    (row,) = calibrate("slm-phase", loud=True).rows
+    assert (row.status, row.why) == ("passed", "")
+    told = capsys.readouterr().out
+    assert "light over the whole panel does not depend on its level" in told
+    record = load(path).records()["slm-phase"]
+    assert isinstance(record.values, PhaseCurve)
+    assert differ(record.values.curve(8, path.parent), truth(path)) < 0.03
+
+
+@pytest.mark.slow
+def test_light_all_of_which_is_modulated_in_a_medium_that_is_never_linear_is_named(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    known: Known,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = make_bench({**ALL_MODULATED, "world.options.medium.b": 3.0})
+    known(path, {"kind": "settle", "settle_s": 0.06})
+    monkeypatch.setattr("labctl.calibrate.patterns.HALVINGS", 1)
+    (row,) = calibrate("slm-phase").rows
+    assert row.status == "failed"
+    assert "light over the whole panel is the same at all levels" in row.why
+    assert "the medium is not linear" in row.why
 
 
 @pytest.mark.slow
@@ -198,8 +268,22 @@ def test_regions_without_light_to_interfere_with_are_refused(
     known(path, {"kind": "settle", "settle_s": 0.06})
     (row,) = calibrate("slm-phase").rows
     assert row.status == "failed"
-    assert "of 2 x 2: all light changes with its level by" in row.why
-    assert "there is none that the panel does not modulate" in row.why
+    assert "2 x 2 regions of the panel cannot be told apart" in row.why
+    assert "calibrate.phase_regions: [1, 1]" in row.why
+
+
+@pytest.mark.slow
+def test_regions_that_the_beam_does_not_reach_are_refused_by_name(
+    make_bench: MakeBench, calibrate: Calibrate, known: Known
+) -> None:
+    path = make_bench(
+        {"world.options.light.radius": 0.2, "calibrate.phase_regions": [4, 4]}
+    )
+    known(path, {"kind": "settle", "settle_s": 0.06})
+    (row,) = calibrate("slm-phase").rows
+    assert row.status == "failed"
+    assert "of 4 x 4: all light changes with its level by" in row.why
+    assert "It gets too little of the light" in row.why
 
 
 @pytest.mark.slow
