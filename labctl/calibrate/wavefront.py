@@ -20,7 +20,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity, Series
+from labctl.calibrate.kind import (
+    MORE_LIGHT,
+    Figure,
+    Finding,
+    Kind,
+    Merit,
+    Quantity,
+    Series,
+)
 from labctl.calibrate.mapping import (
     Affine,
     directions,
@@ -267,7 +275,17 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
             name.replace(" ", "_") + "_rad": Quantity(float(x), 0.05, 0.15)
             for name, x in zip(MODES, kept, strict=True)
         },
-        merits=(Merit("gain", gained, error, limits["gain"], is_floor=True),),
+        merits=(
+            Merit("gain", gained, error, limits["gain"], is_floor=True),
+            # Flat is an answer only where a bent panel would have been seen.
+            Merit(
+                "gain_error",
+                error,
+                math.nan,
+                limits["gain_error"],
+                remedy=MORE_LIGHT,
+            ),
+        ),
         figures=_figures(sizes, sweeps, is_kept=bool(np.any(kept))),
         conditions={"power_mw": power_mw},
         remarks=(remark,),
@@ -331,6 +349,7 @@ def aim(
     OutcomeError
         It falls beside the frame, however near.
     """
+    row = column = 0
     for share in NEARER:
         place = mapped(share * away[None])[0].round()
         row, column = (int(each) for each in place - corner)
@@ -386,5 +405,5 @@ KIND = Kind(
     views=("far_field",),
     depends_on_wavelength=True,
     valid_days=30.0,
-    limits={"gain": 1.0},
+    limits={"gain": 1.0, "gain_error": 0.2},
 )

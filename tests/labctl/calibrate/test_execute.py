@@ -432,7 +432,9 @@ def test_a_bench_says_which_physics_it_lacks(
     assert rows[1].why == "no light in this room"
     shutil.rmtree("calibrations/lab")
     make_bench({"calibrate": {"lacks": {"slm-fase": "no light"}}})
-    with pytest.raises(InputError, match=r"calibrate\.lacks\.slm-fase: slm-fase is not known"):
+    with pytest.raises(
+        InputError, match=r"calibrate\.lacks\.slm-fase: slm-fase is not known"
+    ):
         prepare(Options(bench="lab"))
 
 
