@@ -34,7 +34,7 @@ from labctl.calibrate.kind import (
     Quantity,
     Series,
 )
-from labctl.calibrate.patterns import linear_power
+from labctl.calibrate.patterns import FAINT, linear_power
 from labctl.calibrate.quadrants import (
     FEWEST,
     LEAST,
@@ -288,7 +288,8 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     sample = np.linspace(0, stand.levels - 1, 8).astype(int)
     stand.brighten(_flats(stand, sample), share=0.8)
     light, rough = _whole_panel(stand)
-    why = _dimmed(stand)
+    # Without a curve quadrants are the only way: faint light gets more frames.
+    why = _dimmed(stand, FAINT if rough is None else 0)
     if why:
         swept = _more_levels(stand, light, rough, left(), why)
     else:
@@ -456,7 +457,7 @@ def _level(stand: Stand, exposed: Exposed) -> Array:
     return level
 
 
-def _dimmed(stand: Stand) -> str:
+def _dimmed(stand: Stand, most: int) -> str:
     """Light the panel at a power at which the medium is linear; or say why not."""
     # About no, half a turn more and half a turn less between the two.
     quarter = stand.levels // 4
@@ -464,7 +465,7 @@ def _dimmed(stand: Stand) -> str:
     sample = _quartered(stand, first, second)
     try:
         # What is not seen in a few frames may still be more than the phase may err.
-        power_mw = linear_power(stand, sample, FRAMES) * DIMMED
+        power_mw = linear_power(stand, sample, FRAMES, most) * DIMMED
     except OutcomeError as error:
         return str(error).removeprefix(f"{stand.name}: ")
     stand.light(power_mw)
