@@ -641,6 +641,12 @@ class _Room:
 def _compared(
     kind: Kind, each: InForce | None, finding: Finding, why: str, path: Path
 ) -> Row:
+    before = {} if each is None else each.record.quantities
+    if before and not before.keys() & finding.quantities.keys():
+        why = why or (
+            "nothing can be compared: it was measured in another way then. "
+            f"Measure it anew: labctl calibrate {kind.name}"
+        )
     moved = [
         text
         for name, now in finding.quantities.items()

@@ -546,10 +546,9 @@ def _more_levels(
     """
     if rough is None:
         text = (
-            "slm-phase: light over the whole panel is the same at all levels within "
-            "noise, expected some that the panel does not modulate to interfere with, "
-            f"or quadrants that can be compared; but {why} Where the panel modulates "
-            "no light at all, look at its cable and drive too."
+            f"slm-phase: {why} Without quadrants it takes light that the panel does "
+            "not modulate to interfere with, but light over the whole panel is the "
+            "same at all levels within noise."
         )
         raise OutcomeError(text)
     stand.light(stand.nominal_mw)

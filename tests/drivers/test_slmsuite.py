@@ -111,3 +111,18 @@ def test_an_output_gives_edges_where_the_panel_has_one(
         assert slm.gives_edges
         assert told == [True]
         assert slm.settings()["gives_edges"] is True
+
+
+def test_nobody_but_labctl_waits_for_the_panel(make: Make) -> None:
+    levels = np.zeros((24, 32), dtype=np.uint8)
+    with make() as slm:
+        panel = slm._panel  # type: ignore[attr-defined]  # slmsuite's own
+        show, asked = panel.set_phase, []
+
+        def heard(phase: object, **options: object) -> object:
+            asked.append(options)
+            return show(phase, **options)
+
+        panel.set_phase = heard
+        slm.write(levels)
+    assert asked[0]["settle"] is False

@@ -810,7 +810,7 @@ def test_a_guard_that_had_no_turn_reads_before_it_judges(
 ) -> None:
     seconds = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: seconds)
-    refused: list[BaseException] = []
+    refused: list[Callable[[str], SafetyError]] = []
     for beats in (True, False):
         kept = _Guard(io.BytesIO(), io.BytesIO())
         kept._lit, kept._patience = True, Patience(heartbeat_s=2.0)
@@ -825,4 +825,4 @@ def test_a_guard_that_had_no_turn_reads_before_it_judges(
     # Only once: a run that was silent as well is found out at the next turn.
     seconds += 10
     kept._watch()
-    assert [type(error) for error in refused] == [SilentRunError]
+    assert [type(told("dark")) for told in refused] == [SilentRunError]

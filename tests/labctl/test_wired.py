@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -374,6 +375,29 @@ def test_a_shift_of_all_frames_by_a_period_is_found_by_the_one_that_is_left() ->
     with pytest.raises(FrameError, match="an edge came that nobody gave") as caught:
         bench.play(4, settle_s=0.001)
     assert caught.value.kind == "gap"
+
+
+@pytest.mark.parametrize(("early_s", "is_taken"), [(5e-6, True), (5e-5, False)])
+def test_a_stamp_may_be_off_by_the_cameras_step_and_no_more(
+    early_s: float, is_taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench()
+    fetch = bench.chip.fetch
+
+    def stamped(timeout_s: float) -> Buffer | None:
+        found = fetch(timeout_s)
+        if found is not None and found.number == 2:  # as if begun before its write
+            at_s = (found.device_time_s or 0.0) - WRITE_S - early_s
+            return replace(found, device_time_s=at_s)
+        return found
+
+    monkeypatch.setattr(bench.chip, "fetch", stamped)
+    if is_taken:
+        assert len(bench.play(4).frames) == 4
+    else:
+        error = refusal(bench, 4)
+        assert (error.kind, error.exposed) == ("stale", 4)
+        assert "off the writes of their patterns" in str(error)
 
 
 @pytest.mark.parametrize("tells", [False, True])

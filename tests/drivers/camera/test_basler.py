@@ -284,6 +284,14 @@ def test_another_sensor_or_another_camera_is_refused(basler: ModuleType) -> None
             opened(**wrong)
 
 
+def test_a_delay_is_rounded_up_so_that_the_pattern_has_settled(camera: Any) -> None:  # noqa: ANN401
+    camera.configure(exposure_s=1e-3)
+    for asked_s, taken_us in ((12.3e-6, 13), (12e-6, 12)):
+        camera.arm_for_edges(1, Edge("Line1", is_rising=True, delay_s=asked_s))
+        assert camera._sensor._camera.TriggerDelay.Value == taken_us
+        camera.disarm()
+
+
 class Older:
     """pylon's emulator under the names of SFNC 1, as an ace on Ethernet has them."""
 

@@ -241,3 +241,34 @@ def test_another_camera_or_trigger_is_refused(
     monkeypatch.delattr(Chip, "set_trigger_mode")
     with pytest.raises(DeviceError, match="takes no software trigger"):
         make(trigger="software").open()
+
+
+def test_rows_come_from_the_top_whatever_the_camera_was_set_to(
+    make: Make,
+    kind: Any,  # noqa: ANN401 - pylablib's
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin = kind.__init__
+
+    def left_over(camera: Any) -> None:  # noqa: ANN401 - pylablib's
+        begin(camera)
+        camera.set_image_indexing("xyb")
+
+    monkeypatch.setattr(kind, "__init__", left_over)
+    with make(trigger="software") as camera:
+        camera.configure(exposure_s=0.02)
+        camera.arm(1)
+        camera.trigger()
+        data = camera.frame(1.0).data
+    assert data.shape == (6, 10)
+    assert data[2, :3].tolist() == [1020, 1021, 1022]
+
+
+def test_a_camera_that_bins_is_refused(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with make() as camera:
+        vendor_camera = vendor(camera)
+        monkeypatch.setattr(vendor_camera, "get_roi", lambda: (0, 10, 0, 6, 2, 1))
+        with pytest.raises(DeviceError, match=r"binned by \[2, 1\], expected 1"):
+            camera.configure(exposure_s=0.02)

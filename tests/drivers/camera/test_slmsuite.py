@@ -135,3 +135,19 @@ def test_another_camera_is_refused(
 def test_a_camera_that_is_not_triggered_is_refused(make: Make, camera: str) -> None:
     with pytest.raises(ValueError, match="expected one that is triggered"):
         make(camera=camera)
+
+
+def test_a_frame_is_one_image_whatever_the_camera_averages_by_itself(
+    make: Make,
+) -> None:
+    with make() as camera:
+        vendor(camera).averaging = 4
+        take, taken = vendor(camera)._get_image_hw, []
+
+        def heard(*words: object, **options: object) -> object:
+            taken.append(options)
+            return take(*words, **options)
+
+        vendor(camera)._get_image_hw = heard
+        shot(camera)
+    assert len(taken) == 1

@@ -408,6 +408,21 @@ def test_a_check_installs_nothing_and_says_what_moved(
         outcome.raise_failures()
 
 
+def test_a_check_that_has_nothing_to_compare_says_so(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bench()
+    calibrate("settle")
+
+    def other(stand: Stand, limits: Mapping[str, float]) -> Finding:
+        return replace(quick(stand, limits), quantities={"span": Quantity(6.5, 0.1)})
+
+    use(monkeypatch, replace(SETTLE, measure=other))
+    (row,) = calibrate(check=True).rows
+    assert row.status == "moved"
+    assert "nothing can be compared" in row.why
+
+
 def test_what_cannot_be_measured_here_blocks_nothing_else(
     make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

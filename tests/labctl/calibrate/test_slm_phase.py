@@ -272,7 +272,7 @@ def test_regions_without_light_to_interfere_with_are_refused(
     assert "calibrate.phase_regions: [1, 1]" in row.why
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # sixteen regions take their time
 def test_regions_that_the_beam_does_not_reach_are_refused_by_name(
     make_bench: MakeBench, calibrate: Calibrate, known: Known
 ) -> None:

@@ -22,6 +22,7 @@ def galleries(make_study: MakeStudy) -> dict[str, Gallery]:
     return {section.name: section.gallery for section in sections if section.gallery}
 
 
+@pytest.mark.soak  # every figure of the mega plot
 def test_papers_get_every_figure_whole(make_study: MakeStudy, tmp_path: Path) -> None:
     page.write(make_study("activations"), tmp_path / "a.html", tmp_path / "png")
     names = {path.stem for path in (tmp_path / "png").iterdir()}
