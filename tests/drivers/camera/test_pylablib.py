@@ -124,7 +124,9 @@ class Chip:
         left, right, top, bottom = self.roi
         rows, columns = np.indices((6, 10))
         seen = (1000 * self.total + 10 * rows + columns).astype(np.uint16)
-        return [seen[top:bottom, left:right] for _ in range(*rng)], None
+        part = seen[top:bottom, left:right]
+        turned = self._convert_indexing(part, "rct")  # type: ignore[attr-defined]  # pylablib's
+        return [turned for _ in range(*rng)], None
 
 
 @pytest.fixture
