@@ -9,25 +9,10 @@ from typing_extensions import override
 from drivers import ell14, pm100, text
 from drivers.laser import dialect, superk
 from drivers.wire import Link
-from labctl.devices import Clock
+from tests.contracts.models import Time
 
 Pair = tuple[bytes, bytes]
 REPLY_S: Final = 0.01
-
-
-class Time(Clock):
-    """Time that passes only where somebody waits."""
-
-    def __init__(self) -> None:
-        self.passed_s = 0.0
-
-    @override
-    def now(self) -> float:
-        return self.passed_s
-
-    @override
-    def sleep(self, seconds: float) -> None:
-        self.passed_s += seconds
 
 
 class Script(Link):

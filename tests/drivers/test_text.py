@@ -6,18 +6,7 @@ import pytest
 
 from drivers.text import TextShutter
 from labctl.errors import DeviceError, ProtocolError
-
-MAP = {
-    "identify": "id?",
-    "identity": r"SC10 (\S+)",
-    "open": "ens=1",
-    "close": "ens=0",
-    "position": "closed?",
-    "reply": "([012])",
-    "is_open": "0",
-    "is_closed": "1",
-    "accepted": "ok",
-}
+from tests.contracts.models import SHUTTER_MAP as MAP
 
 
 def opened(script: Any, lines: Any) -> TextShutter:  # noqa: ANN401

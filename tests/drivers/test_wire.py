@@ -39,29 +39,16 @@ from drivers.wire import (
     link_errors,
     number,
 )
-from labctl.devices import Clock
 from labctl.errors import (
     DeviceError,
     DeviceTimeoutError,
     MissingLibraryError,
     ProtocolError,
 )
+from tests.contracts.models import Time
 
 TIMEOUT_S = 0.1
 LINE = Line()
-
-
-class Time(Clock):
-    def __init__(self) -> None:
-        self.passed_s = 0.0
-
-    @override
-    def now(self) -> float:
-        return self.passed_s
-
-    @override
-    def sleep(self, seconds: float) -> None:
-        self.passed_s += seconds
 
 
 class Talk(Link):

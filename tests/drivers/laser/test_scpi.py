@@ -7,24 +7,10 @@ import pytest
 
 from drivers.laser.scpi import dialect, scpi
 from labctl.errors import ProtocolError
+from tests.contracts import models
 
-MAP: dict[str, Any] = {
-    "vendor": "acme",
-    "identify": {"ask": "*IDN?", "reply": "(ACME,.*)"},
-    "model": "A1",
-    "serial": {"ask": "*IDN?", "reply": "ACME,[^,]*,([^,]*),.*"},
-    "wavelength": 633.0,
-    "most": {"ask": "POW? MAX", "scale": 1000},
-    "power": "POW {w:.4}",
-    "setpoint": {"ask": "POW?", "scale": 1000},
-    "measured": {"ask": "MEAS:POW?", "scale": 1000},
-    "on": ["OUTP ON"],
-    "off": ["OUTP OFF"],
-    "emitting": {"ask": "OUTP?", "reply": "([01])"},
-    "interlocks": [{"ask": "LOCK?", "reply": "([01])", "when": "0", "says": "door"}],
+MAP: dict[str, Any] = models.MAP | {
     "faults": {"ask": "STAT?", "reply": r"(\d+)", "bits": {"4": "hot"}},
-    "send": "\n",
-    "done": "\n",
     "baudrate": 9600,
 }
 
