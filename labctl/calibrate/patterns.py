@@ -1,6 +1,7 @@
 """Patterns that procedures share, and the power at which a medium is linear."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,10 @@ FRAMES, FAINT = 12, 64
 # light that must go along with it. None does elsewhere; with a bowed panel before a
 # medium a twelfth did.
 VIEWED, GONE_ALONG = 4, 0.03
-# How much a frame may differ from half of one at twice the power, rms of its light.
+# How much a frame may differ from that of a quarter of the power, a unit of light, rms;
+# halvings to a quarter; and powers that are tried, each half of the one before.
 LINEAR = 0.03
+QUARTER = 2
 HALVINGS = 8
 # Power of what patterns differ by, as a share of that of a frame, below which a panel
 # does not modulate; and standard errors that it takes to say so.
@@ -135,10 +138,13 @@ def require_far_field(stand: Stand) -> None:
 def linear_power(
     stand: Stand, panel: Levels, frames: int = FRAMES, most: int = 0
 ) -> float:
-    """Find a power at which doubling it doubles what patterns differ by, and light it.
+    """Find a power at which frames go along with it, and light it.
 
-    What all frames share is left out: the dark of each pixel is in it, which does not
-    double, and which faint frames show as much of as of light.
+    They are compared with those of a quarter of the power, as what patterns differ by.
+    Half of it would not tell: where a medium saturates, frames of twice the power
+    differ by little however far both are from those of a faint beam. What all patterns
+    share is left out: the dark of each pixel is in it, which does not go along, and
+    which faint frames show as much of as of light.
 
     Parameters
     ----------
@@ -162,28 +168,31 @@ def linear_power(
         There is no such power with light enough to tell, or too much of it.
     """
     stand.stage("linear power")
-    power_mw = stand.nominal_mw
-    above, gap = _mean(stand, panel, power_mw, frames), math.inf
-    for _ in range(HALVINGS):
-        below = _mean(stand, panel, power_mw / 2, frames)
-        gap, error = _distance(above, below)
-        while _is_open(gap, error) and 2 * frames <= most:
-            above, below = (
-                _both(mean, _mean(stand, panel, power, frames))
-                for mean, power in ((above, power_mw), (below, power_mw / 2))
-            )
-            frames *= 2
-            gap, error = _distance(above, below)
+    seen: list[_Seen] = []
+    gap, power_mw = math.inf, stand.nominal_mw
+    for halving in range(HALVINGS):
+        while len(seen) <= halving + QUARTER:
+            power_mw = stand.nominal_mw / 2 ** len(seen)
+            seen.append(_see(stand, panel, power_mw, frames))
+        power_mw = seen[halving].power_mw
+        if seen[halving].is_saturated:
+            continue
+        pair, gap, error = _compared(
+            stand, panel, (seen[halving], seen[halving + QUARTER]), most
+        )
+        seen[halving], seen[halving + QUARTER] = pair
         if error > 2 * LINEAR:
             raise OutcomeError(_unseen(stand, panel, power_mw, gap, error))
         if gap <= LINEAR:
             stand.light(power_mw)
             return power_mw
-        power_mw, above = power_mw / 2, below
-    stand.require_unsaturated(stand.expose(panel))  # as the camera was left
+    if seen[HALVINGS - 1].is_saturated:
+        stand.light(power_mw)
+        stand.configure(stand.shortest_s)
+        stand.require_unsaturated(stand.expose(panel))
     text = (
-        f"{stand.name}: the medium is not linear: at power_mw={power_mw:.3g} half of "
-        f"the light still changes the frame by {100 * gap:.0f} %, expected at most "
+        f"{stand.name}: the medium is not linear: at power_mw={power_mw:.3g} a quarter "
+        f"of the light still changes the frame by {100 * gap:.0f} %, expected at most "
         f"{100 * LINEAR:.0f} %. Take the medium out of the path, or dim the beam."
     )
     raise OutcomeError(text)
@@ -193,7 +202,7 @@ def _unseen(
     stand: Stand, panel: Levels, power_mw: float, gap: float, error: float
 ) -> str:
     """Say why patterns do not show how linear the medium is."""
-    grouped = _frames(stand, panel, stand.nominal_mw, FRAMES)
+    grouped, _ = _frames(stand, panel, stand.nominal_mw, FRAMES)
     mean, noise = grouped.mean(axis=1), grouped.var(axis=1, ddof=1) / FRAMES
     common = mean.mean(axis=0)
     apart2 = float(((mean - common) ** 2).sum() - noise.sum() * (1 - 1 / len(panel)))
@@ -206,26 +215,82 @@ def _unseen(
         )
     needed = min((error / (2 * LINEAR)) ** 2, 1e6)
     return (
-        f"{stand.name}: too few photons: at power_mw={power_mw:.3g} half of the light "
-        f"changes the frame by {100 * gap:.0f} ± {100 * error:.0f} %, expected an "
-        f"error below {200 * LINEAR:.0f} %. It can be had at about {needed:.2g} times "
-        "the light: take a filter away, or allow a longer exposure "
+        f"{stand.name}: too few photons: at power_mw={power_mw:.3g} a quarter of the "
+        f"light changes the frame by {100 * gap:.0f} ± {100 * error:.0f} %, expected "
+        f"an error below {200 * LINEAR:.0f} %. It can be had at about {needed:.2g} "
+        "times the light: take a filter away, or allow a longer exposure "
         "(limits.exposure_s)."
     )
 
 
-def _mean(
-    stand: Stand, panel: Levels, power_mw: float, count: int
-) -> tuple[Array, Array]:
-    """How frames at a power, a unit of power, differ from their mean; and variance."""
-    grouped = _frames(stand, panel, power_mw, count)
-    variance = grouped.var(axis=1, ddof=1) / count
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """How frames at a power, a unit of it, differ by ``(pattern, pixel)``.
+
+    Parameters
+    ----------
+    power_mw
+        The power.
+    mean, variance
+        Of the differences from what all patterns share, and of their error.
+    count
+        Frames of each pattern.
+    is_saturated
+        Whether some were at the shortest exposure.
+    """
+
+    power_mw: float
+    mean: Array
+    variance: Array
+    count: int
+    is_saturated: bool = False
+
+
+def _see(stand: Stand, panel: Levels, power_mw: float, count: int) -> _Seen:
+    grouped, is_saturated = _frames(stand, panel, power_mw, count)
+    variance = grouped.var(axis=1, ddof=1) / count * (1 - 1 / len(panel))
     mean = grouped.mean(axis=1)
-    return mean - mean.mean(axis=0), variance * (1 - 1 / len(panel))
+    return _Seen(power_mw, mean - mean.mean(axis=0), variance, count, is_saturated)
 
 
-def _frames(stand: Stand, panel: Levels, power_mw: float, count: int) -> Array:
-    """Frames at a power, a unit of power and time, ``(pattern, frame, pixel)``."""
+def _compared(
+    stand: Stand, panel: Levels, pair: tuple[_Seen, _Seen], most: int
+) -> tuple[tuple[_Seen, _Seen], float, float]:
+    """Say how far two powers are apart, with more frames where these do not tell."""
+    above, below = pair
+    gap, error = _distance(above, below)
+    count = 2 * max(above.count, below.count)
+    while _is_open(gap, error) and count <= most:
+        above = _longer(stand, panel, above, count)
+        below = _longer(stand, panel, below, count)
+        gap, error = _distance(above, below)
+        count *= 2
+    return (above, below), gap, error
+
+
+def _longer(stand: Stand, panel: Levels, seen: _Seen, count: int) -> _Seen:
+    """Add frames to some until they are so many."""
+    added = count - seen.count
+    if added <= 0:
+        return seen
+    more = _see(stand, panel, seen.power_mw, added)
+    old, new = seen.count / count, added / count
+    return _Seen(
+        seen.power_mw,
+        old * seen.mean + new * more.mean,
+        old**2 * seen.variance + new**2 * more.variance,
+        count,
+        seen.is_saturated or more.is_saturated,
+    )
+
+
+def _frames(
+    stand: Stand, panel: Levels, power_mw: float, count: int
+) -> tuple[Array, bool]:
+    """Frames at a power, a unit of power and time, ``(pattern, frame, pixel)``.
+
+    And whether they are saturated however short they are exposed.
+    """
     stand.light(power_mw)
     stand.configure(stand.longest_s)
     while True:
@@ -239,12 +304,7 @@ def _frames(stand: Stand, panel: Levels, power_mw: float, count: int) -> Array:
     rate = 1 / (exposed.power_mw * exposed.exposure_s)
     frames = stand.signal_e(exposed) * rate[:, None, None]
     grouped: Array = frames.reshape(len(panel), count, -1)
-    return grouped
-
-
-def _both(mean: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Mean of as many frames again, and its variance."""
-    return (mean[0] + other[0]) / 2, (mean[1] + other[1]) / 4
+    return grouped, stand.is_saturated(exposed)
 
 
 def _is_open(gap: float, error: float) -> bool:
@@ -254,14 +314,12 @@ def _is_open(gap: float, error: float) -> bool:
     )
 
 
-def _distance(
-    above: tuple[Array, Array], below: tuple[Array, Array]
-) -> tuple[float, float]:
+def _distance(above: _Seen, below: _Seen) -> tuple[float, float]:
     """Difference of two frames as a share of their light, rms, and its noise."""
-    gap2 = float(((above[0] - below[0]) ** 2).sum())
-    noise = above[1] + below[1]
+    gap2 = float(((above.mean - below.mean) ** 2).sum())
+    noise = above.variance + below.variance
     hidden2 = math.sqrt(2 * float((noise**2).sum()))
     # Patterns that do not differ at all have no share: nothing is known.
-    light2 = max(float((above[0] * below[0]).sum()), 1e-6 * hidden2, 1e-300)
+    light2 = max(float((above.mean * below.mean).sum()), 1e-6 * hidden2, 1e-300)
     gap = math.sqrt(max(gap2 - float(noise.sum()), 0.0) / light2)
     return gap, math.sqrt(hidden2 / light2)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from labctl.calibrate import patterns
 from labctl.calibrate.execute import Outcome
-from labctl.calibrate.patterns import LINEAR, _distance
+from labctl.calibrate.patterns import LINEAR, _distance, _Seen
 from labctl.calibrate.stand import Stand
 from labctl.devices import Levels
 from labctl.errors import OutcomeError
@@ -27,8 +27,9 @@ def test_frames_that_are_alike_within_noise_are_no_distance_apart() -> None:
     mean = rng.exponential(20.0, (3, 400))
     variance = np.full_like(mean, 0.25)
 
-    def seen(scale: float) -> tuple[Array, Array]:
-        return mean * scale + 0.5 * rng.standard_normal(mean.shape), variance
+    def seen(scale: float) -> _Seen:
+        noisy = mean * scale + 0.5 * rng.standard_normal(mean.shape)
+        return _Seen(1.0, noisy, variance, 10)
 
     for _ in range(20):
         gap, error = _distance(seen(1.0), seen(1.0))
@@ -70,10 +71,11 @@ def test_the_power_is_lowered_until_the_medium_is_linear(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("photons_per_s", [1e12, 1e13])
 def test_saturated_frames_are_not_taken_for_a_medium_that_is_not_linear(
-    make_bench: MakeBench, calibrate: Calibrate, known: Known
+    make_bench: MakeBench, calibrate: Calibrate, known: Known, photons_per_s: float
 ) -> None:
-    path = make_bench({"world.options.sensor.photons_per_s": 1e13})
+    path = make_bench({"world.options.sensor.photons_per_s": photons_per_s})
     curve = {"kind": "slm-phase", "span_rad": 6.4}
     known(path, {"kind": "settle", "settle_s": 0.06}, curve)
     (row,) = calibrate("mapping").rows
@@ -97,62 +99,117 @@ class Dim:
 
 
 class Faint:
-    """Frames that differ by a share, with less noise the more there are."""
+    """Frames that differ by a share, with less noise the more there are.
 
-    def __init__(self, gap: float, noise2: float) -> None:
+    Parameters
+    ----------
+    gap
+        Share by which those of a quarter of a power differ from those of the power.
+    noise2
+        Variance of that in a single frame.
+    """
+
+    def __init__(self, gap: Callable[[float], float], noise2: float) -> None:
         self.gap, self.noise2 = gap, noise2
-        self.counts: list[int] = []
+        self.asked: list[tuple[float, int]] = []
 
-    def mean(
-        self, _stand: object, _panel: object, _power_mw: float, count: int
-    ) -> tuple[Array, Array]:
-        self.counts.append(count)
-        return np.zeros(1), np.full(1, self.noise2 / count)
+    def see(self, _stand: object, _panel: object, power_mw: float, count: int) -> _Seen:
+        self.asked.append((power_mw, count))
+        return _Seen(power_mw, np.zeros(1), np.full(1, self.noise2 / count), count)
 
-    def distance(
-        self, above: tuple[Array, Array], below: object
-    ) -> tuple[float, float]:
-        assert below is not None
-        return self.gap, math.sqrt(float(above[1][0]))
+    def distance(self, above: _Seen, below: _Seen) -> tuple[float, float]:
+        assert below.power_mw == above.power_mw / 4
+        assert below.count == above.count
+        return self.gap(above.power_mw), math.sqrt(float(above.variance[0]))
 
 
 @pytest.mark.parametrize(
     ("gap", "noise2", "counts"),
     [
-        pytest.param(0.01, 0.1, [10] * 4 + [20] * 2, id="too few to tell"),
-        pytest.param(0.03, 0.02, [10] * 4 + [20] * 2, id="too near to tell"),
-        pytest.param(0.03, 0.001, [10] * 2, id="told"),
-        pytest.param(0.0, 0.004, [10] * 2, id="alike"),
+        pytest.param(0.01, 0.1, [10] * 5 + [20] * 2, id="too few to tell"),
+        pytest.param(0.03, 0.02, [10] * 5 + [20] * 2, id="too near to tell"),
+        pytest.param(0.03, 0.001, [10] * 3, id="told"),
+        pytest.param(0.0, 0.004, [10] * 3, id="alike"),
     ],
 )
 def test_faint_frames_are_taken_again_until_they_tell(
     monkeypatch: pytest.MonkeyPatch, gap: float, noise2: float, counts: list[int]
 ) -> None:
-    faint, stand = Faint(gap, noise2), Dim()
-    monkeypatch.setattr(patterns, "_mean", faint.mean)
+    faint, stand = Faint(lambda _: gap, noise2), Dim()
+    monkeypatch.setattr(patterns, "_see", faint.see)
     monkeypatch.setattr(patterns, "_distance", faint.distance)
     panel = np.zeros((2, 3, 4), np.uint8)
     assert patterns.linear_power(cast("Stand", stand), panel, 10, 50) == 4.0
-    assert faint.counts == counts
+    powers_mw = [4.0, 2.0, 1.0] + [4.0, 1.0] * ((len(counts) - 3) // 2)
+    assert faint.asked == list(zip(powers_mw, counts, strict=True))
     assert stand.lit_mw == [4.0]
+
+
+def saturable_phase(power_mw: float) -> float:
+    """Phase that the own light of a spot gives it, in rad."""
+    return 1.5 * power_mw / (0.5 + power_mw)
+
+
+def test_a_medium_that_saturates_is_not_linear_where_half_of_the_power_is_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def half(power_mw: float) -> float:
+        return saturable_phase(power_mw) - saturable_phase(power_mw / 2)
+
+    faint = Faint(
+        lambda power_mw: (
+            0.25 * (saturable_phase(power_mw) - saturable_phase(power_mw / 4))
+        ),
+        1e-6,
+    )
+    monkeypatch.setattr(patterns, "_see", faint.see)
+    monkeypatch.setattr(patterns, "_distance", faint.distance)
+    panel = np.zeros((2, 3, 4), np.uint8)
+    assert 0.25 * half(Dim.nominal_mw) < LINEAR + 0.01
+    power_mw = patterns.linear_power(cast("Stand", Dim()), panel, 10)
+    assert saturable_phase(power_mw) < 0.2
+
+
+def test_frames_that_are_added_weigh_as_many_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = _Seen(2.0, np.array([4.0]), np.array([0.3]), 10)
+    more = _Seen(2.0, np.array([1.0]), np.array([0.15]), 20)
+    asked = []
+
+    def see(_stand: object, _panel: object, power_mw: float, count: int) -> _Seen:
+        asked.append((power_mw, count))
+        return more
+
+    monkeypatch.setattr(patterns, "_see", see)
+    panel = np.zeros((2, 3, 4), np.uint8)
+    both = patterns._longer(cast("Stand", Dim()), panel, first, 30)
+    assert asked == [(2.0, 20)]
+    assert both.count == 30
+    assert both.mean == pytest.approx([2.0])
+    # As of 30 frames with a variance of 3 each.
+    assert both.variance == pytest.approx([0.1])
+    assert patterns._longer(cast("Stand", Dim()), panel, first, 10) is first
 
 
 def test_too_few_photons_are_named_where_no_more_frames_may_be_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    faint = Faint(0.01, 0.1)
-    monkeypatch.setattr(patterns, "_mean", faint.mean)
+    faint = Faint(lambda _: 0.01, 0.1)
+    monkeypatch.setattr(patterns, "_see", faint.see)
     monkeypatch.setattr(patterns, "_distance", faint.distance)
     rng = np.random.default_rng(4)
     dim = rng.standard_normal((2, 12, 50))
-    monkeypatch.setattr(patterns, "_frames", lambda *_: dim)
+    monkeypatch.setattr(patterns, "_frames", lambda *_: (dim, False))
     panel = np.zeros((2, 3, 4), np.uint8)
     with pytest.raises(
         OutcomeError,
         match=r"mapping: too few photons: at power_mw=4 .*about 1\.4 times the light",
     ):
         patterns.linear_power(cast("Stand", Dim()), panel, 10, 30)
-    assert faint.counts == [10] * 4
+    powers_mw, counts = zip(*faint.asked, strict=True)
+    assert powers_mw == (4.0, 2.0, 1.0, 4.0, 1.0)
+    assert counts == (10, 10, 10, 10, 10)
 
 
 @pytest.mark.parametrize(
@@ -168,10 +225,12 @@ def test_a_panel_that_does_not_modulate_is_told_from_too_few_photons(
 ) -> None:
     rng = np.random.default_rng(5)
 
-    def frames(_stand: object, panel: Levels, _power_mw: float, count: int) -> Array:
+    def frames(
+        _stand: object, panel: Levels, _power_mw: float, count: int
+    ) -> tuple[Array, bool]:
         shape = (len(panel), count, 400)
         own = rng.standard_normal((len(panel), 1, 400))
-        return 4 + apart * own + noise * rng.standard_normal(shape)
+        return 4 + apart * own + noise * rng.standard_normal(shape), False
 
     monkeypatch.setattr(patterns, "_frames", frames)
     panel = np.zeros((2, 3, 4), np.uint8)
@@ -182,6 +241,7 @@ def test_a_panel_that_does_not_modulate_is_told_from_too_few_photons(
 def test_patterns_that_do_not_differ_have_no_distance_that_can_be_told() -> None:
     noise = np.full((2, 400), 0.1)
     above = np.full((2, 400), 1e-3)
-    gap, error = _distance((above, noise), (-above, noise))
+    one, other = (_Seen(1.0, mean, noise, 10) for mean in (above, -above))
+    gap, error = _distance(one, other)
     assert math.isfinite(gap**2)
     assert error > 100 * LINEAR

@@ -160,3 +160,27 @@ def test_a_flat_panel_gets_no_correction(
     assert isinstance(values, Wavefront)
     assert values.gain < 1.2
     assert np.abs(values.phase_rad.load(path.parent)).max() < 1.0
+
+
+@pytest.mark.slow
+def test_the_lens_that_light_makes_of_the_medium_is_not_taken_for_the_panels(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    known: Known,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wavefront, "RANGES", (0.9, 0.45))
+    monkeypatch.setattr(wavefront, "POINTS", 5)
+    medium = {
+        "world.options.medium.b": 3.0,
+        "world.options.medium.saturation": 0.6,
+        "world.options.medium.steps": 8,
+    }
+    path = make_bench({**LIT, **medium})
+    known(path, *TOLD)
+    (row,) = calibrate("wavefront").rows
+    assert (row.status, row.why) == ("passed", "")
+    record = load(path).records()["wavefront"]
+    assert record.conditions["power_mw"] < 1.0
+    assert isinstance(record.values, Wavefront)
+    assert abs(record.values.modes_rad["focus"]) < 0.2
