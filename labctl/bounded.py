@@ -125,7 +125,10 @@ class BoundedSLM(_Bounded[SLM], SLM):
 
     @override
     def check_shown(self) -> None:
-        self._ask("check_shown", getattr(self.driver, "check_shown", lambda: None))
+        # Most panels cannot be asked: a shot is spared the way to their thread.
+        check = getattr(self.driver, "check_shown", None)
+        if check is not None and getattr(check, "__func__", None) != SLM.check_shown:
+            self._ask("check_shown", check)
 
 
 @final

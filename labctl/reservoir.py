@@ -561,10 +561,9 @@ class Blocks:
         """Turn ``(pattern, macropixel)`` into ``(pattern, row, column)``."""
         rows, columns = self.macropixels
         height, width = self.block
-        blocks = levels.reshape(-1, rows, 1, columns, 1)
-        spread = np.empty((len(blocks), rows, height, columns, width), levels.dtype)
-        spread[:] = blocks
-        tiled: Levels = spread.reshape(-1, rows * height, columns * width)
+        blocks = levels.reshape(-1, rows, columns)
+        # Columns first: then whole lines of the panel are copied.
+        tiled: Levels = blocks.repeat(width, axis=2).repeat(height, axis=1)
         if tiled.shape[1:] == self.panel:
             return tiled
         panel = np.zeros((len(levels), *self.panel), dtype=levels.dtype)

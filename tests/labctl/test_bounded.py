@@ -3,6 +3,7 @@
 import inspect
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,36 @@ def test_a_call_reaches_its_driver_as_it_was_made(
     assert answer == (None if returns_nothing else ("answer", name))
     device.close()
     assert [each[0] for each in told.asked] == ["open", name, "close"]  # type: ignore[index]  # tuples
+
+
+class Silent(Told):
+    """A panel that cannot be asked what it shows."""
+
+    check_shown = devices.SLM.check_shown
+
+
+@pytest.mark.parametrize(("kind", "asked"), [(Told, ["check_shown"]), (Silent, [])])
+def test_only_a_panel_that_can_tell_is_asked_what_it_shows(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Told], asked: list[str]
+) -> None:
+    gate = threading.Event()
+    told = kind(devices.SLM, gate)
+    panel = bounded.all_of({"slm": told}, 0.05)["slm"]
+    panel.open()
+    calls, call = list[str](), lane.Lane.call
+
+    def told_too(thread: lane.Lane, action: str, *how: Any) -> object:  # noqa: ANN401 - handed on
+        calls.append(action)
+        return call(thread, action, *how)
+
+    monkeypatch.setattr(lane.Lane, "call", told_too)
+    panel.check_shown()
+    assert calls == asked
+    told.hangs_in = "check_shown"
+    with pytest.raises(DeviceTimeoutError) if asked else nullcontext():
+        panel.check_shown()
+    gate.set()
+    panel.close()
 
 
 @pytest.mark.parametrize(("role", "name"), CALLS)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,7 +26,7 @@ from labctl.errors import (
     SafetyError,
     SilentRunError,
 )
-from labctl.guard import GuardedLaser, Patience, _Guard, _Heard
+from labctl.guard import GuardedLaser, Patience, _Guard, _Heard, _Link
 
 Package = Callable[[str, str, Mapping[str, str]], Path]
 
@@ -344,6 +346,71 @@ def test_beats_keep_the_light_on(make: Make, light: Path) -> None:
             laser.beat()
         assert laser.is_emitting()
         assert light.read_text().split() == ["dark", "on"]
+
+
+@pytest.fixture
+def hands(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock of the run that stands still until it is set, and what was sent."""
+    hands, send = SimpleNamespace(now_s=100.0, sent=[]), _Link.send
+
+    def told(link: _Link, message: Mapping[str, Any]) -> None:
+        hands.sent.append(message["call"])
+        send(link, message)
+
+    clock = SimpleNamespace(monotonic=lambda: hands.now_s)
+    monkeypatch.setattr("labctl.guard.time", clock)
+    monkeypatch.setattr(_Link, "send", told)
+    return hands
+
+
+def test_signs_of_life_that_follow_at_once_are_sent_as_one(
+    make: Make, hands: SimpleNamespace
+) -> None:
+    with make(patience=Patience(heartbeat_s=2.0)) as laser:
+        hands.sent.clear()
+        sent_s = []
+        for at_s in (0.0, 0.004, 0.009, 0.012, 0.013, 0.05):
+            hands.now_s = 100 + at_s
+            before = len(hands.sent)
+            laser.beat()
+            sent_s += [at_s] * (len(hands.sent) - before)
+        assert sent_s == [0.0, 0.012, 0.05]
+        # The one that ends an announced phase is sent whenever it comes.
+        laser.deadline(30.0)
+        laser.beat()
+        laser.beat()
+        assert hands.sent == [*["beat"] * 3, "deadline", "beat"]
+
+
+def test_a_sign_of_life_that_is_not_sent_says_that_the_guard_stopped_the_run(
+    make: Make, hands: SimpleNamespace
+) -> None:
+    with make(fault="warm", patience=Patience(heartbeat_s=2.0)) as laser:
+        laser.emission(True)
+        laser.beat()
+        _stopped(laser)
+        hands.sent.clear()
+        with pytest.raises(SafetyError, match="faults=warm"):
+            laser.beat()
+        assert hands.sent == []
+
+
+@POSIX
+def test_a_sign_of_life_that_is_not_sent_says_that_the_guard_is_gone(
+    make: Make, light: Path, hands: SimpleNamespace
+) -> None:
+    laser = make(patience=Patience(heartbeat_s=2.0))
+    laser.open()
+    laser.emission(True)
+    laser.beat()
+    os.kill(laser.pid, signal.SIGKILL)
+    due = time.monotonic() + 2.0
+    while not laser._linked("beat").has_ended:
+        assert time.monotonic() < due, "its end was not noticed"
+    with pytest.raises(DeviceError, match=r"beat: the guard ended .*new guard made"):
+        laser.beat()
+    assert hands.now_s == 100.0
+    assert _now(light) == "dark"
 
 
 def test_a_dark_laser_needs_no_beat(make: Make) -> None:
