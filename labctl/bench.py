@@ -1194,7 +1194,7 @@ def construct(
         return _assembled(_twin(order, f"because a driver cannot be used ({err})"))
 
 
-def faults(source: BenchSource) -> tuple[list[Fault], list[str]]:
+def faults(source: BenchSource) -> tuple[list[Fault], list[str], Bench | None]:
     """Check a bench as opening it does, without opening anything.
 
     Parameters
@@ -1209,20 +1209,24 @@ def faults(source: BenchSource) -> tuple[list[Fault], list[str]]:
         describes.
     unchecked
         What nobody can check here, as the library of a driver is not installed.
+    made
+        The bench itself, not open; None where it cannot be constructed.
     """
     found: list[Fault] = []
     unchecked: list[str] = []
+    made: Bench | None = None
     has_twin = source.file.twin is not None or source.file.fallback is not None
     for simulate in (False, True) if has_twin else (False,):
         try:
-            construct(source, simulate=simulate)
+            constructed = construct(source, simulate=simulate)
+            made = made if simulate else constructed
         except MissingLibraryError as err:
             unchecked.append(str(err))
         except ProtocolError as err:
             found += err.faults
         except InputError as err:
             found.append(source.document.fault("twin", str(err)))
-    return list(dict.fromkeys(found)), unchecked
+    return list(dict.fromkeys(found)), unchecked, made
 
 
 def open(

@@ -1,5 +1,6 @@
 """Text to a tree of nodes that know their places, within limits on everything."""
 
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -92,6 +93,15 @@ class Node:
         if isinstance(self.value, list):
             return [node.plain() for node in self.value]
         return self.value
+
+    def copied(self) -> "Node":
+        """Give the same once more: whoever changes it changes no other."""
+        value = self.value
+        if isinstance(value, dict):
+            value = {key: node.copied() for key, node in value.items()}
+        elif isinstance(value, list):
+            value = [node.copied() for node in value]
+        return Node(value, self.mark, dict(self.keys))
 
     def child(self, item: str | int) -> "Node | None":
         """Return what is under a key or an index, if anything."""
@@ -354,13 +364,28 @@ def build(text: str, where: str) -> tuple[Node, list[Fault]]:
     ProtocolError
         There is no map: what stops it, and what was found before.
     """
+    root, faults = _built(text, where)
+    return root.copied(), list(faults)
+
+
+# The same files are read again and again: a bench and its calibrations by whatever
+# is compared with them. Scanning takes nearly all of the time of reading.
+@functools.lru_cache(maxsize=128)
+def _built(text: str, where: str) -> tuple[Node, tuple[Fault, ...]]:
+    """Build what :func:`build` hands out in copies.
+
+    Raises
+    ------
+    ProtocolError
+        There is no map.
+    """
     builder = _Builder(text, where)
     root = builder.root()
     if not isinstance(root.value, dict):
         got = "is empty" if root.value is None else f"got {shown(root.plain())}"
         text = f"{got}, expected a map of keys, such as schema_version: 1."
         raise ProtocolError([*builder.faults, root.mark.fault("", text)])
-    return root, builder.faults
+    return root, tuple(builder.faults)
 
 
 def _takes_none(path: Sequence[str]) -> None:

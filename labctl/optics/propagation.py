@@ -258,13 +258,20 @@ def plan(
     lost = 0.0 if medium.bleaching else medium.loss
     exponent = medium.edge * edge_profile(shape) + lost / 2
     lag = medium.guide * radius_squared(shape) / macropixel**2
-    masked = bool((exponent > 0).any()) or medium.guide > 0
+    weights = node_weights(steps)
+    # Most nodes are of one weight and without a screen: their mask is the same.
+    left = {weight: torch.exp(-exponent * weight) for weight in {*weights}}
+
+    def masked(weight: float, screen: Tensor) -> Tensor:
+        return torch.polar(left[weight], screen - lag * weight).to(dtype)
+
+    bare: dict[float, Tensor] = {}
+    if bool((exponent > 0).any()) or medium.guide > 0:
+        bare = {each: masked(each, torch.zeros_like(exponent)) for each in left}
     kicks = []
-    for node, weight in enumerate(node_weights(steps)):
-        mask = None
-        if node in at_node or masked:
-            screen = at_node.get(node, torch.zeros_like(exponent)) - lag * weight
-            mask = torch.polar(torch.exp(-exponent * weight), screen).to(dtype)
+    for node, weight in enumerate(weights):
+        screen = at_node.get(node)
+        mask = bare.get(weight) if screen is None else masked(weight, screen)
         kicks.append(
             Kick(
                 medium.b * weight,

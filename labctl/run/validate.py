@@ -15,7 +15,6 @@ from labctl.errors import (
     DeviceError,
     Fault,
     InputError,
-    MissingLibraryError,
     ProtocolError,
 )
 from labctl.protocol import ADAPTER
@@ -138,12 +137,11 @@ def _check_devices(
         Every fault.
     """
     source = bench.load(path)
-    faults, unchecked = bench.faults(source)
+    faults, unchecked, made = bench.faults(source)
     faults += judge(source)
     if faults:
         raise ProtocolError(faults)
-    with suppress(MissingLibraryError):  # told above
-        made = bench.construct(source)
+    if made is not None:
         check_fit(source.document, made, source.file.reservoir)
         _check_region(source, made)
     return unchecked
