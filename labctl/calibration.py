@@ -31,6 +31,9 @@ Sha256 = Annotated[
     str, Field(pattern=r"^[0-9a-f]{64}$", json_schema_extra={"format": "sha256"})
 ]
 View = Literal["far_field", "image", "through_medium"]
+Sentence = Annotated[
+    str, Field(pattern=r"\S", json_schema_extra={"format": "sentence"})
+]
 Dark = Literal["emission_off", "shutter_closed"]
 # A grating spectrometer's line of a laser moves by less.
 NEAR_NM: Final = 0.5
@@ -386,29 +389,32 @@ class CalibrateEntry(Schema):
     views
         Views that a person can move the camera to, and how.
     limits
-        Limits of figures of merit that replace the built-in ones, by kind and name.
+        Limits of figures of merit that replace the built-in ones, by kind and name,
+        each above 0.
     valid_days
         How long a calibration holds, by kind, where not as built in.
     region
         Row, column, height and width of the part of the sensor that is looked at, in
-        pixels; none is all of it, which for a large sensor is much to store.
+        pixels; none is all of it, which for a large sensor is much to store. The
+        outputs lie in it.
     reach_cycles_px
         Greatest tilt whose light the camera still sees, in cycles a panel pixel; much
         steeper ones are lost in crosstalk.
     phase_regions
-        Rows and columns of regions of the panel, at most 4, each of which gets a curve
-        of its own from ``slm-phase``; 1 and 1 is one curve for all of it.
+        Number of rows and of columns of equal regions that the panel is divided into,
+        up to 4 rows and up to 4 columns: ``slm-phase`` gives each region a curve of
+        its own. 1 and 1 is one curve for all of the panel.
     lacks
         Kinds whose physics the bench does not have, and why: not measurable here.
     """
 
     settle_s: Positive | None = None
-    views: dict[View, str] = Field(default_factory=dict)
-    limits: dict[str, dict[str, float]] = Field(default_factory=dict)
+    views: dict[View, Sentence] = Field(default_factory=dict)
+    limits: dict[str, dict[str, Positive]] = Field(default_factory=dict)
     valid_days: dict[str, Positive] = Field(default_factory=dict)
     reach_cycles_px: Annotated[float, Field(gt=0, le=0.5)] = 0.14
     phase_regions: tuple[Regions, Regions] = (1, 1)
-    lacks: dict[str, str] = Field(default_factory=dict)
+    lacks: dict[str, Sentence] = Field(default_factory=dict)
     region: tuple[Place, Place, Pixels, Pixels] | None = None
 
 

@@ -373,13 +373,11 @@ def validate(
 ) -> None:
     """Check protocols and bench files; print every fault with line and remedy."""
     with _answering(json_wanted) as answer:
-        from labctl.calibrate import (  # noqa: PLC0415 - help is quick
-            execute as calibrations,
-        )
+        from labctl.calibrate import section  # noqa: PLC0415 - help is quick
         from labctl.comparison import run as runs  # noqa: PLC0415 - help is quick
         from labctl.run import validate as room  # noqa: PLC0415 - help is quick
 
-        report = room.validate(files, runs.check, calibrations.misnamed)
+        report = room.validate(files, runs.check, section.faults)
         answer.content.update(report.as_json())
         for line in report.lines():
             typer.echo(line)

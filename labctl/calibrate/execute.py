@@ -7,9 +7,8 @@
     --> closing table; exit 6 if one failed
 """
 
-import difflib
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,7 @@ import numpy as np
 import labctl
 from labctl import bench as benches
 from labctl.bench import Bench, BenchSource
-from labctl.calibrate import store
+from labctl.calibrate import section, store
 from labctl.calibrate.kind import Figure, Finding, Kind, Merit, Quantity
 from labctl.calibrate.kinds import KINDS
 from labctl.calibrate.patterns import require_far_field
@@ -31,8 +30,8 @@ from labctl.calibration import (
     CalibrationRecord,
     InForce,
     View,
-    divides,
 )
+from labctl.document import in_order
 from labctl.errors import (
     CalibrationError,
     Fault,
@@ -226,7 +225,7 @@ def prepare(options: Options) -> Job:
     InputError
         A kind is not known, or the bench is refused.
     ProtocolError
-        The bench file names one that is not, or a limit of none.
+        What the bench file says of its devices or of calibrations is refused.
     """
     known = [kind.name for kind in KINDS]
     for name in options.kinds:
@@ -235,9 +234,7 @@ def prepare(options: Options) -> Job:
             raise InputError(text)
     chosen, reason = benches.choose(None, options.bench)
     source = benches.load(chosen)
-    faults = misnamed(source)
-    if faults:
-        raise ProtocolError(faults)
+    _refuse(section.faults(source, benches.construct(source), KINDS))
     headline = (
         f"bench: {source.file.name} ({reason}), "
         f"{'SIMULATED' if source.file.simulated else 'real devices'}"
@@ -247,38 +244,6 @@ def prepare(options: Options) -> Job:
         headline += f"\n{note}" if note else ""
     wanted = tuple(kind for kind in KINDS if kind.name in options.kinds)
     return Job(source, wanted, options, headline)
-
-
-def misnamed(source: BenchSource) -> list[Fault]:
-    """Find what the section ``calibrate`` of a bench file names and nobody has.
-
-    Parameters
-    ----------
-    source
-        The bench file.
-
-    Returns
-    -------
-    faults
-        Kinds, and merits of kinds, that are not known, at their lines.
-    """
-    entry, found = source.file.calibrate, list[Fault]()
-    known = {kind.name: kind for kind in KINDS}
-
-    def judge(key: str, names: Iterable[str], expected: Iterable[str]) -> None:
-        options = list(expected)
-        for name in sorted(set(names) - set(options)):
-            close = difflib.get_close_matches(name, options, 1)
-            meant = f" Did you mean {close[0]}?" if close else ""
-            text = f"{name} is not known, expected one of {', '.join(options)}.{meant}"
-            found.append(source.document.fault(f"calibrate.{key}.{name}", text))
-
-    judge("lacks", entry.lacks, known)
-    judge("valid_days", entry.valid_days, known)
-    judge("limits", entry.limits, known)
-    for name in entry.limits.keys() & known.keys():
-        judge(f"limits.{name}", entry.limits[name], sorted(known[name].limits))
-    return found
 
 
 def execute(job: Job, progress: Progress, ask: Ask | None = None) -> Outcome:
@@ -313,7 +278,8 @@ def execute(job: Job, progress: Progress, ask: Ask | None = None) -> Outcome:
     ):
         if bench.takeover:
             progress.say(bench.takeover)
-        _refuse_regions(job.source, bench)
+        # Now panel and sensor know their shapes, and the laser is dark still.
+        _refuse(section.misfits(job.source, bench, KINDS))
         RECORDS.mkdir(exist_ok=True)
         room = _Room(job, bench, ledger, progress, ask)
         for kind in job.kinds or KINDS:
@@ -325,21 +291,16 @@ def execute(job: Job, progress: Progress, ask: Ask | None = None) -> Outcome:
     return Outcome(job.source.file.name, tuple(rows), shots, options.check)
 
 
-def _refuse_regions(source: BenchSource, bench: Bench) -> None:
-    """Refuse regions that do not make up the panel.
+def _refuse(faults: Sequence[Fault]) -> None:
+    """Refuse what a bench file says of calibrations.
 
     Raises
     ------
-    InputError
-        They do not.
+    ProtocolError
+        There is a fault in it.
     """
-    regions, panel = bench.file.calibrate.phase_regions, bench.slm.shape
-    if not divides(regions, panel):
-        text = (
-            f"{source.path}: calibrate.phase_regions={list(regions)}, expected numbers "
-            f"that divide {list(panel)}, the rows and columns of the panel. Correct it."
-        )
-        raise InputError(text)
+    if faults:
+        raise ProtocolError(in_order(faults))
 
 
 @contextmanager

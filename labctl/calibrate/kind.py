@@ -201,6 +201,8 @@ class Kind:
         How long it holds.
     limits
         Limits of its merits, by name.
+    least
+        What merits are never below, by name, where that is not 0: nor can a limit be.
     asked
         Says what the bench file asks of it that a record in force does not have; empty
         for nothing.
@@ -217,4 +219,5 @@ class Kind:
     depends_on_wavelength: bool = False
     valid_days: float = 30.0
     limits: Mapping[str, float] = field(default_factory=dict)
+    least: Mapping[str, float] = field(default_factory=dict)
     asked: Callable[[Bench, CalibrationRecord], str] | None = None

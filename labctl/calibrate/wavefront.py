@@ -406,4 +406,6 @@ KIND = Kind(
     depends_on_wavelength=True,
     valid_days=30.0,
     limits={"gain": 1.0, "gain_error": 0.2},
+    # A correction that does not help is never put in force.
+    least={"gain": 1.0},
 )

@@ -22,6 +22,8 @@ from labctl.errors import Fault
 
 T = TypeVar("T")
 WRONG: Final = "labctl_wrong"
+# What pydantic says last where not a value is wrong but the key that it stands under.
+OF_A_KEY: Final = "[key]"
 MOST_SUGGESTIONS: Final = 200
 
 
@@ -164,6 +166,9 @@ class _Teller:
         """Tell one error; a check of a whole section may hold several."""
         path, above, here = _follow(error["loc"], self._schema)
         kind = error["type"]
+        if error["loc"][-1:] == (OF_A_KEY,) and self._node(path) is None:
+            path, above, _ = _follow(error["loc"][:-1], self._schema)
+            return [self._say(path, _misnamed(str(path[-1]), above), at_key=True)]
         if kind == WRONG:
             faults = error.get("ctx", {})["faults"]
             return [self._say((*path, *key.split(".")), text) for key, text in faults]
@@ -177,10 +182,14 @@ class _Teller:
     def _say(self, path: KeyPath, text: str, *, at_key: bool = False) -> Fault:
         return self._root.place(path, at_key=at_key).fault(dotted(path), text)
 
-    def _bad(self, path: KeyPath, schema: dict[str, Any]) -> str:
+    def _node(self, path: KeyPath) -> Node | None:
         node: Node | None = self._root
         for item in path:
             node = node.child(item) if node is not None else None
+        return node
+
+    def _bad(self, path: KeyPath, schema: dict[str, Any]) -> str:
+        node = self._node(path)
         wanted = expected(schema, self._schema)
         if node is None:
             return f"is missing, expected {wanted}."
@@ -203,6 +212,18 @@ class _Teller:
             return f"is not known here. Did you mean {' or '.join(elsewhere[:3])}?"
         near = nearest(name, names)
         return f"is not known{near and '.'}{near or f', expected {listed(names)}.'}"
+
+
+def _misnamed(name: str, section: dict[str, Any]) -> str:
+    """Say which keys a section of free keys takes, where one is none of them."""
+    names = section.get("propertyNames", {})
+    if "enum" in names:
+        options = names["enum"]
+        return f"is not known, expected {listed(options)}.{nearest(name, options)}"
+    forms = [f"of the form {form}" for form in section.get("patternProperties", ())]
+    if "maxLength" in names:
+        forms.append(f"of at most {names['maxLength']} characters")
+    return f"cannot be the name of anything, expected one {' and '.join(forms)}."
 
 
 def _follow(
@@ -328,6 +349,7 @@ def expected(here: dict[str, Any], schema: dict[str, Any]) -> str:
 _FORMATS: Final = {
     "date-time": "a date and time such as 2031-04-02T10:00:00Z",
     "sha256": "a SHA-256 hash, 64 hexadecimal digits",
+    "sentence": "a sentence",
 }
 
 

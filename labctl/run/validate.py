@@ -1,7 +1,6 @@
 """Check files of any kind, nothing opened: every fault of every file."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from labctl import bench, document
 from labctl.calibration import BenchFile, CalibrationRecord, Current, FailedCalibration
 from labctl.errors import (
     CalibrationError,
-    DeviceError,
     Fault,
     InputError,
     ProtocolError,
@@ -69,15 +67,20 @@ class Checked:
             raise ProtocolError(self.faults)
 
 
-def _names_nothing(source: bench.BenchSource) -> Sequence[Fault]:
-    del source
+Judge = Callable[[bench.BenchSource, bench.Bench | None], Sequence[Fault]]
+
+
+def _says_nothing(
+    source: bench.BenchSource, made: bench.Bench | None
+) -> Sequence[Fault]:
+    del source, made
     return ()
 
 
 def validate(
     names: Sequence[str],
     check: Callable[[Path], None] = prepare.check,
-    judge: Callable[[bench.BenchSource], Sequence[Fault]] = _names_nothing,
+    judge: Judge = _says_nothing,
 ) -> Checked:
     """Check protocols, bench files and calibration records.
 
@@ -88,7 +91,8 @@ def validate(
     check
         Compares a protocol with its data and its bench.
     judge
-        Finds what a bench file says of calibrations that there are not.
+        Finds what is wrong with what a bench file says of calibrations; its bench is
+        None where that cannot be made.
 
     Returns
     -------
@@ -110,7 +114,7 @@ def validate(
 def _check(
     name: str,
     check: Callable[[Path], None],
-    judge: Callable[[bench.BenchSource], Sequence[Fault]],
+    judge: Judge,
 ) -> str:
     path = _find(name)
     there = document.glance(path)
@@ -126,9 +130,7 @@ def _check(
     return "; ".join([what, *(f"not checked: {each}" for each in unchecked)])
 
 
-def _check_devices(
-    path: Path, judge: Callable[[bench.BenchSource], Sequence[Fault]]
-) -> list[str]:
+def _check_devices(path: Path, judge: Judge) -> list[str]:
     """Check drivers, their options and the operating point as a run does.
 
     Raises
@@ -138,34 +140,15 @@ def _check_devices(
     """
     source = bench.load(path)
     faults, unchecked, made = bench.faults(source)
-    faults += judge(source)
-    if faults:
-        raise ProtocolError(faults)
     if made is not None:
-        check_fit(source.document, made, source.file.reservoir)
-        _check_region(source, made)
+        try:
+            check_fit(source.document, made, source.file.reservoir)
+        except ProtocolError as error:
+            faults += error.faults
+    faults += judge(source, made)
+    if faults:
+        raise ProtocolError(document.in_order(faults))
     return unchecked
-
-
-def _check_region(source: bench.BenchSource, made: bench.Bench) -> None:
-    """Compare what calibrations look at with the sensor.
-
-    Raises
-    ------
-    ProtocolError
-        It is beyond it.
-    """
-    region = source.file.calibrate.region
-    if region is None:
-        return
-    with suppress(DeviceError):  # what only the open device knows
-        rows, columns = made.camera.shape
-        if region[0] + region[2] > rows or region[1] + region[3] > columns:
-            text = (
-                f"region={list(region)}, expected within {rows} x {columns} (the "
-                "sensor). Move it, or make it smaller."
-            )
-            raise ProtocolError([source.document.fault("calibrate.region", text)])
 
 
 def _check_records(path: Path) -> None:

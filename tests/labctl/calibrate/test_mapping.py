@@ -131,6 +131,7 @@ def test_a_record_whose_parity_was_changed_is_refused() -> None:
 
 PART = {
     "calibrate.region": [3, 7, 26, 35],
+    "reservoir.region": [3, 7, 24, 33],
     "calibrate.reach_cycles_px": 0.11,
 }
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, TypeAdapter, model_validator
 
+from labctl.calibration import Sentence
 from labctl.document import Schema, parse
 from labctl.document.teller import expected, wrong
 from labctl.errors import ProtocolError
@@ -47,6 +48,7 @@ class _Several(Schema):
         (TypeAdapter(int | str), "a whole number, or text"),
         (TypeAdapter(dict[str, int]), "a section"),
         (TypeAdapter(_Pair), "a section with low, high"),
+        (TypeAdapter(Sentence), "a sentence"),
     ],
 )
 def test_says_what_is_expected(model: TypeAdapter[object], words: str) -> None:
@@ -75,6 +77,43 @@ def test_values_of_free_keys_are_told() -> None:
     assert (
         str(caught.value) == 'p line 2 column 12: table.a: got "x", expected a number.'
     )
+
+
+class _Free(Schema):
+    sides: dict[Literal["left", "right"], int] = Field(default_factory=dict)
+    named: dict[
+        Annotated[str, Field(pattern=r"^[a-z]+$", max_length=8)], dict[str, int]
+    ] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "sides: {up: 1}",
+            "line 1 column 9: sides.up: is not known, expected one of left, right.",
+        ),
+        (
+            "sides: {lefd: 1}",
+            "line 1 column 9: sides.lefd: is not known, expected one of left, right. "
+            "Did you mean left?",
+        ),
+        (
+            "named: {Up: {a: 1}}",
+            "line 1 column 9: named.Up: cannot be the name of anything, expected one "
+            "of the form ^[a-z]+$ and of at most 8 characters.",
+        ),
+        # A key that is called as pydantic calls keys, with a wrong value.
+        (
+            'named: {up: {"[key]": x}}',
+            'line 1 column 23: named.up.[key]: got "x", expected a value.',
+        ),
+    ],
+)
+def test_a_key_that_cannot_be_is_told_where_it_stands(text: str, said: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse(text, _Free, where="p")
+    assert str(caught.value) == f"p {said}"
 
 
 def test_a_document_that_is_all_wrong_gets_no_suggestions() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from labctl.calibrate.execute import misnamed
 from labctl.errors import ProtocolError
 from labctl.run.validate import validate
 
@@ -99,35 +98,6 @@ def test_an_operating_point_beyond_panel_or_sensor_is_a_fault(tmp_path: Path) ->
     told = {fault.key: fault.text for fault in validate([str(path)]).faults}
     assert set(told) == {"reservoir.region", "reservoir.macropixels"}
     assert "expected within 32 x 32 (the sensor)" in told["reservoir.region"]
-
-
-def test_what_a_bench_says_of_calibrations_is_judged(tmp_path: Path) -> None:
-    shipped = Path(__file__).parents[3] / "calibrations" / "sim-small" / "bench.yaml"
-    text = shipped.read_text(encoding="utf-8")
-    path = tmp_path / "bench.yaml"
-    section = """
-calibrate:
-  lacks: {wavefrontt: not here}
-  valid_days: {settle: 3, mappin: 3}
-  limits: {settle: {error: 5}, drft: {common: 1}}
-"""
-    path.write_text(text + section, encoding="utf-8")
-    told = {
-        f.key: (f.line, f.text) for f in validate([str(path)], judge=misnamed).faults
-    }
-    first = text.count("\n") + 3
-    assert {key: line for key, (line, _) in told.items()} == {
-        "calibrate.lacks.wavefrontt": first,
-        "calibrate.valid_days.mappin": first + 1,
-        "calibrate.limits.drft": first + 2,
-        "calibrate.limits.settle.error": first + 2,
-    }
-    assert "Did you mean mapping?" in told["calibrate.valid_days.mappin"][1]
-    assert "error_percent" in told["calibrate.limits.settle.error"][1]
-    path.write_text(text + "\ncalibrate: {region: [0, 0, 33, 32]}\n", "utf-8")
-    (fault,) = validate([str(path)], judge=misnamed).faults
-    assert fault.key == "calibrate.region"
-    assert "expected within 32 x 32 (the sensor)" in fault.text
 
 
 def test_a_fault_in_a_map_of_commands_is_told_at_its_line(tmp_path: Path) -> None:
