@@ -681,6 +681,8 @@ def _result(kind: Kind, finding: Finding | None, why: str) -> dict[str, Any]:
                 "y": f.y_label,
                 "scale": f.scale,
                 "lines": [s.name for s in f.series if s.is_line],
+                "names": list(f.names),
+                "arrows": f.arrows,
             }
             for f in finding.figures
         ],

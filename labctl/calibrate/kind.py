@@ -100,7 +100,7 @@ class Series:
     x, y
         Places, ``(point,)``.
     error
-        Standard error of y; None where not known.
+        Standard error of y, a band about a line; None where not known.
     arrow
         Length along x and y of an arrow from each point; None for no arrows.
     is_line
@@ -131,6 +131,10 @@ class Figure:
         What is drawn.
     scale
         Of the axes.
+    names
+        Of 0, 1 and so on along x, where those count things; empty for numbers.
+    arrows
+        How many times as long as they are arrows are drawn.
     """
 
     name: str
@@ -140,6 +144,8 @@ class Figure:
     y_label: str
     series: tuple[Series, ...]
     scale: Literal["linear", "loglog", "logy", "image"] = "linear"
+    names: tuple[str, ...] = ()
+    arrows: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

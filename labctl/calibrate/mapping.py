@@ -388,6 +388,7 @@ def _finding(
     zero = math.sqrt(mapped.spread[0, 0])
     top, left = (float(each) for each in mapped.terms[0])
     reach = 0.1 / float(np.abs(tilts).max())
+    arrows = lengthened(spots, gap)
     words = "mirrored" if mapped.is_mirrored else "upright"
     return Finding(
         values={
@@ -417,8 +418,8 @@ def _finding(
             Figure(
                 "mapping",
                 "Spots on the camera",
-                "Where the spots are; the arrows lead to where the map puts them, a "
-                "hundred times as long.",
+                "Where the spots are; the arrows point to where the map puts them, "
+                f"{arrows:g} times as long.",
                 "column (px)",
                 "row (px)",
                 (
@@ -426,6 +427,7 @@ def _finding(
                     _arrows("held out", spots[-HELD_OUT:], gap[-HELD_OUT:]),
                 ),
                 "image",
+                arrows=arrows,
             ),
         ),
         conditions=conditions,
@@ -434,8 +436,31 @@ def _finding(
 
 
 def _arrows(name: str, spots: Array, gap: Array) -> Series:
-    arrow = 100 * gap[:, 1], 100 * gap[:, 0]
-    return Series(name, spots[:, 1], spots[:, 0], arrow=arrow)
+    return Series(name, spots[:, 1], spots[:, 0], arrow=(gap[:, 1], gap[:, 0]))
+
+
+def lengthened(spots: Array, gap: Array) -> float:
+    """Say how many times as long arrows from spots may be drawn.
+
+    Parameters
+    ----------
+    spots, gap
+        Where they begin, and their length along both axes, ``(spot, 2)``.
+
+    Returns
+    -------
+    factor
+        1, 2 or 5 times a power of ten: none is longer than half of the way between
+        any two spots, so that no two cross.
+    """
+    apart = np.linalg.norm(spots[:, None] - spots[None], axis=2)
+    nearest = float(apart[~np.eye(len(spots), dtype=bool)].min())
+    longest = float(np.linalg.norm(gap, axis=1).max())
+    if not min(nearest, longest) > 0:
+        return 1.0
+    most = nearest / 2 / longest
+    power = 10.0 ** math.floor(math.log10(most))
+    return max(times * power for times in (1, 2, 5) if times * power <= most)
 
 
 KIND = Kind(

@@ -178,6 +178,33 @@ def components(frames: Array, read_noise_e: float) -> Array:
     return found
 
 
+def unseen(changed: float) -> str:
+    """Say that levels do not change the light, as far as noise lets see.
+
+    Parameters
+    ----------
+    changed
+        What they change in a signal, over its noise, in square; below :data:`LEAST`.
+
+    Returns
+    -------
+    why
+        What was got, what was expected, what to do.
+    """
+    # Noise alone comes to a fifth of that at most.
+    light = (
+        f"which can be told at about {LEAST / changed:.2g} times the light"
+        if changed > LEAST / 2
+        else "which then are by far too few"
+    )
+    return (
+        "slm-phase: the panel does not modulate: the light is the same at all levels "
+        "within noise, expected it to change. Look at the panel's cable and drive, and "
+        "at the polarisation of the light on it; or there are too few photons to tell, "
+        f"{light}: take a filter away, or allow a longer exposure (limits.exposure_s)."
+    )
+
+
 def fit(
     fringes: Fringes, whole: Light | None, levels: int, start_rad: Array | None = None
 ) -> tuple[Fitted, tuple[Fitted, Fitted]]:
@@ -217,12 +244,7 @@ def fit(
     best = min(found, key=lambda each: 2 * each.rest + price * each.terms)
     gain = 2 * (problem.flat() - best.rest) / problem.signals.shape[1]
     if gain < LEAST:
-        text = (
-            "slm-phase: the panel does not modulate: the light is the same at all "
-            "levels within noise, expected it to change. Look at the panel's cable and "
-            "drive, and at the polarisation of the light on it."
-        )
-        raise OutcomeError(text)
+        raise OutcomeError(unseen(gain))
     one = np.arange(len(fringes.signals)) % 2 == 0
     other = [problem.part(rows) for rows in (one, ~one)]
     halves = [half.fitted(half.solved(best, best.terms)) for half in other]

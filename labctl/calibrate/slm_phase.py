@@ -46,6 +46,7 @@ from labctl.calibrate.quadrants import (
     basis,
     components,
     fit,
+    unseen,
 )
 from labctl.calibrate.stand import CATEGORY, Exposed, Stand
 from labctl.calibration import CalibrationRecord, PhaseCurve
@@ -192,13 +193,7 @@ def _fitted(
     freedom = (writes - features(np.zeros(2)).shape[1]) * seen.count - size
     changed = (flat - float(found.fun)) / (noise2 * seen.count)
     if changed < LEAST:
-        text = (
-            "slm-phase: the panel does not modulate: the light is the same at all "
-            "levels within noise, expected it to change. Look at the panel's cable and "
-            "drive, and at the polarisation of the light on it; or there are too few "
-            "photons to tell: take a filter away, or allow a longer exposure."
-        )
-        raise OutcomeError(text)
+        raise OutcomeError(unseen(changed))
     left = float(found.fun) / freedom / noise2
     spread = 2 * noise2 * max(left, 1.0) * np.linalg.pinv(_curvature(rest, terms))
     phase = base @ terms
@@ -247,6 +242,8 @@ class _Swept:
     # Difference of two phases, a signal and the fit to it; empty without quadrants.
     fringe: Array
     remark: str
+    # What to do where it is not good enough.
+    remedy: str = MORE_LIGHT
 
     @property
     def rms_rad(self) -> float:
@@ -312,10 +309,11 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """Curves of regions, ``(row, column, level)``, and the error of each, rms."""
+    """Curves of regions, ``(row, column, level)``; the error of each, rms; writes."""
 
     phase_rad: Array
     error_rad: Array
+    writes: int
 
 
 def _regions(stand: Stand, common: Array, shape: tuple[int, int]) -> _Parts:
@@ -359,6 +357,7 @@ def _regions(stand: Stand, common: Array, shape: tuple[int, int]) -> _Parts:
     return _Parts(
         np.stack(curves).reshape(*shape, -1),
         np.maximum(found.error_rad, apart).reshape(shape),
+        writes,
     )
 
 
@@ -586,6 +585,10 @@ def _whole_alone(stand: Stand, light: Light, more: Light, why: str) -> _Swept:
             f"measured with {len(levels)} levels over the whole panel alone, which "
             f"tell least at the ends of the range: {why}"
         ),
+        remedy=(
+            "Levels over the whole panel alone tell too little, and quadrants of it "
+            f"could not be used: {why}"
+        ),
     )
 
 
@@ -601,7 +604,7 @@ def _finding(stand: Stand, swept: _Swept, limits: Mapping[str, float]) -> Findin
             "middle_rad": Quantity(float(phase[middle]), 2 * error, 0.02),
         },
         merits=(
-            Merit("rms_rad", error, math.nan, limits["rms_rad"], remedy=MORE_LIGHT),
+            Merit("rms_rad", error, math.nan, limits["rms_rad"], remedy=swept.remedy),
             Merit("span_rad", span, 2 * error, limits["span_rad"], is_floor=True),
         ),
         figures=_figures(swept),
@@ -627,8 +630,10 @@ def _by_region(
     uneven = math.sqrt(float((apart**2).mean()))
     worst, least = int(errors.argmax()), int(spans.argmin())
     told = (
-        f"{rows} x {columns} regions: one curve for all would be off by {uneven:.2g} "
-        f"rad rms, where these are known to {math.sqrt(float((errors**2).mean())):.2g}."
+        f"{rows} x {columns} regions, told apart by {parts.writes} more writes in "
+        "which each shows levels of its own: one curve for all would be off by "
+        f"{uneven:.2g} rad rms, where these are known to "
+        f"{math.sqrt(float((errors**2).mean())):.2g}."
     )
     if uneven < 2 * errors.mean():
         told += " They do not differ: one curve does as well."
@@ -665,29 +670,37 @@ def _by_region(
             Figure(
                 "phase-regions",
                 "Regions of the panel",
-                f"Their curves less their mean. {told}",
+                f"Their curves less their mean, each with its error. {told}",
                 "gray level",
                 "phase less the mean (rad)",
                 tuple(
-                    Series(name, at, curve - curves.mean(axis=0), is_line=True)
-                    for name, curve in zip(names, curves, strict=True)
+                    Series(
+                        name,
+                        at,
+                        curve - curves.mean(axis=0),
+                        np.full(levels, error),
+                        is_line=True,
+                    )
+                    for name, curve, error in zip(names, curves, errors, strict=True)
                 ),
             ),
             Figure(
                 "phase-spans",
                 "Phase over all levels",
-                "Of each region, row by row; the line is that of one curve for all.",
-                "region",
+                "Of each region, and of one curve for all, each with its error.",
+                "region (row, column)",
                 "phase (rad)",
                 (
                     Series("regions", np.arange(len(spans)), spans, 2 * errors),
                     Series(
                         "one curve",
-                        np.array([0, max(len(spans) - 1, 1)]),
+                        np.array([-0.5, len(spans) - 0.5]),
                         np.full(2, common[-1] * levels / (levels - 1)),
+                        np.full(2, 2 * swept.most_rad),
                         is_line=True,
                     ),
                 ),
+                names=tuple(f"{r}, {c}" for r, c in np.ndindex(rows, columns)),
             ),
             *whole.figures,
         ),

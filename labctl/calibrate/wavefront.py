@@ -58,6 +58,8 @@ AWAY = (11 / 14, 1.0)
 # Nearer by so much where that falls off the frame: a camera may be turned.
 NEARER: Final = (1.0, 0.8, 0.64, 0.5)
 MARGIN_PX: Final = 2
+# Standard error of a size of a mode, rms.
+MODE_ERROR_RAD: Final = 0.05
 # A gain counts from so many standard errors.
 CERTAIN = 3.0
 
@@ -178,6 +180,47 @@ def enough(light: Array) -> int:
     return math.ceil(min(max(wanted**2, FRAMES), FAINT))
 
 
+@dataclass(frozen=True)
+class Gain:
+    """How many times as bright a correction makes a spot.
+
+    Parameters
+    ----------
+    ratio, error
+        Light with it over that without, and its standard error.
+    """
+
+    ratio: float
+    error: float
+
+    @property
+    def helps(self) -> bool:
+        """Whether it is brighter, beyond the error."""
+        return self.ratio - 1 > CERTAIN * self.error
+
+
+def gained(without: Array, corrected: Array) -> Gain:
+    """Compare the spot with a correction with that without.
+
+    Parameters
+    ----------
+    without, corrected
+        Light of the spot in single frames, ``(frame,)``.
+
+    Returns
+    -------
+    gain
+        With its error.
+    """
+    before, after = float(without.mean()), float(corrected.mean())
+    shares = [
+        float(light.std(ddof=1)) / math.sqrt(len(light)) / mean
+        for light, mean in ((without, before), (corrected, after))
+    ]
+    ratio = after / before
+    return Gain(ratio, ratio * math.hypot(*shares))
+
+
 @dataclass(frozen=True, eq=False)
 class _Spot:
     """The spot of patterns with a correction each."""
@@ -250,37 +293,33 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     # The spot without is moved to the middle of the pixel as well.
     bare, _ = searched(quickly, flat, RANGES[1:], TILTS)
     stand.stage("comparison")
-    both = spot.frames(np.stack([bare, sizes]), COMPARED)
-    before, after = both.mean(axis=1)
-    noise = both.std(axis=1, ddof=1) / math.sqrt(COMPARED)
-    ratio = float(after / before)
-    error = ratio * math.hypot(noise[0] / before, noise[1] / after)
-    helps = ratio - 1 > CERTAIN * error
+    gain = gained(*spot.frames(np.stack([bare, sizes]), COMPARED))
     sizes, modes, sweeps = sizes[TILTS:], modes[TILTS:], sweeps[TILTS:]
-    kept = sizes if helps else np.zeros(len(modes))
+    kept = sizes if gain.helps else np.zeros(len(modes))
     remark = (
-        f"the spot is {ratio:.3g} ± {error:.2g} times as bright with the correction."
-        if helps
-        else f"no correction helps: with the best one the spot is {ratio:.3g} ± "
-        f"{error:.2g} times as bright. The panel counts as flat."
+        f"the spot is {gain.ratio:.3g} ± {gain.error:.2g} times as bright with the "
+        "correction."
+        if gain.helps
+        else f"no correction helps: with the best one the spot is {gain.ratio:.3g} ± "
+        f"{gain.error:.2g} times as bright. The panel counts as flat."
     )
-    gained = ratio if helps else 1.0
+    factor = gain.ratio if gain.helps else 1.0
     return Finding(
         values={
             "phase_rad": np.tensordot(kept, modes, axes=1),
             "modes_rad": {name: float(x) for name, x in zip(MODES, kept, strict=True)},
-            "gain": gained,
+            "gain": factor,
         },
         quantities={
-            name.replace(" ", "_") + "_rad": Quantity(float(x), 0.05, 0.15)
+            name.replace(" ", "_") + "_rad": Quantity(float(x), MODE_ERROR_RAD, 0.15)
             for name, x in zip(MODES, kept, strict=True)
         },
         merits=(
-            Merit("gain", gained, error, limits["gain"], is_floor=True),
+            Merit("gain", factor, gain.error, limits["gain"], is_floor=True),
             # Flat is an answer only where a bent panel would have been seen.
             Merit(
                 "gain_error",
-                error,
+                gain.error,
                 math.nan,
                 limits["gain_error"],
                 remedy=MORE_LIGHT,
@@ -371,16 +410,17 @@ def aim(
 def _figures(
     sizes: Array, sweeps: list[tuple[Array, Array]], *, is_kept: bool
 ) -> tuple[Figure, ...]:
-    modes = ", ".join(f"{number} {mode}" for number, mode in enumerate(MODES, 1))
+    errors = np.full(len(sizes), MODE_ERROR_RAD)
     return (
         Figure(
             "wavefront-modes",
             "Correction by mode",
-            f"Size of each Zernike mode that makes the spot brightest: {modes}."
+            "Size of each Zernike mode that makes the spot brightest, and its error."
             + ("" if is_kept else " As they do not help, none is put in force."),
             "mode",
             "size (rad rms)",
-            (Series("correction", np.arange(1, len(sizes) + 1), sizes),),
+            (Series("correction", np.arange(len(sizes)), sizes, errors),),
+            names=MODES,
         ),
         Figure(
             "wavefront-sweeps",

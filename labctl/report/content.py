@@ -707,6 +707,9 @@ def _fitted(fits: Mapping[str, NDArray[Any]], named: Mapping[str, Any]) -> Drawi
         (named["x"], named["y"]),
         series,
         named["scale"],
+        # Records of earlier versions have neither.
+        tuple(named.get("names", ())),
+        float(named.get("arrows", 1.0)),
     )
 
 

@@ -28,17 +28,26 @@ Theme = Literal["light", "dark"]
 Format = Literal["svg", "png"]
 
 # Colours of Okabe and Ito, told apart with any colour vision; on dark paper the
-# darkest two are lightened.
+# darkest two are lightened. Then three of Tol for figures of more curves.
 _CYCLE: dict[Theme, list[str]] = {
-    "light": ["#0072B2", "#D55E00", "#009E73", "#AA6699", "#997700"],
-    "dark": ["#56B4E9", "#F0883E", "#33C79C", "#CC99BB", "#D9B93B"],
+    "light": [
+        *("#0072B2", "#D55E00", "#009E73", "#AA6699", "#997700"),
+        *("#332288", "#882255", "#666666"),
+    ],
+    "dark": [
+        *("#56B4E9", "#F0883E", "#33C79C", "#CC99BB", "#D9B93B"),
+        *("#9988FF", "#EE6688", "#AAAAAA"),
+    ],
 }
+_MARKS = "osD^vPX*"
 _INK: dict[Theme, str] = {"light": "#1b1f24", "dark": "#e6e8eb"}
 # Not quite white, so that what a figure paints white stays so on dark paper.
 _PAPER: dict[Theme, str] = {"light": "#fffffe", "dark": "#16191d"}
 _GRID: dict[Theme, str] = {"light": "#d9dde2", "dark": "#363c44"}
 _POINTS = 400  # of a curve: more cannot be told apart on a page
 _FEW = 20  # points that are marked one by one
+_OPEN = 60  # points that are drawn open: what lies under them is seen
+_LONG = 60  # letters of names along an axis that have no room side by side
 INTENSITY = "viridis"
 # Perceptually uniform and safe for colour-blind readers; zero is dark.
 SIGNED = "berlin"
@@ -670,7 +679,11 @@ def bar_um(width_um: float) -> float:
     length
         In um, the longest that takes at most a third of the width.
     """
-    most = width_um / 3
+    return _round(width_um / 3)
+
+
+def _round(most: float) -> float:
+    """Give the greatest of 1, 2 and 5 times a power of ten that is no more."""
     power = 10.0 ** np.floor(np.log10(most))
     # 1e-9: a third of 15 is 5, rounding apart.
     return float(max(n * power for n in (1, 2, 5) if n * power <= most * (1 + 1e-9)))
@@ -823,7 +836,7 @@ class Points:
     u, v
         Arrow from each point; no number for none.
     is_line
-        Draw a line through them.
+        Draw a line through them; the error is a band about it.
     """
 
     name: str
@@ -840,6 +853,8 @@ def fitted(
     labels: tuple[str, str],
     series: Sequence[Points],
     scale: Literal["linear", "loglog", "logy", "image"] = "linear",
+    names: Sequence[str] = (),
+    arrows: float = 1.0,
 ) -> Drawing:
     """Draw what was measured and what was fitted to it.
 
@@ -853,6 +868,10 @@ def fitted(
         What is drawn. A curve named as points are, and "fit", has their colour.
     scale
         Of the axes; those of an image have their rows downwards.
+    names
+        Of 0, 1 and so on along the horizontal axis; empty for numbers.
+    arrows
+        How many times as long as they are arrows are drawn.
 
     Returns
     -------
@@ -860,58 +879,104 @@ def fitted(
         Not drawn yet.
     """
     name, title, caption = named
+    unit = labels[0].rpartition("(")[2].rstrip(")") if "(" in labels[0] else ""
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         kinds = list(dict.fromkeys(each.name.removesuffix(", fit") for each in series))
         for each in series:
             number = kinds.index(each.name.removesuffix(", fit"))
-            # Colours repeat after five; mark and dashes are others then.
-            _draw_points(axis, each, f"C{number}", number // 5)
+            _draw_points(axis, each, number)
+        _draw_arrows(axis, series, arrows, unit)
         axis.set(xlabel=labels[0], ylabel=labels[1])
-        if scale == "image":
-            axis.invert_yaxis()
-        if scale in {"loglog", "logy"}:
-            axis.set_yscale("log")
-            axis.yaxis.set_major_formatter("{x:g}")
-        if scale == "loglog":
-            axis.set_xscale("log")
-            axis.xaxis.set_major_formatter("{x:g}")
+        _scale_axes(axis, scale)
+        if names:
+            _name_places(axis, names)
         if len(series) > 2:
             figure.legend(loc="outside right upper")
         elif len(series) > 1:
             axis.legend()
 
     told = "; ".join(f"{each.name} {_course(each.y)}" for each in series)
-    alt = f"{labels[1]} over {labels[0]}: {told}."
-    return Drawing(name, title, caption, alt, (7.2, 3.4), draw)
+    along = f" ({', '.join(names)})" if names else ""
+    alt = f"{labels[1]} over {labels[0]}{along}: {told}."
+    size = (7.2, 5.0 if scale == "image" else 3.4)
+    return Drawing(name, title, caption, alt, size, draw)
 
 
-def _draw_points(axis: Axes, each: Points, colour: str, turn: int) -> None:
-    mark, dashes = "osD^v"[turn % 5], ("-", "--", ":", "-.")[turn % 4]
+def _name_places(axis: Axes, names: Sequence[str]) -> None:
+    turned = sum(map(len, names)) > _LONG
+    axis.set_xticks(
+        range(len(names)),
+        list(names),
+        rotation=20 if turned else 0,
+        ha="right" if turned else "center",
+    )
+    axis.set_xlim(-0.5, len(names) - 0.5)
+
+
+def _draw_points(axis: Axes, each: Points, number: int) -> None:
+    """Draw points, or a line: no two series look alike, as far as there are looks."""
+    colour = f"C{number % len(_CYCLE['light'])}"
+    known = np.isfinite(each.error).any()
     if each.is_line:
+        dashes = ("-", "--", ":", "-.")[number // len(_CYCLE["light"]) % 4]
         axis.plot(each.x, each.y, dashes, color=colour, lw=1.2, label=each.name)
+        if known:
+            low, high = each.y - each.error, each.y + each.error
+            axis.fill_between(each.x, low, high, color=colour, alpha=0.2, lw=0)
         return
-    if np.isfinite(each.u).all() and each.u.size:
+    is_open = len(each.x) <= _OPEN
+    axis.errorbar(
+        each.x,
+        each.y,
+        each.error if known else None,
+        fmt=_MARKS[number % len(_MARKS)],
+        markersize=5 if is_open else 3,
+        markerfacecolor="none" if is_open else colour,
+        capsize=2 if is_open else 0,
+        color=colour,
+        label=each.name,
+    )
+
+
+def _draw_arrows(axis: Axes, series: Sequence[Points], times: float, unit: str) -> None:
+    """Draw arrows where there are any; above the axes one whose length is said."""
+    longest = 0.0
+    for number, each in enumerate(series):
+        if not each.u.size or not np.isfinite(each.u).all():
+            continue
+        u, v = times * each.u, times * each.v
         # As long as the axes say, and none beyond them.
-        axis.quiver(
+        drawn = axis.quiver(
             each.x,
             each.y,
-            each.u,
-            each.v,
-            color=colour,
+            u,
+            v,
+            color=f"C{number % len(_CYCLE['light'])}",
             angles="xy",
             scale_units="xy",
             scale=1,
-            width=0.004,
-            label=each.name,
+            width=0.003,
         )
-        axis.plot(each.x, each.y, ".", color=colour, markersize=3)
-        axis.update_datalim(np.stack([each.x + each.u, each.y + each.v], axis=1))
+        axis.update_datalim(np.stack([each.x + u, each.y + v], axis=1))
         axis.set_aspect("equal", adjustable="datalim")
         axis.autoscale_view()
-        return
-    error = each.error if np.isfinite(each.error).any() else None
-    axis.errorbar(
-        each.x, each.y, error, fmt=mark, markersize=3, color=colour, label=each.name
-    )
+        longest = max(longest, float(np.hypot(each.u, each.v).max()))
+    if longest and times != 1:
+        length = _round(longest)
+        text = f"{length:g} {unit} (arrows are drawn {times:g} times as long)"
+        axis.quiverkey(drawn, 0.04, 1.03, times * length, text, labelpos="E")
+
+
+def _scale_axes(
+    axis: Axes, scale: Literal["linear", "loglog", "logy", "image"]
+) -> None:
+    if scale == "image":
+        axis.invert_yaxis()
+    if scale in {"loglog", "logy"}:
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
+    if scale == "loglog":
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")

@@ -20,6 +20,7 @@ from labctl.calibrate.mapping import (
     fit_map,
     in_line,
     judged,
+    lengthened,
     middle,
     require_parity,
     residual,
@@ -56,6 +57,24 @@ def test_a_map_comes_back_with_its_errors_and_its_parity() -> None:
         assert rest < 0.15
         pulls.append((found.terms[1, 0] - MATRIX[0, 0]) / math.sqrt(found.spread[1, 1]))
     assert np.std(pulls) == pytest.approx(1, abs=0.3)
+
+
+def test_the_certainty_of_the_parity_is_that_of_the_determinant() -> None:
+    # Tilts reach farther along columns, and neither axis of the camera is that of
+    # the panel: what is uncertain by rows must not count as uncertain by columns.
+    matrix = np.array([[300.0, 20.0], [40.0, -100.0]])
+    rng = np.random.default_rng(8)
+    tilts = rng.uniform(-0.2, 0.2, (SPOTS, 2)) * [0.1, 1.0]
+    places = OFFSET + tilts @ matrix.T
+    fits = [
+        fit_map(tilts, places + 0.5 * rng.standard_normal(places.shape))
+        for _ in range(600)
+    ]
+    spread = np.std([np.linalg.det(each.matrix) for each in fits])
+    wanted = abs(np.linalg.det(matrix)) / spread
+    assert np.median([each.certainty for each in fits]) == pytest.approx(
+        wanted, rel=0.12
+    )
 
 
 def test_terms_of_second_order_are_taken_in_where_they_pay() -> None:
@@ -98,6 +117,15 @@ def test_spots_that_are_somewhere_else_are_left_out() -> None:
         # Not more of them: then it is the map that is wrong.
         assert len(found) == min(lost, ASTRAY)
         assert set(found) <= set(range(5, 5 + lost))
+
+
+def test_arrows_are_as_long_as_they_can_be_without_crossing() -> None:
+    places = np.array([[0.0, 0.0], [0.0, 4.0], [10.0, 0.0]])
+    gap = np.array([[0.0, 0.03], [0.01, 0.0], [0.0, 0.0]])
+    # Half of the way from one to the next is 2, which 50 times .03 is not beyond.
+    assert lengthened(places, gap) == 50
+    assert lengthened(places, gap * 10) == 5
+    assert lengthened(places, gap * 0) == 1
 
 
 def test_spots_that_are_shuffled_prove_no_parity() -> None:

@@ -1,10 +1,14 @@
 """The phase curve comes back from unmodulated light and from quadrants."""
 
 import math
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +20,13 @@ from drivers.sim.options import Options, parse
 from labctl.bench import load
 from labctl.bench import open as open_bench
 from labctl.calibrate import execute as room
+from labctl.calibrate import slm_phase
 from labctl.calibrate.execute import Outcome
 from labctl.calibrate.kind import Finding
 from labctl.calibrate.quadrants import Light
 from labctl.calibrate.slm_phase import (
     KIND,
+    Curve,
     cosine,
     differ,
     fit_curve,
@@ -77,6 +83,20 @@ def test_a_panel_that_does_not_modulate_is_named() -> None:
         fit_curve(signal, level, LEVELS, cosine, 1e-4)
 
 
+def test_a_panel_that_may_modulate_is_told_with_the_light_that_would_show() -> None:
+    rng = np.random.default_rng(1)
+    level = order(rng)
+    shape, noise = 0.28 * np.cos(TRUTH[level]), rng.standard_normal(len(level))
+    with pytest.raises(OutcomeError) as caught:
+        fit_curve((shape + noise)[:, None], level, LEVELS, cosine)
+    told = re.search(r"told at about (1\.\d) times the light", str(caught.value))
+    assert told is not None
+    # As much more light over the same noise is seen.
+    assert fit_curve((float(told[1]) * shape + noise)[:, None], level, LEVELS, cosine)
+    with pytest.raises(OutcomeError, match="by far too few: take a filter away"):
+        fit_curve((0.3 * shape + noise)[:, None], level, LEVELS, cosine)
+
+
 @pytest.mark.parametrize("scale", [1e-2, 1e-4])
 def test_light_all_of_which_is_modulated_has_no_curve_at_any_noise(
     scale: float,
@@ -96,6 +116,71 @@ def test_light_that_is_not_modulated_is_found_at_a_noise_that_nobody_told() -> N
     found = interfering(Light(light.astype(float), level), LEVELS)
     assert differ(found.phase_rad, TRUTH) < 0.03
     assert found.rest == pytest.approx(1, abs=0.1)
+
+
+class Whole:
+    """A stand that has shown the whole panel; nothing more is asked of it."""
+
+    name, panel, levels = "slm-phase", (4, 6), LEVELS
+    nominal_mw = power_mw = 5.0
+    ledger = SimpleNamespace(counts={"calibrate": 0})
+
+    def light(self, power_mw: float) -> None:
+        assert power_mw == self.nominal_mw
+
+    @contextmanager
+    def thinking(self) -> Iterator[None]:
+        yield
+
+    def as_levels(self, values: NDArray[np.generic]) -> Levels:
+        return values.astype(np.uint8)
+
+    def brighten(self, panel: Levels, share: float) -> None:
+        assert len(panel) == 8
+        assert share
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_faint_light_gets_more_frames_where_quadrants_are_the_only_way(
+    monkeypatch: pytest.MonkeyPatch, is_seen: bool
+) -> None:
+    curve = Curve(TRUTH, np.zeros(LEVELS), 1.0, 1e3, 1.0)
+    asked = []
+
+    def linear(stand: Stand, panel: Levels, frames: int, most: int) -> float:
+        asked.append((len(panel), frames, most))
+        raise OutcomeError(stand.name)
+
+    def goes_on(stand: Stand, *_: object) -> None:
+        raise OutcomeError(stand.name)
+
+    monkeypatch.setattr(
+        slm_phase, "_whole_panel", lambda _: (None, curve if is_seen else None)
+    )
+    monkeypatch.setattr(slm_phase, "linear_power", linear)
+    monkeypatch.setattr(slm_phase, "_more_levels", goes_on)
+    stand: Any = Whole()
+    with pytest.raises(OutcomeError, match="slm-phase"):
+        slm_phase.measure(stand, KIND.limits)
+    # With a curve already there, levels over the whole panel are a way as well.
+    assert asked == [(3, 6, 0 if is_seen else 64)]
+
+
+def test_levels_alone_that_tell_too_little_say_what_quadrants_lack() -> None:
+    rng = np.random.default_rng(6)
+
+    def light(count: int) -> Light:
+        level = rng.integers(0, LEVELS, count)
+        mean = 1 + 0.34 * np.cos(TRUTH[level])
+        return Light(mean * (1 + 0.1 * rng.standard_normal(count)), level)
+
+    stand: Any = Whole()
+    why = "too few photons: it can be had at about 1.7 times the light."
+    swept = slm_phase._whole_alone(stand, light(128), light(300), why)
+    finding = slm_phase._finding(stand, swept, KIND.limits)
+    told = room._judged(finding)
+    assert told.startswith("rms_rad=")
+    assert told.endswith(f"quadrants of it could not be used: {why}")
 
 
 # ---- on the bench ----------------------------------------------------------------

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,14 @@ from labctl.bench import load
 from labctl.calibrate import wavefront
 from labctl.calibrate.execute import Outcome
 from labctl.calibrate.mapping import Affine
-from labctl.calibrate.wavefront import RANGES, brightest, enough, searched, zernike
+from labctl.calibrate.wavefront import (
+    RANGES,
+    brightest,
+    enough,
+    gained,
+    searched,
+    zernike,
+)
 from labctl.calibration import Wavefront
 from labctl.errors import OutcomeError
 
@@ -104,6 +112,95 @@ def test_a_faint_spot_takes_more_frames(noise: float, frames: int) -> None:
     assert enough(np.zeros(4)) == 8
 
 
+@pytest.mark.parametrize(
+    ("ratio", "helps"), [(0.9, False), (1.0, False), (1.02, False), (1.05, True)]
+)
+def test_a_correction_helps_only_beyond_the_error_of_its_gain(
+    ratio: float, helps: bool
+) -> None:
+    # 8 % from frame to frame: 1 % for 64 frames, 1.4 % for the ratio of two.
+    noise = 0.08 * np.tile([-1.0, 1.0], 32) * math.sqrt(63 / 64)
+    gain = gained(500 * (1 + noise), 500 * ratio * (1 + noise))
+    assert gain.ratio == pytest.approx(ratio)
+    assert gain.error == pytest.approx(ratio * 0.01 * math.sqrt(2))
+    # Three errors are 4.2 %: what is brighter by one error alone does not help.
+    assert gain.helps == helps
+
+
+class Aside:
+    """A stand whose frames begin elsewhere on the sensor; its power trembles."""
+
+    name, panel, power_mw = "wavefront", SHAPE, 5.0
+    corner, frame = (10, 10), (28, 28)
+    bench = SimpleNamespace(
+        file=SimpleNamespace(calibrate=SimpleNamespace(reach_cycles_px=0.2))
+    )
+
+    def __init__(self, metered_mw: Array) -> None:
+        self.metered_mw = metered_mw
+
+    def repeated(self, panel: Array, count: int) -> SimpleNamespace:
+        return SimpleNamespace(power_mw=self.metered_mw[: len(panel) * count])
+
+    def require_light(self, exposed: SimpleNamespace) -> None:
+        assert exposed.power_mw.size
+
+    def signal_e(self, exposed: SimpleNamespace) -> Array:
+        """Light that goes with the power, in one pixel of the frame."""
+        frames = np.zeros((len(exposed.power_mw), *self.frame))
+        frames[:, 3, 5] = 100 * exposed.power_mw
+        return frames
+
+
+class Tilts:
+    """A painter that paints nothing."""
+
+    def levels(self, phase: Array) -> Array:
+        return phase
+
+    def tilt(self, tilts: Array) -> Array:
+        return tilts
+
+
+def aimed(
+    monkeypatch: pytest.MonkeyPatch, spots: Callable[[Array], Array]
+) -> tuple[Array, tuple[int, int]]:
+    """Aim by spots of some tilts on the sensor."""
+    rng = np.random.default_rng(3)
+    tilts = rng.uniform(-0.2, 0.2, (12, 2))
+    kept = np.ones(12, dtype=bool)
+    monkeypatch.setattr(wavefront, "directions", lambda *_: tilts)
+    monkeypatch.setattr(wavefront, "find_spots", lambda *_: (kept, spots(tilts)))
+    stand: Any = Aside(np.empty(0))
+    painter: Any = Tilts()
+    return wavefront._aimed(stand, painter)
+
+
+def test_the_pixel_of_the_spot_is_counted_from_where_frames_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mapped = turned(30)
+    tilt, place = aimed(monkeypatch, mapped)
+    assert mapped(tilt[None])[0] == pytest.approx(np.add(place, Aside.corner))
+
+
+def test_spots_that_do_not_go_along_with_the_panel_lead_nowhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(4)
+    with pytest.raises(OutcomeError, match="wavefront: parity is not certain"):
+        aimed(monkeypatch, lambda tilts: rng.permutation(turned(30)(tilts)))
+
+
+def test_a_power_that_trembles_makes_no_spot_brighter() -> None:
+    stand: Any = Aside(np.array([4.0, 5.0, 6.0, 5.5, 4.5, 5.0]))
+    painter: Any = Tilts()
+    modes = zernike(SHAPE)
+    spot = wavefront._Spot(stand, painter, modes, np.zeros(SHAPE), (3, 5))
+    light = spot.frames(np.zeros((2, len(modes))), 3)
+    assert light == pytest.approx(np.full((2, 3), 500.0))
+
+
 # ---- on the bench ----------------------------------------------------------------
 
 LIT: Mapping[str, Any] = {
@@ -160,6 +257,63 @@ def test_a_flat_panel_gets_no_correction(
     assert isinstance(values, Wavefront)
     assert values.gain < 1.2
     assert np.abs(values.phase_rad.load(path.parent)).max() < 1.0
+
+
+# A camera that was turned by more than half of a right angle, of whose sensor a part
+# is looked at which begins elsewhere than the sensor.
+TURNED: Mapping[str, Any] = {
+    **LIT,
+    "world.options.grid": [48, 48],
+    "world.options.panel.curvature_rad": 1.2,
+    "world.options.panel.crosstalk_macropixels": 0.1,
+    "world.options.sensor.turn_deg": 52.0,
+    "reservoir.region": [9, 9, 30, 30],
+    "calibrate.region": [9, 9, 30, 30],
+    "calibrate.reach_cycles_px": 0.16,
+}
+
+
+@pytest.mark.slow
+def test_the_spot_of_a_turned_camera_is_found_in_the_part_that_is_looked_at(
+    make_bench: MakeBench,
+    calibrate: Calibrate,
+    known: Known,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wavefront, "RANGES", (1.6, 0.8))
+    monkeypatch.setattr(wavefront, "FAINT", 8)
+    path = make_bench(TURNED)
+    known(path, *TOLD)
+    (row,) = calibrate("wavefront").rows
+    assert (row.status, row.why) == ("passed", "")
+    values = load(path).records()["wavefront"].values
+    assert isinstance(values, Wavefront)
+    assert values.gain > 1.5
+    # The bow of the panel, taken back.
+    assert values.modes_rad["focus"] < -0.4
+
+
+@pytest.mark.slow
+def test_too_few_photons_leave_the_correction_in_force(
+    make_bench: MakeBench, calibrate: Calibrate, known: Known
+) -> None:
+    path = make_bench({**LIT, "world.options.sensor.photons_per_s": 4000.0})
+    before = {
+        "kind": "wavefront",
+        "phase_rad": np.full((32, 48), 0.25),
+        "modes_rad": {},
+        "gain": 1.5,
+    }
+    known(path, *TOLD, before)
+    (row,) = calibrate("wavefront").rows
+    assert row.status == "failed"
+    assert row.why.startswith("wavefront: too few photons")
+    assert "times the light" in row.why
+    there = load(path).records()["wavefront"].values
+    assert isinstance(there, Wavefront)
+    assert there.gain == 1.5
+    assert row.path is not None
+    assert row.path.name.endswith("-failed.yaml")
 
 
 @pytest.mark.slow

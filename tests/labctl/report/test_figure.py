@@ -6,8 +6,9 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.quiver import Quiver
+from matplotlib.quiver import Quiver, QuiverKey
 from numpy.typing import NDArray
 
 from labctl.report import figure
@@ -139,7 +140,7 @@ def test_counts_are_written_to_the_last_one() -> None:
     assert drawing.alt == "Bars: train 28800, share 0.25."
 
 
-def test_series_beyond_the_colours_have_a_mark_of_their_own() -> None:
+def test_every_series_of_a_figure_has_a_mark_and_a_colour_of_its_own() -> None:
     nothing = np.full(3, np.nan)
     x = np.arange(3.0)
     series = [
@@ -149,7 +150,8 @@ def test_series_beyond_the_colours_have_a_mark_of_their_own() -> None:
     figure.fitted(("n", "t", "c"), ("x", "y"), series).draw(drawn)
     (axis,) = drawn.axes
     marks = [line.get_marker() for line in axis.get_lines()]
-    assert marks == ["o"] * 5 + ["s"] * 2
+    assert len(set(marks)) == 7
+    assert len({line.get_color() for line in axis.get_lines()}) == 7
 
 
 def test_a_curve_has_the_colour_of_the_points_that_it_was_fitted_to() -> None:
@@ -196,6 +198,67 @@ def test_an_arrow_is_as_long_as_the_axes_say_and_wholly_in_sight() -> None:
     assert right >= 11
     assert low <= -7
     assert high >= 3
+
+
+def test_short_arrows_are_drawn_longer_and_the_figure_says_by_how_much() -> None:
+    x = np.arange(4.0)
+    nothing = np.full(4, np.nan)
+    series = [figure.Points("a", x, x, nothing, x / 60, 0 * x)]
+    labels = ("column (px)", "row (px)")
+    into = Figure(figsize=(7.2, 3.4))
+    figure.fitted(("n", "t", "c"), labels, series, "image", arrows=20.0).draw(into)
+    (axis,) = into.axes
+    (arrows,) = (each for each in axis.collections if isinstance(each, Quiver))
+    assert pytest.approx(x / 3) == arrows.U
+    # The spots that they begin at are drawn as well.
+    (spots,) = axis.get_lines()
+    assert spots.get_xdata() == pytest.approx(x)
+    assert spots.get_marker() == "o"
+    (key,) = (each for each in axis.artists if isinstance(each, QuiverKey))
+    assert key.text.get_text() == "0.05 px (arrows are drawn 20 times as long)"
+    assert key.U == 1.0
+
+
+def test_things_along_an_axis_have_their_names() -> None:
+    nothing = np.full(3, np.nan)
+    series = [figure.Points("a", np.arange(3.0), np.ones(3), nothing, nothing, nothing)]
+    drawing = figure.fitted(
+        ("n", "t", "c"), ("region", "y"), series, names=("0, 0", "0, 1", "1, 0")
+    )
+    (axis,) = drawn(drawing).axes
+    labels = [text.get_text() for text in axis.get_xticklabels()]
+    assert labels == ["0, 0", "0, 1", "1, 0"]
+    assert axis.get_xticks() == pytest.approx([0, 1, 2])
+    assert "region (0, 0, 0, 1, 1, 0)" in drawing.alt
+
+
+def test_a_line_with_an_error_has_a_band_and_points_have_bars() -> None:
+    nothing, x = np.full(3, np.nan), np.arange(3.0)
+    error = np.array([0.1, 0.2, 0.3])
+    line = figure.Points("a", x, x, error, nothing, nothing, is_line=True)
+    points = figure.Points("b", x, x, error, nothing, nothing)
+    into = Figure()
+    figure.fitted(("n", "t", "c"), ("x", "y"), [line, points]).draw(into)
+    (axis,) = into.axes
+    (band,) = (each for each in axis.collections if isinstance(each, PolyCollection))
+    corners = band.get_paths()[0].vertices
+    assert corners[:, 1].max() == pytest.approx(2.3)
+    assert corners[:, 1].min() == pytest.approx(-0.1)
+    (bars,) = (each for each in axis.collections if isinstance(each, LineCollection))
+    assert np.ptp(bars.get_segments()[2][:, 1]) == pytest.approx(0.6)
+
+
+def test_few_points_are_open_so_that_those_below_are_seen() -> None:
+    x = np.arange(100.0)
+    nothing = np.full(100, np.nan)
+    for count, is_open in ((60, True), (100, False)):
+        part = [each[:count] for each in (x, x, nothing, nothing, nothing)]
+        into = Figure()
+        figure.fitted(("n", "t", "c"), ("x", "y"), [figure.Points("a", *part)]).draw(
+            into
+        )
+        (line,) = into.axes[0].get_lines()
+        assert (line.get_markerfacecolor() == "none") == is_open
 
 
 def drawn(drawing: Drawing) -> Figure:
