@@ -62,7 +62,7 @@ Features = Callable[[Array], Array]
 EXPOSURES, WHOLE, QUARTERS, EACH, MOST_WRITES = 600, 128, 128, 120, 720
 # Frames of a pattern that tell whether the medium is linear; share of such a power that
 # is used; least share of it that light to spare is given up down to.
-FRAMES, DIMMED, DIMMEST = 6, 1 / 4, 1 / 16
+FRAMES, DIMMED, DIMMEST = 8, 1 / 2, 1 / 16
 # Brightest pixels that are looked at.
 PIXELS = 4096
 TURN = 2 * math.pi
