@@ -8,7 +8,8 @@ export MKL_NUM_THREADS ?= 1
 # Tests start many processes: none compiles the modules once more.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup peers run test quick lint bench soak clean
+LINTERS := lint-types lint-windows lint-pyright lint-style
+.PHONY: setup peers run test quick lint $(LINTERS) bench soak clean
 .DEFAULT_GOAL := setup
 
 $(STAMP): pyproject.toml constraints.txt
@@ -33,12 +34,22 @@ test: $(STAMP)
 quick: $(STAMP)
 	$(BIN)/pytest -n 3 --dist worksteal -m 'not slow and not hardware and not gpu and not bench and not conformance'
 
+# Two at a time: each uses one processor.
 lint: $(STAMP)
+	+$(MAKE) --no-print-directory -j2 $(LINTERS)
+
+lint-style: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+lint-types: $(STAMP)
 	$(BIN)/mypy
+
+lint-windows: $(STAMP)
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 labctl drivers
+
+lint-pyright: $(STAMP)
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
 bench: $(STAMP)

@@ -27,7 +27,7 @@ from labctl.run.setting import (
 
 HOURS = 12.0
 # Of the night, in CI.
-SHARE = 1 / 10
+SHARE = 1 / 20
 BATCH = 64
 # A full night: dropped frames, a beam that rests, a meter and a room that are watched.
 BENCH = (

@@ -303,6 +303,7 @@ def test_memory_stays_as_it_is_over_a_long_run(session: Session) -> None:
     reservoir = session.reservoir(session.setting.entry, Ledger(None))
     phase = torch.zeros(64, reservoir.pixels)
     taken = []
+    gc.freeze()  # what was there before: to look at it again takes most of the time
     tracemalloc.start()
     try:
         for _ in range(batches + 8):
@@ -311,6 +312,7 @@ def test_memory_stays_as_it_is_over_a_long_run(session: Session) -> None:
             taken.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
+        gc.unfreeze()
     assert session.bench.world is not None
     assert session.bench.world.shots >= 64 * batches
     # A frame is 1,458 bytes: none stays.
