@@ -47,7 +47,7 @@ _GRID: dict[Theme, str] = {"light": "#d9dde2", "dark": "#363c44"}
 _POINTS = 400  # of a curve: more cannot be told apart on a page
 _FEW = 20  # points that are marked one by one
 _OPEN = 60  # points that are drawn open: what lies under them is seen
-_LONG = 60  # letters of names along an axis that have no room side by side
+_LONG = 72  # letters that have room side by side along an axis
 INTENSITY = "viridis"
 # Perceptually uniform and safe for colour-blind readers; zero is dark.
 SIGNED = "berlin"
@@ -905,7 +905,7 @@ def fitted(
 
 
 def _name_places(axis: Axes, names: Sequence[str]) -> None:
-    turned = sum(map(len, names)) > _LONG
+    turned = len(names) * max(map(len, names)) > _LONG
     axis.set_xticks(
         range(len(names)),
         list(names),
@@ -942,13 +942,13 @@ def _draw_points(axis: Axes, each: Points, number: int) -> None:
 
 def _draw_arrows(axis: Axes, series: Sequence[Points], times: float, unit: str) -> None:
     """Draw arrows where there are any; above the axes one whose length is said."""
-    longest = 0.0
+    drawn, longest = [], 0.0
     for number, each in enumerate(series):
         if not each.u.size or not np.isfinite(each.u).all():
             continue
         u, v = times * each.u, times * each.v
         # As long as the axes say, and none beyond them.
-        drawn = axis.quiver(
+        arrows = axis.quiver(
             each.x,
             each.y,
             u,
@@ -959,6 +959,7 @@ def _draw_arrows(axis: Axes, series: Sequence[Points], times: float, unit: str) 
             scale=1,
             width=0.003,
         )
+        drawn.append(arrows)
         axis.update_datalim(np.stack([each.x + u, each.y + v], axis=1))
         axis.set_aspect("equal", adjustable="datalim")
         axis.autoscale_view()
@@ -966,7 +967,9 @@ def _draw_arrows(axis: Axes, series: Sequence[Points], times: float, unit: str) 
     if longest and times != 1:
         length = _round(longest)
         text = f"{length:g} {unit} (arrows are drawn {times:g} times as long)"
-        axis.quiverkey(drawn, 0.04, 1.03, times * length, text, labelpos="E")
+        # No layout makes room for a key; it does for a title.
+        axis.set_title(" ")
+        axis.quiverkey(drawn[0], 0.02, 1.03, times * length, text, labelpos="E")
 
 
 def _scale_axes(

@@ -23,7 +23,7 @@ from labctl.calibrate import execute as room
 from labctl.calibrate import slm_phase
 from labctl.calibrate.execute import Outcome
 from labctl.calibrate.kind import Finding
-from labctl.calibrate.quadrants import Light
+from labctl.calibrate.quadrants import LEAST, Light
 from labctl.calibrate.slm_phase import (
     KIND,
     Curve,
@@ -92,7 +92,8 @@ def test_a_panel_that_may_modulate_is_told_with_the_light_that_would_show() -> N
     told = re.search(r"told at about (1\.\d) times the light", str(caught.value))
     assert told is not None
     # As much more light over the same noise is seen.
-    assert fit_curve((float(told[1]) * shape + noise)[:, None], level, LEVELS, cosine)
+    more = (float(told[1]) * shape + noise)[:, None]
+    assert fit_curve(more, level, LEVELS, cosine).signal * len(level) > LEAST
     with pytest.raises(OutcomeError, match="by far too few: take a filter away"):
         fit_curve((0.3 * shape + noise)[:, None], level, LEVELS, cosine)
 

@@ -217,6 +217,12 @@ def test_short_arrows_are_drawn_longer_and_the_figure_says_by_how_much() -> None
     (key,) = (each for each in axis.artists if isinstance(each, QuiverKey))
     assert key.text.get_text() == "0.05 px (arrows are drawn 20 times as long)"
     assert key.U == 1.0
+    # It is in sight, above the axes.
+    into.set_layout_engine("constrained")
+    into.draw_without_rendering()
+    box = key.text.get_window_extent()
+    assert axis.get_window_extent().y1 < box.y0
+    assert box.y1 < into.bbox.y1
 
 
 def test_things_along_an_axis_have_their_names() -> None:
@@ -226,6 +232,7 @@ def test_things_along_an_axis_have_their_names() -> None:
         ("n", "t", "c"), ("region", "y"), series, names=("0, 0", "0, 1", "1, 0")
     )
     (axis,) = drawn(drawing).axes
+    assert {text.get_rotation() for text in axis.get_xticklabels()} == {0}
     labels = [text.get_text() for text in axis.get_xticklabels()]
     assert labels == ["0, 0", "0, 1", "1, 0"]
     assert axis.get_xticks() == pytest.approx([0, 1, 2])
@@ -241,24 +248,23 @@ def test_a_line_with_an_error_has_a_band_and_points_have_bars() -> None:
     figure.fitted(("n", "t", "c"), ("x", "y"), [line, points]).draw(into)
     (axis,) = into.axes
     (band,) = (each for each in axis.collections if isinstance(each, PolyCollection))
-    corners = band.get_paths()[0].vertices
+    corners = np.asarray(band.get_paths()[0].vertices)
     assert corners[:, 1].max() == pytest.approx(2.3)
     assert corners[:, 1].min() == pytest.approx(-0.1)
     (bars,) = (each for each in axis.collections if isinstance(each, LineCollection))
     assert np.ptp(bars.get_segments()[2][:, 1]) == pytest.approx(0.6)
 
 
-def test_few_points_are_open_so_that_those_below_are_seen() -> None:
-    x = np.arange(100.0)
-    nothing = np.full(100, np.nan)
-    for count, is_open in ((60, True), (100, False)):
-        part = [each[:count] for each in (x, x, nothing, nothing, nothing)]
-        into = Figure()
-        figure.fitted(("n", "t", "c"), ("x", "y"), [figure.Points("a", *part)]).draw(
-            into
-        )
-        (line,) = into.axes[0].get_lines()
-        assert (line.get_markerfacecolor() == "none") == is_open
+@pytest.mark.parametrize(("count", "is_open"), [(60, True), (100, False)])
+def test_few_points_are_open_so_that_those_below_are_seen(
+    count: int, is_open: bool
+) -> None:
+    x, nothing = np.arange(float(count)), np.full(count, np.nan)
+    points = figure.Points("a", x, x, nothing, nothing, nothing)
+    into = Figure()
+    figure.fitted(("n", "t", "c"), ("x", "y"), [points]).draw(into)
+    (line,) = into.axes[0].get_lines()
+    assert (line.get_markerfacecolor() == "none") == is_open
 
 
 def drawn(drawing: Drawing) -> Figure:
