@@ -164,7 +164,7 @@ def test_faint_light_gets_more_frames_where_quadrants_are_the_only_way(
     with pytest.raises(OutcomeError, match="slm-phase"):
         slm_phase.measure(stand, KIND.limits)
     # With a curve already there, levels over the whole panel are a way as well.
-    assert asked == [(3, 6, 0 if is_seen else 64)]
+    assert asked == [(3, 8, 0 if is_seen else 64)]
 
 
 def test_levels_alone_that_tell_too_little_say_what_quadrants_lack() -> None:
