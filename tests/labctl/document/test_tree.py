@@ -102,3 +102,18 @@ def test_a_change_cannot_be_deeper_than_a_document() -> None:
     (fault,) = apply(root, ".".join("x" * 9999) + "=1")
     assert fault.text == "is no change, expected key.path=value."
     assert root.plain() == {"a": 1}
+
+
+def test_a_text_that_is_read_again_knows_nothing_of_changes_before() -> None:
+    text = "a: {b: [1, {c: 2}]}\nd: .inf\n"
+    first, faults = build(text, "p")
+    plain = first.plain()
+    assert apply(first, "a.b.1.c=3") == apply(first, "a.e=4") == []
+    assert len(faults) == 1
+    faults.clear()
+    again, found = build(text, "p")
+    assert first.plain() != plain
+    assert again.plain() == plain
+    assert again.place(["a", "e"], at_key=True) == again.place(["a"])
+    assert len(found) == 1
+    assert build(text, "q")[0].mark.where == "q"
