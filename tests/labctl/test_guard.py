@@ -385,9 +385,9 @@ def test_signs_of_life_that_follow_at_once_are_sent_as_one(
 def test_a_sign_of_life_that_is_not_sent_says_that_the_guard_stopped_the_run(
     make: Make, hands: SimpleNamespace
 ) -> None:
-    with make(fault="warm", patience=Patience(heartbeat_s=2.0)) as laser:
-        laser.emission(True)
+    with make(fault="warm", patience=Patience(heartbeat_s=5.0)) as laser:
         laser.beat()
+        laser.emission(True)
         _stopped(laser)
         hands.sent.clear()
         with pytest.raises(SafetyError, match="faults=warm"):
@@ -399,12 +399,12 @@ def test_a_sign_of_life_that_is_not_sent_says_that_the_guard_stopped_the_run(
 def test_a_sign_of_life_that_is_not_sent_says_that_the_guard_is_gone(
     make: Make, light: Path, hands: SimpleNamespace
 ) -> None:
-    laser = make(patience=Patience(heartbeat_s=2.0))
+    laser = make(patience=Patience(heartbeat_s=5.0))
     laser.open()
     laser.emission(True)
     laser.beat()
     os.kill(laser.pid, signal.SIGKILL)
-    due = time.monotonic() + 2.0
+    due = time.monotonic() + 10.0
     while not laser._linked("beat").has_ended:
         assert time.monotonic() < due, "its end was not noticed"
     with pytest.raises(DeviceError, match=r"beat: the guard ended .*new guard made"):
