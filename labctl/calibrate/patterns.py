@@ -19,9 +19,10 @@ FRAMES, FAINT = 12, 64
 # light that must go along with it. None does elsewhere; with a bowed panel before a
 # medium a twelfth did.
 VIEWED, GONE_ALONG = 4, 0.03
-# How much a frame may differ from that of a quarter of the power, a unit of light, rms;
-# halvings to a quarter; and powers that are tried, each half of the one before.
-LINEAR = 0.03
+# How much a frame may differ from that of a quarter of the power, a unit of light, rms:
+# as much as 3 % from that of half of it, where light is faint. Halvings to a quarter;
+# and powers that are tried, each half of the one before.
+LINEAR = 0.045
 QUARTER = 2
 HALVINGS = 8
 # Power of what patterns differ by, as a share of that of a frame, below which a panel
@@ -193,7 +194,7 @@ def linear_power(
     text = (
         f"{stand.name}: the medium is not linear: at power_mw={power_mw:.3g} a quarter "
         f"of the light still changes the frame by {100 * gap:.0f} %, expected at most "
-        f"{100 * LINEAR:.0f} %. Take the medium out of the path, or dim the beam."
+        f"{100 * LINEAR:.2g} %. Take the medium out of the path, or dim the beam."
     )
     raise OutcomeError(text)
 
@@ -217,7 +218,7 @@ def _unseen(
     return (
         f"{stand.name}: too few photons: at power_mw={power_mw:.3g} a quarter of the "
         f"light changes the frame by {100 * gap:.0f} ± {100 * error:.0f} %, expected "
-        f"an error below {200 * LINEAR:.0f} %. It can be had at about {needed:.2g} "
+        f"an error below {200 * LINEAR:.2g} %. It can be had at about {needed:.2g} "
         "times the light: take a filter away, or allow a longer exposure "
         "(limits.exposure_s)."
     )

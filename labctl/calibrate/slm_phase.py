@@ -57,9 +57,10 @@ from labctl.reservoir import regions_of
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
 Features = Callable[[Array], Array]
-# Exposures in all; writes of the whole panel; the fewest of quadrants. Then as many for
-# each region, where they are asked for, and the most for all.
-EXPOSURES, WHOLE, QUARTERS, EACH, MOST_WRITES = 600, 128, 128, 120, 720
+# Exposures in all; writes of the whole panel; the fewest of quadrants, or of the whole
+# panel in their place. Then as many for each region, where they are asked for, and the
+# most for all.
+EXPOSURES, WHOLE, QUARTERS, FEWEST_MORE, EACH, MOST_WRITES = 600, 128, 128, 96, 120, 720
 # Frames of a pattern that tell whether the medium is linear; share of such a power that
 # is used; least share of it that light to spare is given up down to.
 FRAMES, DIMMED, DIMMEST = 8, 1 / 2, 1 / 16
@@ -556,7 +557,7 @@ def _more_levels(
     # Levels at which the light changes most tell most.
     steep = np.sin(rough.phase_rad) ** 2 + 0.1
     rng = np.random.default_rng(8)
-    more = rng.choice(stand.levels, max(count - 24, WHOLE), p=steep / steep.sum())
+    more = rng.choice(stand.levels, max(count - 24, FEWEST_MORE), p=steep / steep.sum())
     added = _total(stand, "steep levels", _flats(stand, more))
     return _whole_alone(stand, light, Light(added, more), why)
 

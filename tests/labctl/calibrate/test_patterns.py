@@ -195,7 +195,7 @@ def test_frames_that_are_added_weigh_as_many_as_they_are(
 def test_too_few_photons_are_named_where_no_more_frames_may_be_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    faint = Faint(lambda _: 0.01, 0.1)
+    faint = Faint(lambda _: 0.01, 0.225)
     monkeypatch.setattr(patterns, "_see", faint.see)
     monkeypatch.setattr(patterns, "_distance", faint.distance)
     rng = np.random.default_rng(4)
