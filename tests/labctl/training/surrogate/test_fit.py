@@ -104,6 +104,40 @@ def test_average_answers_and_follows() -> None:
     assert torch.equal(fitter.answering.y_scale, fitter.surrogate.y_scale)
 
 
+def test_an_average_forgets_its_start_quickly_and_then_keeps_what_is_set() -> None:
+    fitter = fitter_of(SurrogateSettings("twin-dense", width=8, average=0.2))
+    observe(fitter)
+    expected = fitter.answering.state_dict()["net.0.weight"].clone()
+    for step in range(1, 6):
+        fitter.step(1)
+        last = fitter.surrogate.state_dict()["net.0.weight"]
+        keep = min(0.2, step / (step + 9))
+        expected = keep * expected + (1 - keep) * last
+        found = fitter.answering.state_dict()["net.0.weight"]
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_recency_has_young_shots_fitted_more_often() -> None:
+    def levels(recency: float) -> Tensor:
+        """Outputs of old shots are 0, of young ones 1: the twin learns their mean."""
+        settings = SurrogateSettings(
+            "twin-dense", width=8, average=0.0, recency=recency, fit_batch=64
+        )
+        fitter = fitter_of(settings)
+        phase = torch.zeros(200, PIXELS)
+        y = torch.cat((torch.zeros(160, OUTPUTS), torch.ones(40, OUTPUTS)))
+        fitter.observe_values(phase, 100 + y)
+        fitter.step(300)
+        with torch.no_grad():
+            answer = fitter.answering
+            assert isinstance(answer, Twin)
+            return answer(phase[:1]) - 100
+
+    # Of ages that are u to the fourth, two thirds are within the youngest fifth.
+    assert levels(0.0).mean() == pytest.approx(0.2, abs=0.1)
+    assert levels(3.0).mean() == pytest.approx(0.2**0.25, abs=0.1)
+
+
 def test_model_itself_answers_without_an_average() -> None:
     fitter = fitter_of(SurrogateSettings("twin-dense", width=8, average=0.0))
     assert fitter.answering is fitter.surrogate
@@ -266,9 +300,10 @@ def test_explains_all_of_a_device_that_is_the_twin_plus_noise(
     phase = 6 * torch.rand(4000, 6, generator=generator)
     with torch.no_grad():
         clean = twin(phase)
-    noise = torch.tensor([1.0, 4.0, 9.0, 2.0])
+    noise = clean.var(dim=0) * torch.tensor([0.2, 0.5, 1.0, 0.3])
     y = clean + noise.sqrt() * torch.randn(clean.shape, generator=generator)
     assert abs(unexplained(twin, phase, y, noise)) < 0.05
+    assert unexplained(twin, phase, y, None) > 0.2
     assert unexplained(twin, phase, clean, None) < 1e-6
     shifted = clean + clean.std(dim=0)
     assert unexplained(twin, phase, shifted, None) == pytest.approx(1, rel=1e-3)
