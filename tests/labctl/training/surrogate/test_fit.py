@@ -131,7 +131,8 @@ def test_recency_has_young_shots_fitted_more_often() -> None:
         with torch.no_grad():
             answer = fitter.answering
             assert isinstance(answer, Twin)
-            return answer(phase[:1]) - 100
+            level: Tensor = answer(phase[:1]) - 100
+        return level
 
     # Of ages that are u to the fourth, two thirds are within the youngest fifth.
     assert levels(0.0).mean() == pytest.approx(0.2, abs=0.1)
