@@ -348,6 +348,7 @@ def course(protocol: TrainProtocol, dataset: Dataset) -> Course:
         paired_per_step=probes.paired_per_step,
         held_out_per_step=probes.held_out_per_step,
         probes_per_sample=sampled,
+        most_per_sample=estimator.probes if estimator.name == "gate" else sampled,
         validate_every=protocol.training.validate_every,
         watching=watching(protocol.drift),
         warm_up=probes.warm_up,
@@ -380,12 +381,9 @@ def settings(protocol: TrainProtocol, dataset: Dataset, steps: int) -> Settings:
 
 def _purse(protocol: TrainProtocol, course: Course) -> Purse | None:
     """Say what limits a course whose steps cost what the device makes of them."""
-    gated = protocol.estimator.name == "gate"
-    watching = course.watching
-    if not gated and not (watching.every and watching.refit_above is not None):
+    if not course.varies:
         return None
-    probes = protocol.estimator.probes if gated else course.probes_per_sample
-    return Purse(protocol.budget.shots, course.dearest(probes))
+    return Purse(protocol.budget.shots, course.dearest)
 
 
 def watching(entry: DriftEntry) -> Watching:

@@ -127,12 +127,21 @@ def prepare(setting: Setting[TrainProtocol]) -> TrainJob:
         simulated=setting.simulated,
         nbytes=nbytes,
         note=(
-            f"steps: {planned.steps} of {protocol.training.batch} samples "
+            f"steps: {_steps(planned)} of {protocol.training.batch} samples "
             f"({planned.epochs:.1f} epochs); evaluate lies outside the budget of "
             f"{protocol.budget.shots}"
         ),
     )
     return TrainJob(setting, dataset, planned, show, forecast)
+
+
+def _steps(planned: Plan) -> str:
+    """Say how many steps there will be, as far as that is known."""
+    if planned.least is None or planned.least >= planned.steps:
+        return str(planned.steps)
+    return (
+        f"{planned.least} to {planned.steps}, as the device asks for probes and fits,"
+    )
 
 
 def _show(sound: check.Sound) -> Show:

@@ -165,6 +165,10 @@ class Status(Enum):
         "The device answered with values that are not finite before training began. "
         "Look at the frames and at the calibrations of the camera."
     )
+    NO_STEP_PAID = (
+        "What came before the first step left less of the budget than one step may "
+        "cost. Raise budget.shots, or lower estimator.probes or drift.refit_shots."
+    )
     NOTHING_TO_FIT = (
         "The surrogate learns from probes alone, and none were taken. Set "
         "probes.paired_per_step, or add value to surrogate.loss."

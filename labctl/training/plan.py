@@ -30,6 +30,8 @@ class Course:
         Probes a step that measure the cosine.
     probes_per_sample
         Probes that the estimator takes for every exposure of a sample.
+    most_per_sample
+        The same where it takes most of them; a gate decides as it goes.
     validate_every
         Steps between validations; 0 for none.
     candidates
@@ -55,6 +57,7 @@ class Course:
     paired_per_step: int = 0
     held_out_per_step: int = 0
     probes_per_sample: int = 0
+    most_per_sample: int = 0
     validate_every: int = 0
     candidates: int = 1
     pretrain: int = 0
@@ -73,6 +76,20 @@ class Course:
     def least_steps(self) -> int:
         """Steps of the shortest course that makes sense."""
         return self.steps_per_epoch if self.warm_up is None else 1
+
+    @property
+    def varies(self) -> bool:
+        """Whether the device decides, as it goes, what a step costs."""
+        refits = self.watching.every > 0 and self.watching.refit_above is not None
+        return refits or self.most_per_sample > self.probes_per_sample
+
+    @property
+    def needed(self) -> int:
+        """Exposures without which there is no course."""
+        least = sum(self.counts(self.least_steps).values())
+        if not self.varies:
+            return least
+        return max(least, sum(self.counts(0).values()) + self.dearest)
 
     def counts(self, steps: int) -> dict[str, int]:
         """Return the exposures of a course of so many steps, by category.
@@ -102,15 +119,11 @@ class Course:
             "drift-check": self.watching.shots(steps),
         }
 
-    def dearest(self, probes_per_sample: int) -> int:
-        """Return the exposures that a single step may cost at most.
-
-        Parameters
-        ----------
-        probes_per_sample
-            Probes of every sample that the estimator may take.
-        """
-        full = replace(self, probes_per_sample=probes_per_sample)
+    @property
+    def dearest(self) -> int:
+        """Exposures that a single step may cost at most."""
+        most = max(self.most_per_sample, self.probes_per_sample)
+        full = replace(self, probes_per_sample=most)
         step = sum(full.counts(1).values()) - sum(full.counts(0).values())
         if self.validate_every > 1:
             step += self.validation * self.exposures
@@ -140,17 +153,21 @@ class Plan:
         and the reference lines lie outside the budget.
     total
         Exposures in all.
+    least
+        Steps that it pays for whatever they cost; None where every step costs the
+        same, so that it is exactly ``steps``.
     """
 
     steps: int
     epochs: float
     counts: Mapping[str, int]
     total: int
+    least: int | None = None
 
 
 @dataclass(frozen=True)
 class TooSmall:
-    """The budget does not pay for one epoch.
+    """The budget does not pay for one epoch, or for one step that may be dear.
 
     Parameters
     ----------
@@ -158,13 +175,24 @@ class TooSmall:
         Exposures that there are.
     needed
         Exposures that one epoch needs, with everything before it.
+    dearest
+        Exposures that one step may cost where the device decides what it does;
+        0 where all steps cost the same.
     """
 
     budget: int
     needed: int
+    dearest: int = 0
 
     @override
     def __str__(self) -> str:
+        if self.dearest:
+            return (
+                f"shots={self.budget}, expected at least {self.needed}: a step is "
+                f"begun only where {self.dearest} are left, as much as one may cost "
+                "with the probes of a gate and with a fit after drift. Raise "
+                "budget.shots, or lower estimator.probes or drift.refit_shots."
+            )
         return (
             f"shots={self.budget}, expected at least {self.needed} for one "
             "epoch with its noise repeats, warm-up pass and probes. Raise "
@@ -202,11 +230,13 @@ def plan(budget: int, course: Course) -> Plan | TooSmall:
     def total(steps: int) -> int:
         return sum(course.counts(steps).values())
 
-    needed = total(course.least_steps)
-    if budget < needed:
-        return TooSmall(budget, needed)
+    if budget < course.needed:
+        return TooSmall(budget, course.needed, course.dearest if course.varies else 0)
     low, high = course.least_steps, budget // course.batch + 1
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if total(middle) <= budget else (low, middle)
-    return Plan(low, low / course.steps_per_epoch, course.counts(low), total(low))
+    least = (budget - total(0)) // course.dearest if course.varies else None
+    return Plan(
+        low, low / course.steps_per_epoch, course.counts(low), total(low), least
+    )

@@ -278,6 +278,8 @@ class Trainer:
                 self.step()
         except Stopped as err:
             self._failed = err.status
+        if self._failed is None and self.done == 0 < self.settings.steps:
+            self._failed = Status.NO_STEP_PAID
         refitted = self._failed is None and self._refit()
         return Result(
             status=self._failed or Status.COMPLETED,

@@ -1,5 +1,6 @@
 """A training is compared with data, bench, method and budget before anything opens."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from labctl.run import check
 from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
 from labctl.run.setting import Options, opened, resolve, shot_spec
-from labctl.run.train import METRICS
+from labctl.run.train import METRICS, TrainJob
 from labctl.run.validate import validate
 
 
@@ -76,6 +77,29 @@ def test_more_directions_than_a_panel_has_are_refused(
     found = refused(small, given)
     assert list(found) == ["probes.dimensions"]
     assert text in found["probes.dimensions"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("estimator.name=gate", "estimator.probes=500"),
+        ("drift.every=5", "drift.refit_shots=9000"),
+    ],
+)
+def test_a_budget_without_one_step_at_its_dearest_is_refused(
+    small: Path, overrides: tuple[str, ...]
+) -> None:
+    found = refused(small, *overrides, "budget.shots=2000")
+    assert list(found) == ["budget.shots"]
+    least = int(
+        re.findall(r"shots=2000, expected at least (\d+): a", *found.values())[0]
+    )
+    job = prepare(str(small), Options(overrides=(*overrides, f"budget.shots={least}")))
+    assert isinstance(job, TrainJob)
+    assert job.planned.least == 1
+    assert f"steps: 1 to {job.planned.steps}, as" in job.forecast.note
+    told = refused(small, *overrides, f"budget.shots={least - 1}")
+    assert f"expected at least {least}: a" in told["budget.shots"]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_a_choice_of_the_probes_size_is_paid_at_the_first_step_and_later() -> No
     course = Course(train=100, validation=0, batch=20, size_every=4, size_samples=3)
     counts = [course.counts(steps)["probe"] for steps in (0, 1, 4, 5)]
     assert counts == [0, 15, 15, 30]
-    assert course.dearest(0) == 20 + 15
+    assert course.dearest == 20 + 15
 
 
 def test_a_budget_of_exactly_one_epoch_is_planned() -> None:
@@ -94,9 +94,39 @@ def test_plans_spend_no_more_than_the_budget_and_no_step_less(
 
 def test_looks_for_drift_are_paid_and_the_dearest_step_is_known() -> None:
     watching = Watching(every=5, patterns=10, refit_shots=40)
-    course = Course(train=96, validation=7, batch=16, watching=watching)
+    course = Course(
+        train=96, validation=7, batch=16, watching=watching, most_per_sample=3
+    )
     assert course.counts(12)["drift-check"] == 10 * (2 + 2)
     # A batch with its probes, a look, a fit from fresh exposures, a new first look.
-    assert course.dearest(probes_per_sample=3) == 16 * 4 + 10 + 40 + 20
+    assert course.dearest == 16 * 4 + 10 + 40 + 20
     quiet = replace(course, watching=Watching(), validate_every=4)
-    assert quiet.dearest(probes_per_sample=0) == 16 + 7
+    assert quiet.dearest == 16 * 4 + 7
+    assert replace(quiet, most_per_sample=0).dearest == 16 + 7
+
+
+@pytest.mark.parametrize(
+    "course",
+    [
+        Course(train=96, validation=0, batch=16, most_per_sample=500),
+        Course(
+            train=96,
+            validation=0,
+            batch=16,
+            noise_repeats=4,
+            warm_up=32,
+            watching=Watching(every=5, patterns=10, refit_shots=1400),
+        ),
+    ],
+)
+def test_what_a_course_needs_holds_one_step_as_dear_as_it_may_be(
+    course: Course,
+) -> None:
+    before = sum(course.counts(0).values())
+    short = plan(before + course.dearest - 1, course)
+    assert isinstance(short, TooSmall)
+    assert short.needed == before + course.dearest
+    assert f"expected at least {short.needed}" in str(short)
+    found = plan(short.needed, course)
+    assert isinstance(found, Plan)
+    assert found.least == 1 <= found.steps

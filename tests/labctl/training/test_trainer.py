@@ -372,6 +372,12 @@ def test_a_course_whose_steps_differ_ends_where_the_next_may_not_be_paid(
     assert ear.rows[-1].lr < 0.02
 
 
+def test_a_purse_that_pays_no_step_is_no_completed_course(lab: Lab) -> None:
+    lab.purse = Purse(shots=16 + 96 + 21, dearest=22)
+    result = lab.trainer(50).run()
+    assert (result.status, result.steps) == (Status.NO_STEP_PAID, 0)
+
+
 @pytest.mark.parametrize("specs", [ONE, TWO, SERIES])
 def test_between_rehearsals_the_device_only_judges(
     lab: Lab, specs: list[LayerSpec]
