@@ -39,6 +39,9 @@ WIDEST = 4.0
 # Half of the side of the window that an order is summed in, in units of the smallest
 # spot that the panel can make.
 WINDOW = 1.0
+# What the shape that is fitted makes of one that is as wide, besides noise: on five
+# simulated specimens the width came out .03 to .07 smaller than it was.
+MODEL_PX = 0.05
 # Fewer standard errors than this are no crosstalk.
 SEEN = 3.0
 
@@ -149,13 +152,13 @@ def fit_width(groups: Sequence[Orders]) -> Width:
     freedom = sum(len(group.light) - 2 for group in groups) - 1
     scatter = max(least / max(freedom, 1), 1.0)
     # Where chi squared has risen by so much as one standard error makes.
-    wide = _rise(chi2, best, least + scatter)
+    error = math.hypot(_rise(chi2, best, least + scatter), MODEL_PX)
     none = chi2(0.0)
     return Width(
         sigma_px=best,
-        error_px=wide,
+        error_px=error,
         is_seen=none - least > SEEN**2 * scatter,
-        most_px=best + 2 * wide,
+        most_px=best + 2 * error,
     )
 
 

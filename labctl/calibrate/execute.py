@@ -376,6 +376,18 @@ class _Room:
         faults = (*each.faults, self.bench.mismatch(each.record), asked)
         return " ".join(filter(None, faults))
 
+    def _incomparable(self, kind: Kind, each: InForce | None, finding: Finding) -> str:
+        """Say why what was measured again cannot be compared; empty where it can."""
+        remedy = f"Measure it: labctl calibrate {kind.name}"
+        if each is None:
+            return f"nothing can be compared: no {kind.name} is in force. {remedy}"
+        asked = "" if kind.asked is None else kind.asked(self.bench, each.record)
+        before = each.record.quantities
+        if asked or (before and not before.keys() & finding.quantities.keys()):
+            text = f"nothing can be compared: it was measured in another way. {asked}"
+            return f"{text.strip()} {remedy}"
+        return ""
+
     def _not_here(self, kind: Kind) -> str:
         for role in kind.roles:
             if getattr(self.bench, role) is None:
@@ -453,7 +465,10 @@ class _Room:
             finding, why, cost = self._found(kind, limits, path)
         merits = () if finding is None else finding.merits
         if self.job.options.check and finding is not None:
-            return _compared(kind, found.get(kind.name), finding, why, path)
+            each = found.get(kind.name)
+            if gap := self._incomparable(kind, each, finding):
+                return Row(kind.name, "moved", why or gap, merits, path)
+            return _compared(kind, each, finding, why, path)
         if self.job.options.check:
             return Row(kind.name, "failed", why, (), path)
         made |= {
@@ -602,12 +617,6 @@ class _Room:
 def _compared(
     kind: Kind, each: InForce | None, finding: Finding, why: str, path: Path
 ) -> Row:
-    before = {} if each is None else each.record.quantities
-    if before and not before.keys() & finding.quantities.keys():
-        why = why or (
-            "nothing can be compared: it was measured in another way then. "
-            f"Measure it anew: labctl calibrate {kind.name}"
-        )
     moved = [
         text
         for name, now in finding.quantities.items()

@@ -423,6 +423,29 @@ def test_a_check_that_has_nothing_to_compare_says_so(
     assert "nothing can be compared" in row.why
 
 
+def test_a_check_of_what_is_not_in_force_says_so(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bench()
+    use(monkeypatch, SETTLE)
+    (row,) = calibrate("settle", check=True).rows
+    assert row.status == "moved"
+    assert "no settle is in force. Measure it: labctl calibrate settle" in row.why
+
+
+def test_a_check_does_not_compare_what_the_bench_file_no_longer_asks_for(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bench()
+    use(monkeypatch, SETTLE)
+    calibrate("settle")
+    other = replace(SETTLE, asked=lambda _, __: "regions=[2, 2], expected [1, 2].")
+    use(monkeypatch, other)
+    (row,) = calibrate("settle", check=True).rows
+    assert row.status == "moved"
+    assert "in another way. regions=[2, 2], expected [1, 2]. Measure" in row.why
+
+
 def test_what_cannot_be_measured_here_blocks_nothing_else(
     make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
