@@ -333,6 +333,7 @@ def run(  # noqa: PLR0913 - one parameter an option
             outcome = room.execute(job, progress)
         typer.echo(outcome.summary)
         answer.content.update(outcome.as_json())
+        outcome.raise_failure()
 
 
 @app.command()

@@ -19,6 +19,7 @@
     │   └── SilentRunError           the guard heard nothing: dark, no latch
     ├── RecordError         exit 5   no room, locked, damaged
     └── OutcomeError        exit 6   measured, and not good enough
+        └── NotFiniteError           outputs of a device are no numbers
 
 Messages have one form: *where: what=got, expected …. Do ….* Classes that carry
 fields build their message from them and keep them.
@@ -269,6 +270,31 @@ class OutcomeError(LabctlError):
     """Measured, and not good enough: a typed failure of a calibration or training."""
 
     exit_code = 6
+
+
+class NotFiniteError(OutcomeError):
+    """Outputs of a device that are no numbers; nothing may learn from them.
+
+    Parameters
+    ----------
+    category
+        What the exposures were for.
+    layer, step
+        Which device layer asked, and when.
+    count, total
+        Outputs that are not finite, and outputs there are.
+    """
+
+    def __init__(
+        self, category: str, *, layer: int, step: int, count: int, total: int
+    ) -> None:
+        self.category, self.layer, self.step = category, layer, step
+        self.count, self.total = count, total
+        super().__init__(
+            f"device: {category} exposures of layer {layer}, step {step}: "
+            f"not finite={count} of {total} outputs, expected 0. Look at the frames "
+            "and at the calibrations of the camera."
+        )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ Rows after the checkpoint are made again and compared with those in the record.
 """
 
 import math
+import re
 from typing import Any
 
 from labctl.errors import RecordError
@@ -21,6 +22,8 @@ from labctl.training.trainer import Trainer
 
 State = dict[str, Any]
 KIND = "step"
+SPENT = "spent"
+_TOLD = re.compile(r"step (\d{1,12}): (\d+\.\d{3}) s of digital work in (\d+\.\d{3}) s")
 # Counters of what a training makes; events and writers belong to a process.
 TABLES = ("shots", "steps", "probes")
 
@@ -53,8 +56,37 @@ def newest(record: Record) -> State | None:
                 CHECKPOINT_INDEX.counter: number + 1,
                 BLOB.name: entry.offset + entry.nbytes,
             }
-            return {**state, "lengths": {**state["lengths"], **end}}
+            return {
+                **state,
+                "lengths": {**state["lengths"], **end},
+                "spent_s": _spent(record, entry.step),
+            }
     return None
+
+
+def told(step: int, spent_s: tuple[float, float]) -> str:
+    """Say what a training has cost up to a checkpoint, as an event.
+
+    It is no part of the checkpoint: that is the same to the bit however long it took.
+
+    Parameters
+    ----------
+    step
+        Of the checkpoint.
+    spent_s
+        Seconds of digital work, and seconds in all.
+    """
+    digital_s, whole_s = spent_s
+    return f"step {step}: {digital_s:.3f} s of digital work in {whole_s:.3f} s"
+
+
+def _spent(record: Record, step: int) -> tuple[float, float]:
+    """Find what :func:`told` said at a checkpoint; older records say nothing."""
+    for event in reversed(record.events()):
+        found = _TOLD.fullmatch(event.text)
+        if event.source == SPENT and found and int(found[1]) == step:
+            return float(found[2]), float(found[3])
+    return 0.0, 0.0
 
 
 class Keeper:
@@ -79,6 +111,7 @@ class Keeper:
         self._memory = Memory(session.recorder, reservoir.scale, capacity)
         self._data_sha256 = data_sha256
         self.untrained = math.nan
+        self.spent_s = (0.0, 0.0)
 
     def state(self, trainer: Trainer) -> State:
         """Give everything that going on needs, at the boundary of two steps.
@@ -155,3 +188,4 @@ class Keeper:
             self._session.bench.world.restore(state["world"])
         trainer.load_state_dict(course)
         self.untrained = float(state["untrained"])
+        self.spent_s = state["spent_s"]

@@ -28,6 +28,7 @@ from labctl.errors import (
     DeviceError,
     Fault,
     InputError,
+    OutcomeError,
     ProtocolError,
 )
 from labctl.identity import ENDING
@@ -281,6 +282,8 @@ class Outcome:
         Exposures by category.
     summary
         A few lines for a person.
+    failure
+        Why what was measured is not good enough; empty where it is.
     """
 
     record: Path
@@ -288,6 +291,18 @@ class Outcome:
     result: dict[str, Any]
     shots: dict[str, int]
     summary: str
+    failure: str = ""
+
+    def raise_failure(self) -> None:
+        """Raise where what was measured is not good enough.
+
+        Raises
+        ------
+        OutcomeError
+            With the reason.
+        """
+        if self.failure:
+            raise OutcomeError(self.failure)
 
     def as_json(self) -> dict[str, object]:
         """For ``--json``."""

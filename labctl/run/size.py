@@ -89,6 +89,9 @@ def _judges(sound: Sound, network: Network) -> Iterator[Tensor]:
     window = min(protocol.probes.window, window)
     yield _like(window, 3 + device.outputs, dtype=torch.float64)
     yield _like(device.outputs)
+    yield from (
+        _like(*size, dtype=torch.float64) for size in ((3, 3), (3 + device.outputs,))
+    )
     if protocol.drift.every:
         yield _like(protocol.drift.patterns, device.outputs)
         yield from (_like(device.outputs) for _ in range(3))

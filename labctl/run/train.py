@@ -18,7 +18,7 @@ from labctl.recording import disk
 from labctl.recording.layout import train_layout
 from labctl.reservoir import Ledger, Reservoir
 from labctl.run import check, method, model, size
-from labctl.run.checkpoint import KIND, Keeper
+from labctl.run.checkpoint import KIND, SPENT, Keeper, told
 from labctl.run.convergence import PATTERNS, Show
 from labctl.run.progress import Progress, Update
 from labctl.run.setting import (
@@ -36,6 +36,7 @@ from labctl.training.blackbox import Device, offspring
 from labctl.training.contestant.forward_gradient import forward_gradient
 from labctl.training.drift import Steady, Watch
 from labctl.training.estimator import (
+    SURE,
     ControlVariate,
     Correction,
     Estimator,
@@ -169,12 +170,25 @@ def _forecast_shots(
 class _Listener:
     """Writes what a training tells into the record, and shows it."""
 
-    def __init__(self, job: TrainJob, session: Session, reservoir: Reservoir) -> None:
+    def __init__(
+        self,
+        job: TrainJob,
+        session: Session,
+        reservoir: Reservoir,
+        device: method.Timed,
+    ) -> None:
         self._job, self._session, self._reservoir = job, session, reservoir
+        self._device = device
         self._start_s = time.monotonic()
         self.trainer: Trainer | None = None
         capacity = job.setting.protocol.surrogate.replay
         self.keeper = Keeper(session, reservoir, capacity, job.dataset.sha256)
+
+    def spent_s(self) -> tuple[float, float]:
+        """Seconds of digital work and in all, those before a resume with them."""
+        digital_s, before_s = self.keeper.spent_s
+        whole_s = time.monotonic() - self._start_s
+        return digital_s + whole_s - self._device.seconds, before_s + whole_s
 
     def stage(self, text: str) -> None:
         self._session.progress.say(text)
@@ -215,6 +229,8 @@ class _Listener:
         )
         if (row.step + 1) % protocol.record.checkpoint_every == 0:
             self.checkpoint(row.step + 1, KIND)
+            said = told(row.step + 1, self.spent_s())
+            session.recorder.event("info", SPENT, said)
         session.recorder.commit()
         session.progress.update(
             Update(
@@ -281,13 +297,12 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
     with one_thread(), opened(setting, layout, progress, shows=[job.show]) as session:
         ledger = Ledger(setting.protocol.budget.shots)
         reservoir = session.reservoir(setting.entry, ledger)
-        start_s, device = time.monotonic(), method.Timed(reservoir)
+        device = method.Timed(reservoir)
         trainer, listener = _trainer(job, session, reservoir, device)
         trained, scores = _train(job, trainer, reservoir, listener.keeper)
-        train_s = time.monotonic() - start_s
-        digital_s = train_s - device.seconds
+        digital_s, train_s = listener.spent_s()
         listener.checkpoint(trained.steps, "final")
-        if setting.protocol.reference.oracle and trained.status is Status.COMPLETED:
+        if setting.protocol.reference.oracle and trained.status.is_whole:
             progress.say("reference: the same training with the true gradient")
             scores = replace(scores, oracle=_oracle_score(job, reservoir, progress))
         result = _result(job, trained, scores, train_s)
@@ -297,15 +312,25 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
             session.recorder.event("error", "training", trained.status.value)
             session.recorder.set_status("failed")
         session.recorder.commit()
-    if trained.status is not Status.COMPLETED:
+    if not trained.status.is_whole:
         text = f"{setting.where}: training stopped at step {trained.steps}: "
         raise OutcomeError(text + trained.status.value)
+    good = trained.status is Status.COMPLETED
     return Outcome(
         setting.out,
-        "complete",
+        "complete" if good else "failed",
         result,
         dict(ledger.counts),
         _summary(job, result, ledger),
+        "" if good else f"{setting.where}: {_doubt(trained)}",
+    )
+
+
+def _doubt(trained: Result) -> str:
+    whole, least = trained.whole, SURE * trained.whole.error
+    return (
+        f"cosine={whole} over {whole.probes} held-out probes, expected more than "
+        f"{least:.2f}. {trained.status.value}"
     )
 
 
@@ -321,16 +346,16 @@ def _train(
         method.before(trainer, job.setting.protocol, course)
     trained = trainer.run()
     score = math.nan
-    if trained.status is Status.COMPLETED:
+    if trained.status.is_whole:
         with ledger.outside_budget():
             score = trainer.score(test)
     return trained, _Scores(score, keeper.untrained, None)
 
 
 def _trainer(
-    job: TrainJob, session: Session, reservoir: Reservoir, device: Device
+    job: TrainJob, session: Session, reservoir: Reservoir, device: method.Timed
 ) -> tuple[Trainer, _Listener]:
-    listener = _Listener(job, session, reservoir)
+    listener = _Listener(job, session, reservoir, device)
     listener.trainer = assemble(job, reservoir, device, listener)
     return listener.trainer, listener
 
@@ -533,10 +558,14 @@ def _result(
         "score_test": _number(scores.test),
         "score_readout": _number(scores.readout),
         "score_oracle": None if scores.oracle is None else _number(scores.oracle),
+        "outcome": trained.status.label,
         "status": trained.status.value,
         "steps": trained.steps,
         "cosine": _number(trained.cosine.value),
         "cosine_error": _number(trained.cosine.error),
+        "cosine_whole": _number(trained.whole.value),
+        "cosine_whole_error": _number(trained.whole.error),
+        "cosine_whole_probes": trained.whole.probes,
         "train_s": round(train_s, 1),
         "data": job.dataset.name,
         "data_sha256": job.dataset.sha256,
@@ -577,6 +606,8 @@ def _summary(job: TrainJob, result: dict[str, Any], ledger: Ledger) -> str:
         error = result["cosine_error"]  # of a single pair there is none
         doubt = "" if error is None else f" ± {error:.2f}"
         lines.append(f"held-out cosine of the surrogate: {cosine:.2f}{doubt}")
+    if said := _said_of_whole(result):
+        lines.append(said)
     if result.get("twin_unexplained") is not None:
         lines.append(
             f"rehearsed on a twin that left {100 * result['twin_unexplained']:.0f} % "
@@ -589,6 +620,20 @@ def _summary(job: TrainJob, result: dict[str, Any], ledger: Ledger) -> str:
         f"next:   labctl report {job.setting.out}",
     ]
     return "\n".join(lines)
+
+
+def _said_of_whole(result: dict[str, Any]) -> str:
+    """Say what a cosine over the whole training leaves open."""
+    value, error = result["cosine_whole"], result["cosine_whole_error"]
+    if value is None or error is None or value > SURE * error:
+        return ""
+    told = f"over the whole training: {value:.2f} ± {error:.2f}"
+    if result["outcome"] == Status.COSINE_AT_ZERO.label:
+        return f"{told}, which cannot be told from zero"
+    return (
+        f"{told}: cannot be told from zero, and too few probes to say that it is zero; "
+        "raise probes.held_out_per_step"
+    )
 
 
 def load_optimiser() -> None:

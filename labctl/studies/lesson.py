@@ -14,7 +14,7 @@ from labctl.run import method, model, train
 from labctl.run.setting import Setting
 from labctl.run.train import TrainJob
 from labctl.studies.job import Lab
-from labctl.training.journal import ProbeRows, Row, Status
+from labctl.training.journal import ProbeRows, Row
 from labctl.training.trainer import Trainer
 
 Watch = Callable[[Trainer], None]
@@ -155,7 +155,7 @@ def teach(job: TrainJob, lab: Lab, watch: Watch | None = None) -> Taught:
             watch(trainer)
     ended = trainer.run()
     score = math.nan
-    if ended.status is Status.COMPLETED:
+    if ended.status.is_whole:
         score = trainer.score(model.samples(job.dataset.test))
     rows = np.array(listener.rows, dtype=np.float64).reshape(-1, 2)
     return Taught(score, rows[:, 0], rows[:, 1])

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import override
 
+from labctl.errors import NotFiniteError
 from labctl.training.encoding import Encoding
 
 
@@ -356,8 +357,12 @@ class DeviceLayer(nn.Module):
         return respond(phase, self._expose, self.estimate)
 
     def _expose(self, phase: Tensor) -> Exposure:
-        raw = self.device(
-            phase, category=self._category, layer=self.index, step=self._step
+        raw = ask(
+            self.device,
+            phase,
+            category=self._category,
+            layer=self.index,
+            step=self._step,
         )
         expected = (phase.shape[0], self.device.outputs)
         if tuple(raw.y.shape) != expected:
@@ -373,6 +378,47 @@ class DeviceLayer(nn.Module):
         exposure = Exposure(self.index, self._step, self._category, response)
         self.tape.append(exposure)
         return exposure
+
+
+def ask(
+    device: Device,
+    phase: Float[Tensor, "batch pixel"],
+    *,
+    category: str,
+    layer: int,
+    step: int,
+) -> Response:
+    """Expose, and let no answer through that is not a number.
+
+    All that a training learns from or is judged by comes in here.
+
+    Parameters
+    ----------
+    device
+        The device.
+    phase
+        What is to be shown, in rad.
+    category
+        What the exposures are booked as.
+    layer, step
+        Who asks, and when.
+
+    Returns
+    -------
+    response
+        What the device answered.
+
+    Raises
+    ------
+    NotFiniteError
+        An output is not finite.
+    """
+    found = device(phase, category=category, layer=layer, step=step)
+    good = torch.isfinite(found.y)
+    if not bool(good.all()):
+        count, total = int((~good).sum()), good.numel()
+        raise NotFiniteError(category, layer=layer, step=step, count=count, total=total)
+    return found
 
 
 def offspring(generator: torch.Generator) -> torch.Generator:

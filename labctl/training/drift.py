@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from labctl.training.blackbox import Device, Response
+from labctl.training.blackbox import Device, Response, ask
 
 CATEGORY = "drift-check"
 LOOKS = 2
@@ -271,7 +271,7 @@ class Watch:
 
     def _look(self, step: int) -> Float[Tensor, "pattern output"]:
         self.shots += len(self._phase)
-        found = self.device(self._phase, category=CATEGORY, layer=0, step=step)
+        found = ask(self.device, self._phase, category=CATEGORY, layer=0, step=step)
         return found.y.double()
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple, Protocol, final, runtime_checkable
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,10 @@ from labctl.training.probe import Size, noise_of_target, paired, rows
 GradientSource = Callable[[Tensor, Tensor], Tensor]
 State = dict[str, Any]
 _OWN = 3
+SURE: Final = 2.0
+"""Standard errors above zero at which a cosine is told from it."""
+SEEN: Final = 0.25
+"""A cosine that would have been told from zero, where a smaller one counts as none."""
 
 
 @runtime_checkable
@@ -43,6 +47,9 @@ class Answering(Protocol):
 
 class Estimator(ABC):
     """A gradient with respect to the phase, for one with respect to the outputs."""
+
+    relies: ClassVar[bool] = True
+    """Whether theta follows what held-out probes judge, however bad it is."""
 
     @abstractmethod
     def __call__(
@@ -319,6 +326,8 @@ class Gate(Estimator):
         Where it may lead.
     """
 
+    relies: ClassVar[bool] = False
+
     def __init__(self, ways: Ways) -> None:
         self.ways = ways
         self.way = Way.CORRECT
@@ -384,6 +393,18 @@ class Cosine(NamedTuple):
     error: float
     probes: int
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether one of :data:`SEEN` would have shown, and nothing above zero does."""
+        bound = SURE * self.error
+        return bound <= SEEN and self.value <= bound
+
+    @override
+    def __str__(self) -> str:
+        """Say it to a person."""
+        doubt = "" if math.isnan(self.error) else f" ± {self.error:.2f}"
+        return f"{self.value:.2f}{doubt}"
+
 
 class HeldOutCosine:
     """The cosine that held-out probes measure, over a moving window.
@@ -416,6 +437,11 @@ class HeldOutCosine:
         self.repeats = repeats
         # <s t>, <s^2>, <t^2>, and what each output's noise has of the last.
         self._moments = torch.zeros(0, _OWN, dtype=torch.float64)
+        # Of all probes ever: how many, their sum, and the products of the first
+        # three, the noise taken off the third.
+        self._count = 0
+        self._sum = torch.zeros(0, dtype=torch.float64)
+        self._products = torch.zeros(_OWN, _OWN, dtype=torch.float64)
 
     def add(
         self,
@@ -447,8 +473,12 @@ class HeldOutCosine:
         t = (unit * probes.d_f.to(double)[some]).sum(dim=1)
         part = 2 * unit.square() * noise.to(unit)
         new = torch.cat((torch.stack((s * t, s**2, t**2), dim=1), part), dim=1).cpu()
-        if len(self._moments) == 0:
-            self._moments = new[:0]
+        if len(self._sum) == 0:
+            self._moments, self._sum = new[:0], torch.zeros_like(new.sum(dim=0))
+        self._count += len(new)
+        self._sum += new.sum(dim=0)
+        each = _clean(new)
+        self._products += each.T @ each
         self._moments = torch.cat((self._moments, new))[-self.window :]
 
     def read(self) -> Cosine:
@@ -460,17 +490,50 @@ class HeldOutCosine:
         value = _cosine(total[None])[0]
         without = _cosine(total - self._moments)
         spread = (without - without.mean()).square().sum()
-        square = spread * (count - 1) / count
-        if self.repeats:
-            noise = total[_OWN:]
-            power = total[2] - noise.sum()
-            share = noise.square().sum() * 2 / self.repeats / power.square()
-            square = square + (value / 2) ** 2 * share
+        square = spread * (count - 1) / count + self._doubt(value, total)
         return Cosine(float(value), float(torch.sqrt(square)), count)
+
+    def whole(self) -> Cosine:
+        """Return the cosine of all probes of the course, with its error.
+
+        The error is that of the linearised ratio, which needs no single probe kept.
+        Where all that was handed out is nothing, the cosine is zero without doubt.
+        """
+        count, total = self._count, self._sum
+        if count < self.least:
+            return Cosine(math.nan, math.nan, count)
+        if not bool(total[1]):
+            return Cosine(0.0, 0.0, count)
+        value = _cosine(total[None])[0]
+        # What the value gains with each of the three sums; their own part is nil.
+        root = torch.sqrt(total[1] * _clean(total[None])[0, 2])
+        slope = torch.stack(
+            (
+                1 / root,
+                -value / 2 / total[1],
+                -value / 2 / _clean(total[None])[0, 2],
+            )
+        )
+        square = slope @ self._products @ slope * count / (count - 1)
+        square = square + self._doubt(value, total)
+        return Cosine(float(value), float(torch.sqrt(square)), count)
+
+    def _doubt(self, value: Tensor, total: Tensor) -> Tensor:
+        """Variance that a cosine has from the noise that is taken off."""
+        if not self.repeats:
+            return torch.zeros_like(value)
+        power = _clean(total[None])[0, 2]
+        share = total[_OWN:].square().sum() * 2 / self.repeats / power.square()
+        return (value / 2) ** 2 * share
 
     def state_dict(self) -> State:
         """All that a checkpoint must hold."""
-        return {"moments": self._moments.clone()}
+        return {
+            "moments": self._moments.clone(),
+            "count": self._count,
+            "sum": self._sum.clone(),
+            "products": self._products.clone(),
+        }
 
     def load_state_dict(self, state: State) -> None:
         """Take up a state.
@@ -481,9 +544,19 @@ class HeldOutCosine:
             What :meth:`state_dict` returned.
         """
         self._moments = state["moments"].clone()
+        self._count = int(state["count"])
+        self._sum, self._products = state["sum"].clone(), state["products"].clone()
+
+
+def _clean(
+    moments: Float[Tensor, "row moment"],
+) -> Float[Tensor, "row 3"]:
+    """Take the noise off the third moment."""
+    power = moments[:, 2] - moments[:, _OWN:].sum(dim=1)
+    return torch.stack((moments[:, 0], moments[:, 1], power), dim=1)
 
 
 def _cosine(moments: Float[Tensor, "row moment"]) -> Float[Tensor, " row"]:
     """NaN, by the square root, where the noise exceeds what was measured."""
-    power = moments[:, 2] - moments[:, _OWN:].sum(dim=1)
-    return moments[:, 0] / torch.sqrt(moments[:, 1] * power)
+    product, handed, power = _clean(moments).unbind(dim=1)
+    return product / torch.sqrt(handed * power)

@@ -162,7 +162,7 @@ class Status(Enum):
 
     COMPLETED = "The planned steps were done."
     NOT_FINITE_OUTPUT = (
-        "The device answered with values that are not finite before training began. "
+        "The device answered with values that are not finite. "
         "Look at the frames and at the calibrations of the camera."
     )
     NO_STEP_PAID = (
@@ -185,6 +185,23 @@ class Status(Enum):
         "The gradient is not finite: the surrogate diverged. Lower "
         "surrogate.learning_rate."
     )
+    COSINE_AT_ZERO = (
+        "The planned steps were done, but the held-out cosine of the whole training "
+        "cannot be told from zero: theta followed nothing that could be seen of the "
+        "device's gradient. All was measured and is kept. Give the surrogate more to "
+        "learn from (probes.paired_per_step, surrogate.fits_per_step, budget.shots), "
+        "choose another, or let estimator gate leave it out."
+    )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all steps were done, so that what came out can be measured."""
+        return self in {Status.COMPLETED, Status.COSINE_AT_ZERO}
+
+    @property
+    def label(self) -> str:
+        """Its name, as results have it."""
+        return self.name.lower().replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -201,6 +218,8 @@ class Result:
         Exposures made.
     cosine
         Held-out cosine at the end.
+    whole
+        The same over all held-out probes of the course.
     refitted
         Whether the head was solved once more on the last epoch's outputs.
     """
@@ -209,6 +228,7 @@ class Result:
     steps: int
     shots: int
     cosine: Cosine
+    whole: Cosine
     refitted: bool
 
 

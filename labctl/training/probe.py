@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from labctl.training.blackbox import Device, Exposure, Probes, Response
+from labctl.training.blackbox import Device, Exposure, Probes, Response, ask
 from labctl.training.encoding import Layout, functions
 
 CATEGORY = "probe"
@@ -202,7 +202,7 @@ def paired(device: Device, base: Response, size: Size, made: Exposure) -> Probes
         One probe a row.
     """
     asked = base.shown + size.draw(base.shown)
-    plus = device(asked, category=CATEGORY, layer=made.layer, step=made.step)
+    plus = ask(device, asked, category=CATEGORY, layer=made.layer, step=made.step)
     plus = Response(plus.y.to(base.y), plus.shown.to(base.shown), plus.shot)
     return _probes(base, base.shown, plus)
 
@@ -234,7 +234,7 @@ def central(
     """
     half = size.draw(phase)
     asked = torch.cat((phase - half, phase + half))
-    both = device(asked, category=CATEGORY, layer=made.layer, step=made.step)
+    both = ask(device, asked, category=CATEGORY, layer=made.layer, step=made.step)
     both = Response(both.y.to(phase), both.shown.to(phase), both.shot)
     index = torch.arange(len(phase))
     minus, plus = rows(both, index), rows(both, index + len(phase))
@@ -464,8 +464,8 @@ def survey(device: Device, base: Response, size: Size, made: Exposure) -> Survey
         raise ValueError(text)
     once = size.draw(base.shown)
     points = [base.shown + turn * once for turn in (0, 1, -1, 2, -2)]
-    found = device(
-        torch.cat(points), category=CATEGORY, layer=made.layer, step=made.step
+    found = ask(
+        device, torch.cat(points), category=CATEGORY, layer=made.layer, step=made.step
     )
     again, plus, minus, far, back = torch.split(found.y.to(base.y).double(), count)
     shown = wrap(found.shown.to(base.shown)[count : 2 * count] - base.shown)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from typing_extensions import override
 
+from labctl.errors import NotFiniteError
 from labctl.training.blackbox import Device, DeviceLayer, Exposure, offspring
 from labctl.training.contestant.search import Search, explore
 from labctl.training.drift import CATEGORY as DRIFT
@@ -276,18 +277,27 @@ class Trainer:
         try:
             while self._failed is None and self._goes_on:
                 self.step()
-        except Stopped as err:
-            self._failed = err.status
+        except (Stopped, NotFiniteError) as err:
+            self._failed = self._why(err)
         if self._failed is None and self.done == 0 < self.settings.steps:
             self._failed = Status.NO_STEP_PAID
         refitted = self._failed is None and self._refit()
+        whole = self.evidence.cosine.whole()
         return Result(
-            status=self._failed or Status.COMPLETED,
+            status=self._failed or self._judged(whole),
             steps=self.done,
             shots=self.evidence.shots,
             cosine=self.evidence.cosine.read(),
+            whole=whole,
             refitted=refitted,
         )
+
+    def _judged(self, whole: Cosine) -> Status:
+        """Say how a course ended that did all its steps."""
+        relies = self.estimator is not None and self.estimator.relies
+        if self.parts.fitter is not None and relies and whole.is_zero:
+            return Status.COSINE_AT_ZERO
+        return Status.COMPLETED
 
     # ---- before the first step -------------------------------------------------
 
@@ -303,9 +313,15 @@ class Trainer:
         """
         try:
             self._prepare()
-        except Stopped as err:
-            self._failed = err.status
+        except (Stopped, NotFiniteError) as err:
+            self._failed = self._why(err)
         return self._failed is None
+
+    def _why(self, error: Stopped | NotFiniteError) -> Status:
+        if isinstance(error, Stopped):
+            return error.status
+        self.listener.stage(str(error))
+        return Status.NOT_FINITE_OUTPUT
 
     def _prepare(self) -> None:
         first = warming(self.train, self.settings.probing.warm_up)
@@ -365,8 +381,6 @@ class Trainer:
         for part in self._parts_of(x):
             layer.begin("warm-up", step=-1, dither_rad=probing.dither_rad[0])
             found.append(layer(part))
-            if not bool(torch.isfinite(found[-1]).all()):
-                raise Stopped(Status.NOT_FINITE_OUTPUT)
             self.evidence.warm_up(layer.tape[-1])
         return torch.cat(found)
 

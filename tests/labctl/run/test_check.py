@@ -92,7 +92,7 @@ def test_a_budget_without_one_step_at_its_dearest_is_refused(
     found = refused(small, *overrides, "budget.shots=2000")
     assert list(found) == ["budget.shots"]
     least = int(
-        re.findall(r"shots=2000, expected at least (\d+): a", *found.values())[0]
+        re.findall(r"shots=2000, expected at least (\d+): a", found["budget.shots"])[0]
     )
     job = prepare(str(small), Options(overrides=(*overrides, f"budget.shots={least}")))
     assert isinstance(job, TrainJob)

@@ -14,7 +14,7 @@ from labctl.recording.layout import ShotSpec, train_layout
 from labctl.recording.reader import Record
 from labctl.recording.writer import Recorder
 from labctl.reservoir import Ledger, PhaseScale
-from labctl.run.checkpoint import Keeper, newest
+from labctl.run.checkpoint import SPENT, Keeper, newest, told
 
 LENGTHS = {"shots": 0, "steps": 0, "probes": 0}
 
@@ -37,6 +37,7 @@ def path(tmp_path: Path) -> Path:
         for step in (1, 2):
             state = {"course": {"step": step}, "lengths": LENGTHS}
             recorder.checkpoint(step, "step", {**state, "w": np.full(99, step)})
+            recorder.event("info", SPENT, told(step, (1.5 * step, 4.0 * step)))
         recorder.checkpoint(2, "final", {"network": {}})
         recorder.commit()
     return out
@@ -48,6 +49,7 @@ def test_takes_the_newest_and_knows_where_it_ended(path: Path) -> None:
         end = record.checkpoints()[1]
     assert found is not None
     assert found["course"] == {"step": 2}
+    assert found["spent_s"] == (3.0, 8.0)
     assert found["lengths"] == {
         **LENGTHS, "ckpts": 2, "blob": end.offset + end.nbytes
     }  # fmt: skip
@@ -63,6 +65,7 @@ def test_passes_over_what_is_damaged(path: Path) -> None:
         found = newest(record)
     assert found is not None
     assert found["course"] == {"step": 1}
+    assert found["spent_s"] == (1.5, 4.0)
     with h5py.File(path, "r+", libver="v110") as file:
         file["entry/checkpoints/blob"][:] = 0
     with Record.open(path) as record:

@@ -23,7 +23,7 @@ from labctl.run import resume
 from labctl.run.execute import execute
 from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
-from labctl.run.setting import Options, Outcome
+from labctl.run.setting import Desk, Options, Outcome
 from tests.labctl.run.conftest import SERIES
 
 Once = Callable[[str, Callable[[Path], Any]], Any]
@@ -172,7 +172,19 @@ def test_goes_on_after_ctrl_c_and_after_an_error(
         assert record.status == status
         assert len(record.checkpoints()) == checkpoints
         before = record.lengths["shots"]
-    outcome = execute(resume.unfinished(out), Silent())
+    job = resume.unfinished(out)
+    if checkpoints:
+        assert not isinstance(job.setting, Desk)
+        left = job.setting.unfinished
+        assert left is not None
+        assert left.checkpoint is not None
+        digital_s, whole_s = left.checkpoint["spent_s"]
+        assert 0 < digital_s < whole_s
+        left.checkpoint["spent_s"] = (1000.0, 2000.0)
+    outcome = execute(job, Silent())
+    # What was spent before is not lost.
+    assert (outcome.result["digital_s"] > 1000) is bool(checkpoints)
+    assert (outcome.result["train_s"] > 2000) is bool(checkpoints)
     assert before < sum(outcome.shots.values())
     assert outcome.shots == whole.shots
     same(out, whole.record)

@@ -7,16 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typing_extensions import override
 
 from labctl import bench as benches
 from labctl.errors import InputError, OutcomeError
 from labctl.recording.reader import Record
 from labctl.reservoir import PhaseScale, Reservoir
+from labctl.run import train
 from labctl.run.execute import execute
 from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
 from labctl.run.setting import Options, Outcome
 from labctl.run.train import TrainJob
+from labctl.training.blackbox import Exposure
+from labctl.training.estimator import Estimator
 from tests.labctl.run.conftest import SERIES
 
 
@@ -189,6 +193,54 @@ def test_every_surrogate_trains(small: Path, surrogate: str) -> None:
     job = prepare(str(small), Options(overrides=overrides, out=Path("s.h5")))
     outcome = execute(job, Silent())
     assert outcome.result["status"] == "The planned steps were done."
+
+
+class Astray(Estimator):
+    """Points anywhere."""
+
+    def __init__(self, surrogate: object) -> None:
+        del surrogate
+        self.generator = torch.Generator().manual_seed(31)
+
+    @override
+    def __call__(self, exposure: Exposure, cotangent: torch.Tensor) -> torch.Tensor:
+        del cotangent
+        return torch.randn(exposure.response.shown.shape, generator=self.generator)
+
+    @override
+    def state_dict(self) -> dict[str, object]:
+        return {}
+
+    @override
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        pass
+
+
+def test_a_cosine_that_stays_at_zero_is_told_and_all_is_kept(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "Trust", Astray)
+    overrides = (
+        "surrogate.fits_per_step=0",
+        "probes.held_out_per_step=14",
+        "probes.noise_repeats=32",
+        "training.validate_every=0",
+        "reference.oracle=false",
+        "budget.shots=1600",
+        "record.frames=binned",
+    )
+    options = Options(overrides=overrides, out=Path("zero.h5"))
+    outcome = execute(prepare(str(small), options), Silent())
+    assert outcome.status == "failed"
+    assert outcome.result["outcome"] == "cosine at zero"
+    assert outcome.result["score_test"] is not None
+    assert "which cannot be told from zero" in outcome.summary
+    with pytest.raises(OutcomeError, match=r"cosine=-?0\.\d\d ± .* expected more than"):
+        outcome.raise_failure()
+    with Record.open("zero.h5") as record:
+        assert record.status == "failed"
+        assert record.result == outcome.result
+        assert record.checkpoint()[2]["network"]
 
 
 def test_control_variate_pays_for_its_probes(small: Path) -> None:

@@ -224,7 +224,7 @@ def test_uncorrected_noise_would_have_hidden_it() -> None:
     window = measured(0.9, sigma=1.04, seed=0, count=4000)
     moments = window.state_dict()["moments"]
     plain = HeldOutCosine(window=4000)
-    plain.load_state_dict({"moments": moments[:, :3]})
+    plain.load_state_dict({**window.state_dict(), "moments": moments[:, :3]})
     assert plain.read().value == pytest.approx(0.64, abs=0.04)
     assert window.read().value == pytest.approx(0.9, abs=0.04)
 
@@ -258,7 +258,7 @@ def test_too_few_probes_or_too_much_noise_give_no_number() -> None:
     window = measured(0.9, sigma=0.0, seed=0)
     moments = window.state_dict()["moments"]
     moments[:, 3] += 1e9
-    window.load_state_dict({"moments": moments})
+    window.load_state_dict({**window.state_dict(), "moments": moments})
     assert math.isnan(window.read().value)
 
 
@@ -285,6 +285,66 @@ def test_the_window_keeps_the_youngest_probes() -> None:
     measured(0.9, sigma=0.0, seed=3, count=80, into=window)
     assert window.read().probes == 200
     assert window.read().value == pytest.approx(0.9, abs=0.1)
+
+
+@pytest.mark.parametrize("cosine", [0.0, 0.4, 0.9])
+@pytest.mark.parametrize("repeats", [0, 8])
+def test_the_cosine_of_all_probes_is_that_of_a_window_as_long(
+    cosine: float, repeats: int
+) -> None:
+    state = measured(cosine, sigma=1.04, seed=3, count=500).state_dict()
+    window = HeldOutCosine(window=500, repeats=repeats)
+    window.load_state_dict(state)
+    part, whole = window.read(), window.whole()
+    assert whole.probes == part.probes == 500
+    assert whole.value == pytest.approx(part.value)
+    assert whole.error == pytest.approx(part.error, rel=0.03)
+
+
+def test_the_cosine_of_all_probes_forgets_none_and_goes_on_from_its_state() -> None:
+    one = torch.ones(60, 1, dtype=DOUBLE)
+    window = HeldOutCosine(window=20)
+    for answer in (one, one, -one):
+        window.add(
+            probes_of(one, answer),
+            gradient=one,
+            cotangent=one,
+            noise=torch.zeros(1, dtype=DOUBLE),
+        )
+    assert window.read().value == -1
+    assert window.whole().value == pytest.approx(1 / 3)
+    other = HeldOutCosine(window=20)
+    other.load_state_dict(window.state_dict())
+    assert other.whole() == window.whole()
+
+
+@pytest.mark.parametrize(
+    ("cosine", "count", "is_zero"),
+    [
+        pytest.param(0.0, 500, True, id="none"),
+        pytest.param(-0.5, 500, True, id="the wrong way"),
+        pytest.param(0.5, 500, False, id="some"),
+        pytest.param(0.0, 25, False, id="too few to tell"),
+    ],
+)
+def test_a_cosine_is_zero_where_one_that_mattered_would_have_shown(
+    cosine: float, count: int, *, is_zero: bool
+) -> None:
+    window = measured(cosine, sigma=0.5, seed=2, count=count)
+    assert window.whole().is_zero is is_zero
+
+
+def test_a_surrogate_that_answers_nothing_has_a_cosine_of_zero() -> None:
+    one = torch.ones(60, 1, dtype=DOUBLE)
+    window = HeldOutCosine()
+    window.add(
+        probes_of(one, one),
+        gradient=torch.zeros_like(one),
+        cotangent=one,
+        noise=torch.zeros(1, dtype=DOUBLE),
+    )
+    assert window.whole().is_zero
+    assert not HeldOutCosine().whole().is_zero
 
 
 def test_a_probe_without_cotangent_has_no_direction_and_is_left_out() -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from labctl.training.blackbox import Response
+from labctl.training.blackbox import Exposure, Response
 from labctl.training.drift import Steady, Watch, Watching
 from labctl.training.estimator import (
     ControlVariate,
@@ -378,6 +379,54 @@ def test_a_purse_that_pays_no_step_is_no_completed_course(lab: Lab) -> None:
     assert (result.status, result.steps) == (Status.NO_STEP_PAID, 0)
 
 
+class Astray(Estimator):
+    """Points anywhere."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(31)
+
+    @override
+    def __call__(self, exposure: Exposure, cotangent: Tensor) -> Tensor:
+        del cotangent
+        return torch.randn(exposure.response.shown.shape, generator=self.generator)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class Doubter(Astray):
+    relies = False
+
+
+@pytest.mark.parametrize(
+    ("estimator", "held_out", "status"),
+    [
+        pytest.param(None, 14, Status.COMPLETED, id="a surrogate that learns"),
+        pytest.param(Astray, 14, Status.COSINE_AT_ZERO, id="nothing"),
+        pytest.param(Astray, 2, Status.COMPLETED, id="too few to tell"),
+        pytest.param(Doubter, 14, Status.COMPLETED, id="goes on without"),
+    ],
+)
+def test_a_cosine_that_stays_at_zero_is_told_by_the_status(
+    lab: Lab, estimator: type[Astray] | None, held_out: int, status: Status
+) -> None:
+    lab.probing = dataclasses.replace(lab.probing, held_out_per_step=held_out)
+    trainer = lab.trainer(20)
+    if estimator is not None:
+        trainer.parts = dataclasses.replace(
+            trainer.parts, make_estimator=lambda _noise: estimator()
+        )
+    result = trainer.run()
+    assert (result.status, result.steps, result.refitted) == (status, 20, True)
+    assert result.status.is_whole
+    assert result.whole.probes == 10 * held_out
+
+
 @pytest.mark.parametrize("specs", [ONE, TWO, SERIES])
 def test_between_rehearsals_the_device_only_judges(
     lab: Lab, specs: list[LayerSpec]
@@ -487,6 +536,31 @@ def test_outputs_that_are_not_finite_end_the_course_before_it_begins(
     assert not trainer.prepare()
     result = trainer.run()
     assert (result.status, result.steps) == (Status.NOT_FINITE_OUTPUT, 0)
+
+
+@pytest.mark.parametrize(
+    "category", ["repeat", "warm-up", "train", "probe", "drift-check"]
+)
+def test_an_answer_that_is_not_finite_ends_the_course_whatever_it_was_for(
+    lab: Lab, category: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = type(lab.device).__call__
+
+    def sick(
+        device: "FakeDevice", phase: Tensor, *, category: str, layer: int, step: int
+    ) -> Response:
+        found = answer(device, phase, category=category, layer=layer, step=step)
+        if category == bad:
+            found.y[0, 1] = math.nan
+        return found
+
+    bad = category
+    monkeypatch.setattr(type(lab.device), "__call__", sick)
+    lab.watching = Watching(2, 24, stop_above=0.2)
+    result = lab.trainer(4, ear := Ear()).run()
+    assert result.status is Status.NOT_FINITE_OUTPUT
+    assert f"device: {category} exposures of layer 0, step " in ear.stages[-1]
+    assert "not finite=1 of " in ear.stages[-1]
 
 
 def test_a_loss_that_is_not_finite_ends_the_course_with_a_status(lab: Lab) -> None:
