@@ -9,6 +9,7 @@ again goes on after an interruption.
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -31,8 +32,14 @@ from labctl.run import resume as unfinished
 from labctl.run.progress import Progress, Silent, Update
 from labctl.run.refusal import Refusals
 from labctl.run.setting import Desk, Forecast, Options, Outcome, Setting, resolve
+from labctl.training.journal import Status
 
 Row = dict[str, Any]
+AT_ZERO = Status.COSINE_AT_ZERO.label
+GO_ON = (
+    "Run the same command again, with --overwrite where --out names the record: what "
+    "is finished is not run again."
+)
 
 __all__ = [
     "AnyJob",
@@ -255,10 +262,10 @@ def _compare(job: ComparisonJob, progress: Progress) -> Outcome:
             recorder.commit()
         order = {training.out.name: n for n, training in enumerate(job.jobs)}
         rows.sort(key=lambda row: order[Path(row["record"]).name])
-        lines = summarise(_scores(rows), _references(job, rows), target=_target(job))
+        lines = summarise(_scores(rows), _references(job), target=_target(job))
         for line in lines:
             recorder.append("summary", **{k: [v] for k, v in _columns(line).items()})
-        failed = [row for row in rows if row["status"] != "complete"]
+        failed = [row for row in rows if row["status"] == "failed"]
         compact = _result(rows, failed)
         recorder.set_result(compact)
         if failed:
@@ -270,12 +277,12 @@ def _compare(job: ComparisonJob, progress: Progress) -> Outcome:
         told = "; ".join(f"{row['record']}: {row['error']}" for row in failed[:5])
         text = (
             f"{setting.where}: failed={len(failed)} of {len(rows)} trainings, expected "
-            f"0. Mend the cause and run the same command again. {told}"
+            f"0. Mend the cause. {GO_ON} {told}"
         )
         raise OutcomeError(text)
     result = {**compact, "table": [_plain(_columns(line)) for line in lines]}
     shots = {"total": int(sum(row["shots"] for row in rows))}
-    return Outcome(setting.out, "complete", result, shots, _summary(job, lines))
+    return Outcome(setting.out, "complete", result, shots, _summary(job, lines, rows))
 
 
 # ---- trainings ----------------------------------------------------------------
@@ -305,7 +312,7 @@ def _rows(job: ComparisonJob, progress: Progress) -> Iterator[Row]:
         work = joblib.Parallel(n_jobs=workers or here, return_as="generator_unordered")
         # joblib is untyped: what its generator yields is what train_one returns.
         ended = cast("Iterator[tuple[Job, str]]", work(tasks))
-        for number, (training, error) in enumerate(ended, start=1):
+        for number, (training, error) in enumerate(_watched(ended, job), start=1):
             row = _row(training, error)
             done = len(finished) + number
             pace_s = (time.monotonic() - start_s) / number
@@ -314,6 +321,29 @@ def _rows(job: ComparisonJob, progress: Progress) -> Iterator[Row]:
             progress.say(f"{training.name}: {outcome}; about {minutes:.1f} min left")
             progress.update(Update("comparison", done, total, row["shots"], None, {}))
             yield row
+
+
+def _watched(
+    ended: Iterator[tuple[Job, str]], job: ComparisonJob
+) -> Iterator[tuple[Job, str]]:
+    """Hand on what ends; say it where a process was ended from outside.
+
+    Raises
+    ------
+    OutcomeError
+        A process is gone, and with it the trainings that were under way.
+    """
+    try:
+        yield from ended
+    except BrokenProcessPool as error:
+        done = sum(map(_is_done, job.jobs))
+        text = (
+            f"{job.setting.where}: a process that trained was ended from outside "
+            f"(killed, or for want of memory), expected it to end by itself. {done} "
+            f"of {len(job.jobs)} trainings are finished and kept in "
+            f"{rooms.folder(job.setting)}. {GO_ON} Fewer workers need less memory."
+        )
+        raise OutcomeError(text) from error
 
 
 def train_one(training: Job, bench: str, *, simulate: bool) -> tuple[Job, str]:
@@ -351,9 +381,17 @@ def _is_done(training: Job) -> bool:
     try:
         with Record.open(training.out) as record:
             same = record.protocol_text == training.text
-            return same and record.status == "complete"
+            return same and (record.status == "complete" or _is_at_zero(record))
     except LabctlError:
         return False  # Left by a crash: it is run again, and written anew.
+
+
+def _is_at_zero(record: Record) -> bool:
+    """Whether a training did all its steps, with a cosine not told from zero.
+
+    Of the method that says something; nothing has to be mended and run again.
+    """
+    return record.result.get("outcome") == AT_ZERO
 
 
 def _row(training: Job, error: str) -> Row:
@@ -376,8 +414,9 @@ def _row(training: Job, error: str) -> Row:
         return row
     with Record.open(training.out) as record:
         result, ledger = record.result, record.ledger()
+        status = AT_ZERO if _is_at_zero(record) else "complete"
     row |= {
-        "status": "complete",
+        "status": status,
         "score": _number(result["score_test"]),
         "cosine": _number(result["cosine"]),
         "shots": sum(ledger.values()),
@@ -401,14 +440,18 @@ def _number(value: float | None) -> float:
 def _scores(rows: list[Row]) -> list[Score]:
     keys = ("task", "method", "seed", "budget", "score", "cosine", "digital_s")
     return [
-        Score(*(row[key] for key in keys)) for row in rows if row["status"] != "failed"
+        Score(
+            *(row[key] for key in keys),
+            direction=-1 if row["direction"] == "down" else 1,
+        )
+        for row in rows
+        if row["status"] != "failed"
     ]
 
 
-def _references(job: ComparisonJob, rows: list[Row]) -> References:
+def _references(job: ComparisonJob) -> References:
     kinds = {kind: name for name, kind in rooms.kinds(job.setting.protocol)}
-    down = any(row["direction"] == "down" for row in rows)
-    return References(kinds.get("readout"), kinds.get("oracle"), -1 if down else 1)
+    return References(kinds.get("readout"), kinds.get("oracle"))
 
 
 def _target(job: ComparisonJob) -> float:
@@ -437,13 +480,21 @@ def _plain(row: Row) -> Row:
 
 
 def _result(rows: list[Row], failed: list[Row]) -> Row:
-    good = [row for row in rows if row["status"] == "complete"]
-    first = good[0] if good else {"metric": None, "direction": None}
+    good = [row for row in rows if row["status"] != "failed"]
+    scales = {row["task"]: (row["metric"], row["direction"]) for row in good}
+    # One word for all tasks, where there is one.
+    one = scales.values() if len(set(scales.values())) == 1 else [(None, None)]
+    metric, direction = next(iter(one))
     return {
-        "metric": first["metric"],
-        "direction": first["direction"],
+        "metric": metric,
+        "direction": direction,
+        "scales": {
+            task: {"metric": metric, "direction": direction}
+            for task, (metric, direction) in scales.items()
+        },
         "jobs": len(rows),
         "failed": len(failed),
+        "at_zero": sum(row["status"] == AT_ZERO for row in rows),
         "shots": int(sum(row["shots"] for row in rows)),
         "digital_s": round(sum(row["digital_s"] for row in good), 1),
     }
@@ -501,11 +552,14 @@ def _with(value: float, interval: tuple[float, float]) -> str:
     return f"{_told(value, '.3f')} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
-def _summary(job: ComparisonJob, lines: list[Line]) -> str:
+def _summary(job: ComparisonJob, lines: list[Line], rows: list[Row]) -> str:
     out = job.setting.out
+    none = [row["record"] for row in rows if row["status"] == AT_ZERO]
+    said = f"{len(none)} trainings whose held-out cosine cannot be told from zero: "
     return "\n".join(
         [
             *table(lines),
+            *([said + ", ".join(none)] if none else []),
             f"trainings: {rooms.folder(job.setting)}",
             f"record: {out}",
             f"next:   labctl report {out}",

@@ -24,6 +24,9 @@ LEAST_ROOM = 0.05
 REACHES = -0.01
 """Paired difference from which on a method reaches another, in a seed or as the lower
 bound over all of them."""
+HAIR = 2e-6
+"""What a difference of two scores may miss of a number that it should be: they are kept
+with six digits, and decimals are no exact binary numbers. Far below one sample."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Score:
         Held-out cosine at the end; NaN where none was measured.
     digital_s
         Seconds of digital work.
+    direction
+        1 where more is better on this task, -1 where less is.
     """
 
     task: str
@@ -51,6 +56,7 @@ class Score:
     score: float
     cosine: float = math.nan
     digital_s: float = math.nan
+    direction: int = 1
 
 
 @dataclass(frozen=True)
@@ -61,13 +67,10 @@ class References:
     ----------
     readout, oracle
         Names of the methods; None where the protocol has none.
-    direction
-        1 where more is better, -1 where less is.
     """
 
     readout: str | None
     oracle: str | None
-    direction: int = 1
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Line:
     over_oracle_interval
         The same to the oracle.
     reached
-        Seeds in which the score is not more than a hundredth below the oracle's.
+        Seeds in which the score is not more than a hundredth below the oracle's; a
+        hundredth counts.
     cosine, digital_s
         Means over the seeds.
     shots_to_target
@@ -117,7 +121,7 @@ class Line:
     @property
     def reaches_oracle(self) -> bool:
         """Whether the paired difference is not below the margin."""
-        return self.over_oracle_interval[0] >= REACHES
+        return _reaches(self.over_oracle_interval[0])
 
 
 @dataclass(frozen=True)
@@ -132,11 +136,14 @@ class _Task:
         Signed score by method and budget, then by seed.
     scores
         As they were handed over.
+    sign
+        1 where more is better, -1 where less is.
     """
 
     name: str
     table: Mapping[tuple[str, int], Mapping[int, float]]
     scores: tuple[Score, ...]
+    sign: int
 
     def largest(self, method: str | None) -> Mapping[int, float]:
         """Return the scores of a method at its largest budget."""
@@ -172,9 +179,9 @@ def summarise(
         own = tuple(score for score in found if score.task == name)
         table: dict[tuple[str, int], dict[int, float]] = {}
         for score in own:
-            signed = references.direction * score.score
+            signed = score.direction * score.score
             table.setdefault((score.method, score.budget), {})[score.seed] = signed
-        task = _Task(name, table, own)
+        task = _Task(name, table, own, own[0].direction)
         lines += [_line(task, key, references, target) for key in table]
     return lines
 
@@ -186,7 +193,7 @@ def _line(
     low, high = task.largest(references.readout), task.largest(references.oracle)
     mine = task.table[key]
     own = [s for s in task.scores if (s.method, s.budget) == key]
-    sign = references.direction
+    sign = task.sign
     bounds = sorted(sign * bound for bound in bootstrap(list(mine.values())))
     gain, gain_interval = _gain(mine, low, high)
     over, over_interval = _difference(mine, low)
@@ -203,11 +210,15 @@ def _line(
         over_readout=over,
         over_readout_interval=over_interval,
         over_oracle_interval=oracle_interval,
-        reached=sum(mine[seed] - high[seed] >= REACHES for seed in mine.keys() & high),
+        reached=sum(_reaches(mine[seed] - high[seed]) for seed in mine.keys() & high),
         cosine=_mean([score.cosine for score in own]),
         digital_s=_mean([score.digital_s for score in own]),
         shots_to_target=_to_target(task, method, (low, high), target),
     )
+
+
+def _reaches(difference: float) -> bool:
+    return difference >= REACHES - HAIR
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -164,11 +164,16 @@ def _unfinished(path: Path) -> str:
     """Say how to go on, where a run left something to go on with."""
     try:
         with Record.open(path) as record:
-            status = record.status
+            status, kind = record.status, record.kind
     except LabctlError:
         return ""
     if status == "complete":
         return ""
+    if kind == "comparison":
+        return (
+            f" It holds a comparison that is {status}: the same command with "
+            "--overwrite goes on, and runs no finished training again."
+        )
     return f" Its run is {status}: go on with labctl run --resume {path}"
 
 

@@ -847,7 +847,7 @@ def comparison_layout() -> Layout:
             Column("method", "S32", "Method"),
             Column("seed", "i8", "Seed"),
             Column("budget", "i8", "Exposures that it may cost"),
-            Column("status", "S16", "complete, or failed"),
+            Column("status", "S16", "complete, cosine at zero, or failed"),
             Column("score", "f8", "Score on the test split"),
             Column("cosine", "f8", "Held-out cosine at the end"),
             Column("shots", "i8", "Exposures of the training"),

@@ -155,10 +155,13 @@ _PLURALS = {"holds under conditions": "hold under conditions"}
 
 def _of_comparison(result: Mapping[str, Any]) -> str:
     failed = result.get("failed", 0)
+    scales: Mapping[str, Mapping[str, str]] = result.get("scales", {})
+    named = ", ".join(f"{one['metric']} ({task})" for task, one in scales.items())
+    metric = result.get("metric") or named or "score"
     return (
         f"{result.get('jobs', 0)} trainings, {failed} of them failed, on "
         f"{result.get('shots', 0)} shots; methods are compared by "
-        f"{result.get('metric', 'score')} below."
+        f"{metric} below."
     )
 
 

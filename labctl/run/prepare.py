@@ -110,6 +110,9 @@ def _of_kind(setting: Setting[AnyProtocol]) -> Job:
     if isinstance(setting.protocol, StudyProtocol):
         return bench_study.prepare(cast("Setting[StudyProtocol]", setting))
     if isinstance(setting.protocol, ComparisonProtocol):
-        text = "kind=comparison, expected a single run. Give it to labctl run."
+        text = (
+            "kind=comparison, expected a single run. A comparison goes on by the "
+            "command that began it, with --overwrite where --out names its record."
+        )
         raise ProtocolError([setting.document.fault("kind", text)])
     return scan.prepare(cast("Setting[ScanProtocol]", setting))

@@ -1,15 +1,18 @@
 """Trainings run, are not run twice, and end in one record and one table."""
 
 import math
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typing_extensions import override
 
 from labctl.comparison import run
-from labctl.comparison.run import ComparisonJob, choose, execute
+from labctl.comparison.job import Job
+from labctl.comparison.run import ComparisonJob, choose, execute, train_one
 from labctl.comparison.score import References, Score, summarise
-from labctl.errors import OutcomeError, ProtocolError
+from labctl.errors import InputError, OutcomeError, ProtocolError
 from labctl.recording.reader import Record
 from labctl.run.progress import Silent
 from labctl.run.setting import Options, Outcome
@@ -113,6 +116,55 @@ def test_failed_trainings_are_told_and_the_others_kept(tiny: Path) -> None:
         assert record.status == "failed"
         assert record.table("jobs")["status"].tolist() == ["complete", "failed"]
         assert record.result["failed"] == 1
+
+
+def test_a_training_whose_cosine_stays_at_zero_is_a_result(tiny: Path) -> None:
+    text = tiny.read_text(encoding="utf-8").replace(
+        "  walk: {method: {name: spsa}}",
+        "  blind: {surrogate: {fits_per_step: 0}, probes: {held_out_per_step: 14}, "
+        "budget: {shots: 1600}}",
+    )
+    tiny.write_text(text, encoding="utf-8")
+    options = Options(out=Path("blind.h5"), overrides=("seeds=[0]",))
+    outcome = execute(choose(str(tiny), None, options), Silent())
+    assert outcome.status == "complete"
+    assert "1 trainings whose held-out cosine cannot be told from zero" in (
+        outcome.summary
+    )
+    assert (outcome.result["failed"], outcome.result["at_zero"]) == (0, 1)
+    assert {line["method"] for line in outcome.result["table"]} == {"still", "blind"}
+    with Record.open("blind.h5") as record:
+        status = record.table("jobs")["status"].tolist()
+    assert status == ["complete", "cosine at zero"]
+    again = choose(str(tiny), None, replace(options, out=Path("again.h5")))
+    assert "2 of them finished already" in again.forecast.note
+
+
+def ended(training: Job, bench: str, *, simulate: bool) -> tuple[Job, str]:
+    """Train, but where it is a walk: then end as if killed."""
+    if training.method == "walk":
+        os._exit(9)
+    return train_one(training, bench, simulate=simulate)
+
+
+def test_a_process_that_is_killed_is_told_with_the_way_on(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "train_one", ended)
+    options = Options(out=Path("k.h5"), overrides=("workers=2", "seeds=[0]"))
+    with pytest.raises(OutcomeError, match=r"ended from outside.*--overwrite"):
+        execute(choose(str(tiny), None, options), Silent())
+    with Record.open("k.h5") as record:
+        assert record.status == "failed"
+    with pytest.raises(InputError, match=r"the same command with --overwrite goes on"):
+        choose(str(tiny), None, options)
+    with pytest.raises(InputError, match=r"goes on by the command that began it"):
+        choose(None, Path("k.h5"), Options())
+    monkeypatch.undo()
+    monkeypatch.chdir(tiny.parent)
+    again = replace(options, overwrite=True)
+    outcome = execute(choose(str(tiny), None, again), Silent())
+    assert (outcome.status, outcome.result["failed"]) == ("complete", 0)
 
 
 def test_other_kinds_are_handed_on(tiny: Path) -> None:

@@ -1,6 +1,7 @@
 """Gains, intervals and targets of numbers whose answer is known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -56,13 +57,12 @@ def test_without_room_no_gain_is_stated() -> None:
 
 
 def test_less_is_better_where_the_metric_says_so() -> None:
-    down = References("readout", "oracle", -1)
-    lines = _lines(
+    parts = (
         _scores("readout", [0.8, 0.6]),
         _scores("mine", [0.5, 0.3]),
         _scores("oracle", [0.4, 0.2]),
-        ends=down,
     )
+    lines = _lines(*([replace(s, direction=-1) for s in part] for part in parts))
     line = lines["mine 100"]
     assert line.mean == pytest.approx(0.4)
     assert line.mean_interval == pytest.approx((0.3, 0.5))
@@ -107,6 +107,34 @@ def test_reaching_the_oracle_allows_a_hundredth() -> None:
     assert lines["near 100"].reaches_oracle
     assert not lines["far 100"].reaches_oracle
     assert (lines["near 100"].reached, lines["far 100"].reached) == (2, 0)
+
+
+def test_tasks_whose_scores_rise_stand_beside_tasks_whose_scores_fall() -> None:
+    up = {"readout": 0.2, "mine": 0.3, "oracle": 0.4}
+    rising = [s for m, v in up.items() for s in _scores(m, [v, v])]
+    falling = [
+        replace(s, score=1 - s.score, direction=-1, task="series") for s in rising
+    ]
+    lines = summarise([*rising, *falling], ENDS)
+    for method in up:
+        one, other = (line for line in lines if line.method == method)
+        assert other.mean == pytest.approx(1 - one.mean)
+        assert other.over_readout == pytest.approx(one.over_readout)
+        assert other.gain == pytest.approx(one.gain)
+        assert other.reached == one.reached
+
+
+@pytest.mark.parametrize("low", range(0, 1980, 37))
+def test_a_hundredth_below_the_oracle_counts_to_the_sample(low: int) -> None:
+    # 2,000 test samples: twenty of them are the hundredth, one more is too many.
+    oracle = _scores("oracle", [round((low + 20) / 2000, 6)] * 2)
+    lines = _lines(
+        oracle,
+        _scores("at", [round(low / 2000, 6)] * 2),
+        _scores("below", [round((low - 1) / 2000, 6)] * 2),
+    )
+    assert (lines["at 100"].reached, lines["at 100"].reaches_oracle) == (2, True)
+    assert (lines["below 100"].reached, lines["below 100"].reaches_oracle) == (0, False)
 
 
 def test_every_seed_counts_alone_for_reaching_the_oracle() -> None:
