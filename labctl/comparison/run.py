@@ -441,7 +441,7 @@ def _scores(rows: list[Row]) -> list[Score]:
     keys = ("task", "method", "seed", "budget", "score", "cosine", "digital_s")
     return [
         Score(
-            *(row[key] for key in keys),
+            **{key: row[key] for key in keys},
             direction=-1 if row["direction"] == "down" else 1,
         )
         for row in rows
