@@ -25,8 +25,8 @@ Where a bench limits its duty, the guard keeps when the beam was open
 guard notes the end where the run no longer can.
 
 It runs ``python -m labctl.guard`` in its own process group, so a Ctrl-C meant for
-the run does not reach it, and it imports neither torch nor h5py nor pydantic. Its
-timers use real time on every bench.
+the run does not reach it. By itself it imports neither torch nor h5py nor pydantic
+nor numpy, so it is there soon. Its timers use real time on every bench.
 """
 
 import json

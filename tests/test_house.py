@@ -134,3 +134,10 @@ def test_guard_is_light() -> None:
     assert "drivers.laser.cobolt" in lasers
     code = f"import labctl.guard, {', '.join(sorted(lasers))}"
     assert not heavy & _imported_by(code)
+
+
+def test_guard_and_a_simulated_laser_need_no_numpy() -> None:
+    # A laser on a wire brings it all the same: pyvisa imports it.
+    imported = _imported_by("import labctl.guard, drivers.sim.laser")
+    assert "labctl" in imported
+    assert not (HEAVY | {"pydantic", "ruamel", "pyvisa"}) & imported

@@ -11,12 +11,12 @@ from typing_extensions import override
 from drivers.sim.faults import (
     NO_RETURN,
     Fault,
-    Schedule,
     never_return,
     parse_faults,
 )
 from drivers.sim.noise import Stream
 from drivers.sim.options import parse
+from drivers.sim.schedule import Schedule
 from drivers.sim.sensor import BIT_DEPTH
 from drivers.sim.world import Shot, World
 from labctl.devices import (

@@ -6,9 +6,10 @@ from typing import Final, Literal, final
 
 from typing_extensions import override
 
-from drivers.sim.faults import NO_RETURN, Fault, Schedule, never_return, parse_faults
+from drivers.sim.faults import NO_RETURN, Fault, never_return, parse_faults
 from drivers.sim.noise import Stream
 from drivers.sim.options import parse
+from drivers.sim.schedule import Schedule
 from drivers.sim.world import World
 from labctl.devices import Clock, Identity, Meter, Reading, Settings
 from labctl.errors import DeviceError, DeviceTimeoutError

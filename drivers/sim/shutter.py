@@ -5,8 +5,9 @@ from typing import Final, final
 
 from typing_extensions import override
 
-from drivers.sim.faults import NO_RETURN, Schedule, never_return, parse_faults
+from drivers.sim.faults import NO_RETURN, never_return, parse_faults
 from drivers.sim.noise import Stream
+from drivers.sim.schedule import Schedule
 from drivers.sim.world import World
 from labctl.devices import Clock, Identity, Settings, Shutter
 from labctl.errors import DeviceError, DeviceTimeoutError

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from drivers.sim.faults import NO_RETURN, Schedule, never_return, parse_faults
+from drivers.sim.faults import NO_RETURN, never_return, parse_faults
 from drivers.sim.light import LEVELS
 from drivers.sim.noise import Stream
+from drivers.sim.schedule import Schedule
 from drivers.sim.world import World
 from labctl.devices import SLM, Clock, Identity, Levels, Settings, Written
 from labctl.errors import DeviceError, DeviceTimeoutError, OutOfRangeError

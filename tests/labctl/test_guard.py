@@ -85,7 +85,7 @@ class FileLaser(Laser):
             raise KeyError("settings")
         if self._fault == "exotic":
             return {"power": object()}
-        heavy = {"torch", "h5py", "pydantic", "matplotlib", "sklearn"}
+        heavy = {"torch", "h5py", "pydantic", "matplotlib", "sklearn", "numpy"}
         return {"heavy": ",".join(sorted(heavy & set(sys.modules)))}
 
     def set_power_mw(self, power_mw):
