@@ -23,6 +23,8 @@ from labctl.errors import CalibrationError, ProtocolError
 
 T = TypeVar("T")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# As long as a lab may last.
+Days = Annotated[float, Field(gt=0, le=36500, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # More pixels than the side of any panel or sensor.
 Pixels = Annotated[int, Field(ge=1, le=65_536)]
@@ -411,7 +413,7 @@ class CalibrateEntry(Schema):
     settle_s: Positive | None = None
     views: dict[View, Sentence] = Field(default_factory=dict)
     limits: dict[str, dict[str, Positive]] = Field(default_factory=dict)
-    valid_days: dict[str, Positive] = Field(default_factory=dict)
+    valid_days: dict[str, Days] = Field(default_factory=dict)
     reach_cycles_px: Annotated[float, Field(gt=0, le=0.5)] = 0.14
     phase_regions: tuple[Regions, Regions] = (1, 1)
     lacks: dict[str, Sentence] = Field(default_factory=dict)

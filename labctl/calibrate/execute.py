@@ -372,16 +372,28 @@ class _Room:
             return "missing"
         if each.record.origin == "given":
             return "given with the bench, never measured"
-        asked = "" if kind.asked is None else kind.asked(self.bench, each.record)
+        asked = self._asked(kind, each.record)
         faults = (*each.faults, self.bench.mismatch(each.record), asked)
         return " ".join(filter(None, faults))
+
+    def _asked(self, kind: Kind, record: CalibrationRecord) -> str:
+        """Say what the bench file asks for that a record is not of."""
+        if kind.looks_at_outputs:
+            changed = [
+                f"{name}={record.conditions[name]:g}, expected {now:g}"
+                for name, now in _outputs(self.bench).items()
+                if record.conditions.get(name, now) != now
+            ]
+            if changed:
+                return f"{'; '.join(changed)} (bench file)."
+        return "" if kind.asked is None else kind.asked(self.bench, record)
 
     def _incomparable(self, kind: Kind, each: InForce | None, finding: Finding) -> str:
         """Say why what was measured again cannot be compared; empty where it can."""
         remedy = f"Measure it: labctl calibrate {kind.name}"
         if each is None:
             return f"nothing can be compared: no {kind.name} is in force. {remedy}"
-        asked = "" if kind.asked is None else kind.asked(self.bench, each.record)
+        asked = self._asked(kind, each.record)
         before = each.record.quantities
         if asked or (before and not before.keys() & finding.quantities.keys()):
             text = f"nothing can be compared: it was measured in another way. {asked}"
@@ -535,7 +547,8 @@ class _Room:
                 why = _judged(finding)
             cost = stand.cost
             if finding is not None:
-                told = {**finding.conditions, **cost}
+                of = _outputs(self.bench) if kind.looks_at_outputs else {}
+                told = {**finding.conditions, **of, **cost}
                 finding = replace(finding, conditions=told)
             self.bench.dark()
             for figure in () if finding is None else finding.figures:
@@ -612,6 +625,23 @@ class _Room:
             },
             "limits": dict(limits),
         }
+
+
+def _outputs(bench: Bench) -> dict[str, float]:
+    """Say which outputs a run has, and how it lights them."""
+    entry = bench.file.reservoir
+    names = ("row", "column", "height", "width")
+    region = zip((f"region_{name}_px" for name in names), entry.region, strict=True)
+    return {
+        **{name: float(place) for name, place in region},
+        "bin_rows": float(entry.bins[0]),
+        "bin_columns": float(entry.bins[1]),
+        "macropixel_rows": float(entry.macropixels[0]),
+        "macropixel_columns": float(entry.macropixels[1]),
+        "run_exposure_s": entry.exposure_s,
+        "run_gain_db": entry.gain_db,
+        "run_power_mw": entry.power_mw,
+    }
 
 
 def _compared(

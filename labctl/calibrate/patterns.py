@@ -187,8 +187,9 @@ def linear_power(
         if gap <= LINEAR:
             stand.light(power_mw)
             return power_mw
-    if seen[HALVINGS - 1].is_saturated:
-        stand.light(power_mw)
+    if seen[0].is_saturated:
+        # A filter comes first: so little of the power may not be steady.
+        stand.light(stand.nominal_mw)
         stand.configure(stand.shortest_s)
         stand.require_unsaturated(stand.expose(panel))
     text = (

@@ -1,6 +1,7 @@
 """What is due is measured in order, judged, installed or kept; all is restored."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -421,6 +422,26 @@ def test_a_check_that_has_nothing_to_compare_says_so(
     (row,) = calibrate(check=True).rows
     assert row.status == "moved"
     assert "nothing can be compared" in row.why
+
+
+def test_what_looks_at_outputs_is_of_those_that_a_run_has(
+    make_bench: MakeBench, calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_bench()
+    outputs = replace(CURVE, looks_at_outputs=True)
+    use(monkeypatch, SETTLE, outputs)
+    calibrate()
+    assert in_force(path)["slm-phase"].conditions["bin_rows"] == 3
+    assert calibrate().rows == ()
+    text = path.read_text(encoding="utf-8")
+    changed, count = re.subn(r"bins:\n *- 3\n *- 3", "bins: [4, 4]", text)
+    assert count == 1
+    path.write_text(changed, encoding="utf-8")
+    (row,) = calibrate("slm-phase", check=True).rows
+    assert row.status == "moved"
+    assert "bin_rows=3, expected 4; bin_columns=3, expected 4 (bench file)" in row.why
+    assert ends(calibrate()) == [("slm-phase", "passed")]
+    assert in_force(path)["slm-phase"].conditions["bin_rows"] == 4
 
 
 def test_a_check_of_what_is_not_in_force_says_so(
