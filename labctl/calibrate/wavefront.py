@@ -58,8 +58,6 @@ AWAY = (11 / 14, 1.0)
 # Nearer by so much where that falls off the frame: a camera may be turned.
 NEARER: Final = (1.0, 0.8, 0.64, 0.5)
 MARGIN_PX: Final = 2
-# Standard error of a size of a mode, rms.
-MODE_ERROR_RAD: Final = 0.05
 # A gain counts from so many standard errors.
 CERTAIN = 3.0
 
@@ -96,7 +94,22 @@ def zernike(shape: tuple[int, int]) -> Array:
     return found
 
 
-def brightest(size: Array, light: Array, error: Array) -> float:
+@dataclass(frozen=True)
+class Top:
+    """Where a spot is brightest.
+
+    Parameters
+    ----------
+    size, error
+        Of the mode, in rad rms, and its standard error with all other modes as they
+        are.
+    """
+
+    size: float
+    error: float
+
+
+def brightest(size: Array, light: Array, error: Array) -> Top:
     """Find the size at which a spot is brightest.
 
     Parameters
@@ -108,21 +121,50 @@ def brightest(size: Array, light: Array, error: Array) -> float:
 
     Returns
     -------
-    size
-        Top of a parabola through the logarithm of what is bright, within the range.
+    top
+        Of a parabola through the logarithm of what is bright, within the range. Light
+        that has no such top tells no more than the range.
     """
     top = int(light.argmax())
     near = np.zeros(len(size), dtype=bool)
     near[max(top - 2, 0) : top + 3] = True
     bright = near & (light > 0.3 * light[top]) & (light > 0)
+    # The spread of what may be anywhere in the range.
+    most = float(size[-1] - size[0]) / math.sqrt(12)
     if bright.sum() < 3:
-        return float(size[top])
-    bend, slope, _ = np.polyfit(
-        size[bright], np.log(light[bright]), 2, w=(light / error)[bright]
+        return Top(float(size[top]), most)
+    (bend, slope, _), covariance = np.polyfit(
+        size[bright],
+        np.log(light[bright]),
+        2,
+        w=(light / error)[bright],
+        cov="unscaled",
     )
     if bend >= 0:
-        return float(size[top])
-    return float(np.clip(-slope / (2 * bend), size[0], size[-1]))
+        return Top(float(size[top]), most)
+    best = -slope / (2 * bend)
+    by = np.array([-best / bend, -1 / (2 * bend), 0.0])
+    known = math.sqrt(by @ covariance @ by)
+    return Top(float(np.clip(best, size[0], size[-1])), min(known, most))
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """The sizes of all modes that make the brightest spot.
+
+    Parameters
+    ----------
+    sizes, errors
+        Of each mode in rad rms, ``(mode,)``. The error is that of its top and its move
+        in the last round together: modes that can stand for each other, as tilt and
+        coma of a narrow beam, move as long as they are not told apart.
+    sweeps
+        Sizes and light of each mode in the first round.
+    """
+
+    sizes: Array
+    errors: Array
+    sweeps: list[tuple[Array, Array]]
 
 
 def searched(
@@ -130,7 +172,7 @@ def searched(
     sizes: Array,
     reaches: Sequence[float],
     count: int | None = None,
-) -> tuple[Array, list[tuple[Array, Array]]]:
+) -> Search:
     """Look for the sizes of all modes that make the brightest spot.
 
     Parameters
@@ -146,10 +188,11 @@ def searched(
 
     Returns
     -------
-    sizes, sweeps
-        Of each mode; and sizes and light of each mode in the first round.
+    search
+        What was found; modes that are not searched have no error.
     """
     sizes = sizes.copy()
+    errors = np.zeros(len(sizes))
     sweeps = []
     for number, reach in enumerate(reaches):
         for mode in range(len(sizes) if count is None else count):
@@ -157,10 +200,12 @@ def searched(
             trials = np.tile(sizes, (POINTS, 1))
             trials[:, mode] += steps
             light, error = spot(trials)
-            sizes[mode] += brightest(steps, light, error)
+            top = brightest(steps, light, error)
+            sizes[mode] += top.size
+            errors[mode] = math.hypot(top.error, top.size)
             if number == 0:
                 sweeps.append((steps, light))
-    return sizes, sweeps
+    return Search(sizes, errors, sweeps)
 
 
 def enough(light: Array) -> int:
@@ -287,15 +332,16 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     stand.stage("modes")
     surely = replace(spot, count=enough(spot.frames(flat[None], COMPARED)))
     quickly = replace(spot, count=max(surely.count // 3, FRAMES))
-    sizes, sweeps = searched(quickly, flat, RANGES[:1])
-    sizes, _ = searched(quickly, sizes, RANGES[1:-1])
-    sizes, _ = searched(surely, sizes, RANGES[-1:])
+    first = searched(quickly, flat, RANGES[:1])
+    nearer = searched(quickly, first.sizes, RANGES[1:-1])
+    last = searched(surely, nearer.sizes, RANGES[-1:])
     # The spot without is moved to the middle of the pixel as well.
-    bare, _ = searched(quickly, flat, RANGES[1:], TILTS)
+    bare = searched(quickly, flat, RANGES[1:], TILTS)
     stand.stage("comparison")
-    gain = gained(*spot.frames(np.stack([bare, sizes]), COMPARED))
-    sizes, modes, sweeps = sizes[TILTS:], modes[TILTS:], sweeps[TILTS:]
-    kept = sizes if gain.helps else np.zeros(len(modes))
+    gain = gained(*spot.frames(np.stack([bare.sizes, last.sizes]), COMPARED))
+    found = Search(last.sizes[TILTS:], last.errors[TILTS:], first.sweeps[TILTS:])
+    modes = modes[TILTS:]
+    kept = found.sizes if gain.helps else np.zeros(len(modes))
     remark = (
         f"the spot is {gain.ratio:.3g} ± {gain.error:.2g} times as bright with the "
         "correction."
@@ -311,8 +357,8 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
             "gain": factor,
         },
         quantities={
-            name.replace(" ", "_") + "_rad": Quantity(float(x), MODE_ERROR_RAD, 0.15)
-            for name, x in zip(MODES, kept, strict=True)
+            name.replace(" ", "_") + "_rad": Quantity(float(x), float(error), 0.15)
+            for name, x, error in zip(MODES, kept, found.errors, strict=True)
         },
         merits=(
             Merit("gain", factor, gain.error, limits["gain"], is_floor=True),
@@ -325,7 +371,7 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
                 remedy=MORE_LIGHT,
             ),
         ),
-        figures=_figures(sizes, sweeps, is_kept=bool(np.any(kept))),
+        figures=_figures(found, is_kept=gain.helps),
         conditions={"power_mw": power_mw},
         remarks=(remark,),
     )
@@ -407,19 +453,18 @@ def aim(
     raise OutcomeError(text)
 
 
-def _figures(
-    sizes: Array, sweeps: list[tuple[Array, Array]], *, is_kept: bool
-) -> tuple[Figure, ...]:
-    errors = np.full(len(sizes), MODE_ERROR_RAD)
+def _figures(found: Search, *, is_kept: bool) -> tuple[Figure, ...]:
+    numbers = np.arange(len(found.sizes))
     return (
         Figure(
             "wavefront-modes",
             "Correction by mode",
-            "Size of each Zernike mode that makes the spot brightest, and its error."
+            "Size of each Zernike mode that makes the spot brightest, and its error: "
+            "of its top, and of how far it still moved in the last round."
             + ("" if is_kept else " As they do not help, none is put in force."),
             "mode",
             "size (rad rms)",
-            (Series("correction", np.arange(len(sizes)), sizes, errors),),
+            (Series("correction", numbers, found.sizes, found.errors),),
             names=MODES,
         ),
         Figure(
@@ -430,7 +475,7 @@ def _figures(
             "light (electrons)",
             tuple(
                 Series(name, steps, light, is_line=True)
-                for name, (steps, light) in zip(MODES, sweeps, strict=True)
+                for name, (steps, light) in zip(MODES, found.sweeps, strict=True)
             ),
         ),
     )

@@ -76,9 +76,23 @@ def test_a_spot_that_falls_beside_the_frame_is_told_with_the_remedy() -> None:
 def test_the_top_is_found_between_the_sizes_that_were_tried() -> None:
     size = np.linspace(-1.5, 1.5, 7)
     light = 100 * np.exp(-((size - 0.37) ** 2))
-    assert brightest(size, light, np.ones(7)) == pytest.approx(0.37, abs=0.01)
-    rising = np.exp(size)
-    assert brightest(size, rising, np.ones(7)) == 1.5
+    assert brightest(size, light, np.ones(7)).size == pytest.approx(0.37, abs=0.01)
+    rising = brightest(size, np.exp(size), np.ones(7))
+    assert rising.size == 1.5
+    # What has no top within the range may be anywhere in it.
+    assert rising.error == pytest.approx(3 / math.sqrt(12))
+
+
+@pytest.mark.parametrize("noise", [3.0, 30.0])
+def test_the_error_of_a_top_is_its_spread(noise: float) -> None:
+    rng = np.random.default_rng(5)
+    size = np.linspace(-0.6, 0.6, 7)
+    light = 1000 * np.exp(-((size - 0.1) ** 2))
+    tops = [
+        brightest(size, rng.normal(light, noise), np.full(7, noise)) for _ in range(400)
+    ]
+    spread = float(np.std([top.size for top in tops]))
+    assert np.median([top.error for top in tops]) == pytest.approx(spread, rel=0.15)
 
 
 def test_a_bent_wavefront_is_found_mode_by_mode() -> None:
@@ -93,14 +107,38 @@ def test_a_bent_wavefront_is_found_mode_by_mode() -> None:
         return rng.poisson(light).astype(float), np.sqrt(light + 1)
 
     assert strehl(beam, bow) < 0.35
-    sizes, sweeps = searched(spot, np.zeros(len(modes)), RANGES)
+    found = searched(spot, np.zeros(len(modes)), RANGES)
+    sizes, sweeps = found.sizes, found.sweeps
     assert strehl(beam, bow + np.tensordot(sizes, modes, axes=1)) > 0.9
     assert sizes[2:] == pytest.approx([-0.9, 0.6, -0.3, -0.2, 0.3, -0.1], abs=0.1)
     assert len(sweeps) == 8
     # Without tilts the middle is reached by coma: what the panel does not have.
-    bent, _ = searched(spot, np.zeros(len(modes)), RANGES, 2)
-    assert (bent[2:] == 0).all()
+    bent = searched(spot, np.zeros(len(modes)), RANGES, 2)
+    assert (bent.sizes[2:] == 0).all()
     assert sweeps[0][0] == pytest.approx(np.linspace(-1.6, 1.6, 7))
+
+
+def test_modes_that_a_narrow_beam_does_not_tell_apart_say_so() -> None:
+    rng = np.random.default_rng(2)
+    modes = zernike(SHAPE)
+    y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in SHAPE), indexing="ij")
+    beam = np.exp(-(x**2 + y**2) / 0.52**2)
+    truth = np.array([0.2, -0.1, 0.5, 0.3, -0.3, 0.2, -0.2, 0.1])
+    bow = np.tensordot(truth, modes, axes=1)
+
+    def spot(sizes: Array) -> tuple[Array, Array]:
+        phases = bow + np.tensordot(sizes, modes, axes=1)
+        light = np.array([3000 * strehl(beam, phase) for phase in phases])
+        return rng.poisson(light).astype(float), np.sqrt(light + 1)
+
+    runs = [searched(spot, np.zeros(len(modes)), RANGES) for _ in range(8)]
+    gaps = np.array([run.sizes + truth for run in runs])
+    errors = np.array([run.errors for run in runs])
+    # Coma stands for a tilt here, and spherical for focus: several times as uncertain
+    # as in a beam that fills the panel.
+    assert (np.median(errors[:, 5:], axis=0) > 0.08).all()
+    # Of a normal error .67.
+    assert 0.35 < float(np.median(np.abs(gaps / errors))) < 1.0
 
 
 @pytest.mark.parametrize(
