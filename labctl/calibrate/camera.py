@@ -8,7 +8,7 @@ left is the pixels' own. Without a calibrated source there is no quantum efficie
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -39,6 +39,8 @@ TREMBLE = 10.0
 # Photon transfer is judged up to this share of saturation, linearity in this range.
 TRANSFER_TOP = 0.7
 LINEAR_LOW, LINEAR_HIGH = 0.05, 0.95
+# A pixel that reaches this share of its range says something about its shape.
+COVERED = 0.5 * LINEAR_HIGH
 QUANTISATION_DN2 = 1 / 12
 # Fewer pixels make no point of the curve.
 LEAST_PIXELS = 8
@@ -409,8 +411,7 @@ def fit_linearity(
     )
     share = level / room
     good = (share > LINEAR_LOW) & (share < LINEAR_HIGH) & unclipped
-    # Pixels that cover at least half of the range say something about its shape.
-    covered = np.where(good, share, 0).max(axis=0) > 0.5 * LINEAR_HIGH
+    covered = np.where(good, share, 0).max(axis=0) > COVERED
     covered[dark.hot] = False
     good &= covered
     if good.sum() < 6:
@@ -467,6 +468,33 @@ def _bend(
 def _mean(values: Array, error: Array) -> tuple[float, float]:
     weight = 1 / error**2
     return float(np.average(values, weights=weight)), 1 / math.sqrt(weight.sum())
+
+
+def light_for_linearity(
+    stacks: Sequence[Stack], dark: Dark, saturation_dn: float
+) -> float:
+    """Say how many times the light lets pixels cover half of their range.
+
+    Parameters
+    ----------
+    stacks
+        One pattern at several exposure times.
+    dark
+        The sensor without light.
+    saturation_dn
+        Count at which pixels saturate.
+
+    Returns
+    -------
+    times
+        The light that is there; infinite without any.
+    """
+    level = max(
+        float(np.delete(stack.frames.mean(axis=0) - dark.level_dn, dark.hot).max())
+        for stack in stacks
+    )
+    room = saturation_dn - dark.offset_dn
+    return COVERED * room / level if level > 0 else math.inf
 
 
 def reached_saturation(stacks: Sequence[Stack], dark: Dark) -> float | None:
@@ -540,7 +568,28 @@ def measure(stand: Stand, limits: Mapping[str, float]) -> Finding:
     transfer = fit_transfer(spread, dark, saturation)
     straight = fit_linearity(spot, dark, transfer.gain_dn_per_e, saturation)
     _require_bits(spot[-1])
-    return _finding(stand, dark, transfer, straight, reached, limits)
+    finding = _finding(stand, dark, transfer, straight, reached, limits)
+    remarks = _short(
+        None if straight else light_for_linearity(spot, dark, saturation), reached
+    )
+    return replace(finding, remarks=(*remarks, *finding.remarks))
+
+
+def _short(times: float | None, reached: float | None) -> list[str]:
+    """Say what the light was not enough for, and how much would be."""
+    remarks = []
+    if reached is None:
+        remarks.append(
+            "saturation was not reached: take more light, or a longer exposure, to "
+            "measure it."
+        )
+    if times is not None:
+        remarks.append(
+            "no pixel covers half of its range: linearity was not measured, nor "
+            f"judged. It can be had at {times:.2g} times the light: take a filter "
+            "away, raise the power, or allow a longer exposure (limits.exposure_s)."
+        )
+    return remarks
 
 
 def _darks(stand: Stand, longest: float) -> list[Stack]:
@@ -686,16 +735,7 @@ def _finding(
         dark.variance_error / max(2 * own2, 1e-12), gain_error / gain
     )
     (top, left), columns = stand.corner, stand.frame[1]
-    remarks = []
-    if reached is None:
-        remarks.append(
-            "saturation was not reached: take more light, or a longer exposure, to "
-            "measure it."
-        )
-    if straight is None:
-        remarks.append("no pixel covers half of its range: linearity was not measured.")
-    if dark.hot.size:
-        remarks.append(f"{dark.hot.size} hot pixels are left out.")
+    hot = (f"{dark.hot.size} hot pixels are left out.",) if dark.hot.size else ()
     merits = [
         Merit(
             "gain_error_percent",
@@ -738,7 +778,7 @@ def _finding(
             "power_mw": stand.nominal_mw,
             "longest_exposure_s": stand.longest_s,
         },
-        remarks=tuple(remarks),
+        remarks=hot,
     )
 
 

@@ -17,6 +17,7 @@ from labctl.calibrate.camera import (
     fit_dark,
     fit_linearity,
     fit_transfer,
+    light_for_linearity,
     line,
     own_variance,
     reached_saturation,
@@ -158,6 +159,18 @@ def test_linearity_of_dim_pixels_is_not_known(dark: Dark) -> None:
     rng = np.random.default_rng(10)
     stacks = [stack(rng, np.full(1500, 900 * t), t) for t in (0.5, 1.0)]
     assert fit_linearity(stacks, dark, GAIN, GAIN * WELL_E + OFFSET) is None
+    # With a little more than what is missing it is.
+    times = light_for_linearity(stacks, dark, GAIN * WELL_E + OFFSET)
+    lit = [
+        Stack(
+            dark.level_dn + 1.05 * times * (each.frames - dark.level_dn),
+            each.exposure_s,
+            each.power_mw,
+        )
+        for each in stacks
+    ]
+    assert fit_linearity(lit, dark, GAIN, GAIN * WELL_E + OFFSET) is not None
+    assert fit_linearity(lit[:-1], dark, GAIN, GAIN * WELL_E + OFFSET) is None
 
 
 def test_saturation_is_found_where_it_is_reached(dark: Dark) -> None:
