@@ -216,12 +216,18 @@ def _unseen(
             "elsewhere. Look at its cable, its polarisation and whether it is awake."
         )
     needed = min((error / (2 * LINEAR)) ** 2, 1e6)
+    beside = (
+        ""
+        if stand.is_whole
+        else " Or it falls beside calibrate.region of the bench file: make that "
+        "larger, or calibrate.reach_cycles_px smaller."
+    )
     return (
         f"{stand.name}: too few photons: at power_mw={power_mw:.3g} a quarter of the "
         f"light changes the frame by {100 * gap:.0f} ± {100 * error:.0f} %, expected "
         f"an error below {200 * LINEAR:.2g} %. It can be had at about {needed:.2g} "
         "times the light: take a filter away, or allow a longer exposure "
-        "(limits.exposure_s)."
+        f"(limits.exposure_s).{beside}"
     )
 
 

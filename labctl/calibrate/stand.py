@@ -205,6 +205,11 @@ class Stand:
         return self.bench.slm.shape
 
     @property
+    def is_whole(self) -> bool:
+        """Whether frames are of the whole sensor."""
+        return self.bench.file.calibrate.region is None
+
+    @property
     def corner(self) -> tuple[int, int]:
         """Row and column of the sensor at which frames begin."""
         region = self.bench.file.calibrate.region

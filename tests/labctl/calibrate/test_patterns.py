@@ -88,7 +88,8 @@ class Dim:
 
     name, nominal_mw = "mapping", 4.0
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_whole: bool = True) -> None:
+        self.is_whole = is_whole
         self.lit_mw: list[float] = []
 
     def stage(self, name: str) -> None:
@@ -202,14 +203,15 @@ def test_too_few_photons_are_named_where_no_more_frames_may_be_taken(
     dim = rng.standard_normal((2, 12, 50))
     monkeypatch.setattr(patterns, "_frames", lambda *_: (dim, False))
     panel = np.zeros((2, 3, 4), np.uint8)
-    with pytest.raises(
-        OutcomeError,
-        match=r"mapping: too few photons: at power_mw=4 .*about 1\.4 times the light",
-    ):
+    why = r"mapping: too few photons: at power_mw=4 .*about 1\.4 times the light.*"
+    with pytest.raises(OutcomeError, match=why + r"limits\.exposure_s\)\.$"):
         patterns.linear_power(cast("Stand", Dim()), panel, 10, 30)
     powers_mw, counts = zip(*faint.asked, strict=True)
     assert powers_mw == (4.0, 2.0, 1.0, 4.0, 1.0)
     assert counts == (10, 10, 10, 10, 10)
+    # Where frames are a part of the sensor, light may fall beside them.
+    with pytest.raises(OutcomeError, match=why + "falls beside calibrate.region"):
+        patterns.linear_power(cast("Stand", Dim(is_whole=False)), panel, 10, 30)
 
 
 @pytest.mark.parametrize(
