@@ -130,15 +130,28 @@ def test_the_bench_of_record_is_the_one_that_was_frozen() -> None:
     assert hashlib.sha256(before.encode()).hexdigest() == FROZEN
 
 
-def test_the_drifting_bench_of_record_differs_by_its_drift_alone() -> None:
+@pytest.mark.parametrize(
+    ("name", "drift"),
+    [
+        ("sim-small-drift", "      element_rad: 0.3\n      element_s: 750.0\n"),
+        (
+            "sim-small-common",
+            "      power: 0.02\n      power_s: 750.0\n"
+            "      pointing_px: 0.1\n      pointing_s: 750.0\n",
+        ),
+    ],
+)
+def test_a_drifting_bench_of_record_differs_by_its_drift_alone(
+    name: str, drift: str
+) -> None:
     still, drifting = (
-        (SHIPPED / name / "bench.yaml").read_text(encoding="utf-8")
-        for name in ("sim-small", "sim-small-drift")
+        (SHIPPED / each / "bench.yaml").read_text(encoding="utf-8")
+        for each in ("sim-small", name)
     )
-    drift = "    drift:\n      element_rad: 0.3\n      element_s: 750.0\n"
+    drift = f"    drift:\n{drift}"
     assert drifting.count(drift) == 1
-    for name in ("world", "devices", "sequence", "oracle", "optics", "limits"):
-        other = _section(drifting, name).replace(drift, "")
-        assert other == _section(still, name)
+    for section in ("world", "devices", "sequence", "oracle", "optics", "limits"):
+        other = _section(drifting, section).replace(drift, "")
+        assert other == _section(still, section)
     ends = (text[text.index("reservoir:") :] for text in (still, drifting))
     assert len(set(ends)) == 1
