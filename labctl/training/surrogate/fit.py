@@ -187,6 +187,8 @@ class Fitter:
     def forget(self, keep: int) -> None:
         """Forget all but the newest of what was observed: the device has changed.
 
+        A model in closed form is made anew of the probes that are left.
+
         Parameters
         ----------
         keep
@@ -194,6 +196,10 @@ class Fitter:
         """
         for ring in (self._values, self._kept, self._probes, self._cotangents):
             ring.forget(keep)
+        self.surrogate.forget()
+        if len(self._probes):
+            _, d_alpha, d_f = self._probes.rows()  # The oldest first.
+            self.surrogate.absorb(d_alpha.flatten(0, 1), d_f.flatten(0, 1))
 
     def _cast(self, values: Tensor) -> Tensor:
         return values.detach().to(self.surrogate.y_scale.dtype)

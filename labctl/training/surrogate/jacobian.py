@@ -91,6 +91,13 @@ class Jacobian(Surrogate):
     ) -> None:
         self.update(d_alpha, d_f)
 
+    @override
+    @torch.no_grad()
+    def forget(self) -> None:
+        for total in (self.power, self.cross, self.weight):
+            total.zero_()
+        self._solved = None
+
     @property
     @torch.no_grad()
     def matrix(self) -> Float[Tensor, "output pixel"]:

@@ -209,6 +209,9 @@ class Surrogate(nn.Module, ABC):
             Responses, in the units of the device.
         """
 
+    def forget(self) -> None:
+        """Forget what :meth:`absorb` took in; others have nothing to forget."""
+
 
 class Twin(Surrogate):
     """A differentiable model of the device itself; its derivative answers."""

@@ -139,6 +139,58 @@ def test_recency_has_young_shots_fitted_more_often() -> None:
     assert levels(3.0).mean() == pytest.approx(0.2**0.25, abs=0.1)
 
 
+def probed(fitter: Fitter, matrix: Tensor, groups: int, seed: int) -> None:
+    generator = Generator().manual_seed(seed)
+    d_alpha = 0.1 * torch.randn(groups, 1, PIXELS, generator=generator)
+    fitter.observe_probes(torch.zeros(groups, PIXELS), d_alpha, d_alpha @ matrix.T)
+
+
+def test_what_is_forgotten_of_a_device_is_forgotten_by_a_model_in_closed_form() -> None:
+    """Nothing of the old device is left; what was to be kept weighs as before."""
+    old = torch.randn(OUTPUTS, PIXELS, generator=Generator().manual_seed(2))
+    fitter, fresh = (fitter_of(SurrogateSettings("jacobian")) for _ in range(2))
+    probed(fitter, old, 500, seed=3)
+    fitter.forget(0)
+    probed(fitter, -old, 60, seed=4)
+    probed(fresh, -old, 60, seed=4)
+    found, expected = (
+        each.answering.vjp(torch.eye(OUTPUTS), torch.zeros(OUTPUTS, PIXELS))
+        for each in (fitter, fresh)
+    )
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert (found + old).norm() < 0.01 * old.norm()
+    # The newest 60 of 90: those of one device, before those of another.
+    probed(fitter, old, 30, seed=5)
+    fitter.forget(60)
+    probed(fitter, -old, 20, seed=6)
+    kept = fitter_of(SurrogateSettings("jacobian"))
+    probed(kept, -old, 60, seed=4)
+    kept.forget(30)
+    probed(kept, old, 30, seed=5)
+    probed(kept, -old, 20, seed=6)
+    assert fitter.surrogate.state_dict()["power"] == pytest.approx(
+        kept.surrogate.state_dict()["power"], rel=1e-4, abs=1e-6
+    )
+    assert fitter.surrogate.state_dict()["cross"] == pytest.approx(
+        kept.surrogate.state_dict()["cross"], rel=1e-4, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda own: own.name)
+def test_a_surrogate_forgets_all_that_it_took_in_at_once(
+    settings: SurrogateSettings,
+) -> None:
+    surrogate = fitter_of(settings).surrogate
+    before = {name: value.clone() for name, value in surrogate.state_dict().items()}
+    draw = Generator().manual_seed(1)
+    surrogate.absorb(
+        torch.randn(9, PIXELS, generator=draw), torch.randn(9, OUTPUTS, generator=draw)
+    )
+    surrogate.forget()
+    after = surrogate.state_dict()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
 def test_model_itself_answers_without_an_average() -> None:
     fitter = fitter_of(SurrogateSettings("twin-dense", width=8, average=0.0))
     assert fitter.answering is fitter.surrogate
