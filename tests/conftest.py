@@ -1,10 +1,11 @@
 """What every test shares: folders, a compiled kernel, peers that somebody wrote.
 
 A peer is a counterpart of a driver that we did not write: a vendor's emulator, a
-protocol simulator, a display server. A test that needs one carries the mark ``peer``
-and asks for it in a fixture with :func:`need_module` or :func:`need_program`. Where
-the peer is absent the test skips and says how to get it; with
-``LABCTL_REQUIRE_PEERS=1``, as in ``.ci/run``, absence is a failure.
+protocol simulator, a display server; or of a method, its author's program. A test that
+needs one carries the mark ``peer`` and asks for it in a fixture with
+:func:`need_module` or :func:`need_program`. Where the peer is absent the test skips
+and says how to get it; with ``LABCTL_REQUIRE_PEERS=1``, as in ``.ci/run``, absence is
+a failure.
 """
 
 import ctypes

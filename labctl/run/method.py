@@ -24,6 +24,8 @@ from labctl.training.trainer import Trainer
 
 # What is measured for the held-out cosine stays where an estimator is judged by it.
 _JUDGED = frozenset({"forward-gradient", "dfa", "jacobian", "pat", "dat"})
+# The others are not fitted as training goes on, nor after drift.
+_LEARNS_ON = frozenset({"surrogate", "jacobian", "dat"})
 PRETRAIN_SHARE = 4
 # That a search may hold at once.
 MOST_NUMBERS = 2**28
@@ -44,7 +46,8 @@ def effective(setting: Setting[TrainProtocol]) -> Setting[TrainProtocol]:
     """Take out of a protocol what its method does not use.
 
     The record then says what was really done: a method without a fitted surrogate
-    carries no dither, and one that nothing judges takes no held-out probes.
+    carries no dither, one that nothing judges takes no held-out probes, and one that
+    fits nothing as training goes on does not after drift.
 
     Parameters
     ----------
@@ -72,11 +75,15 @@ def effective(setting: Setting[TrainProtocol]) -> Setting[TrainProtocol]:
         surrogate = {"name": "jacobian", "loss": []}
     if name == "pat":
         surrogate = {"fits_per_step": 0}
+    drift = protocol.drift
+    if name not in _LEARNS_ON:
+        drift = drift.model_copy(update={"refit_above": None})
     value = protocol.model_copy(
         update={
             "probes": protocol.probes.model_copy(update=probes),
             "surrogate": protocol.surrogate.model_copy(update=surrogate),
             "estimator": EstimatorEntry(),
+            "drift": drift,
         }
     )
     return replace(setting, document=replace(setting.document, value=value))

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from labctl.errors import InputError
@@ -31,6 +32,11 @@ SPECIAL = {
     "cma-es": ("method.candidates=4",),
     "forward-gradient": ("method.probes=2",),
 }
+# Noise that is not known is taken for drift.
+DRIFTING = (
+    "drift={every: 2, patterns: 3, refit_above: 1.0e-9, refit_shots: 20}",
+    "probes.noise_repeats=0",
+)
 METHODS = (
     "readout",
     "oracle",
@@ -145,6 +151,45 @@ def test_readout_leaves_theta_where_it_started(small: Path) -> None:
     assert (theta["readout"][0] == theta["readout"][1]).all()
     assert (theta["spsa"][0] == theta["readout"][0]).all()
     assert (theta["spsa"][0] != theta["spsa"][1]).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "goes_on"),
+    [
+        ("pat", (), False),
+        ("pat", DRIFTING, False),
+        ("dat", (), True),
+    ],
+)
+def test_a_twin_that_was_trained_before_is_frozen_with_pat_and_learns_on_with_dat(
+    small: Path, name: str, own: tuple[str, ...], *, goes_on: bool
+) -> None:
+    overrides = (*QUICK, f"method.name={name}", "record.checkpoint_every=1", *own)
+    out = Path("twin.h5")
+    execute(prepare(str(small), Options(overrides=overrides, out=out)), Silent())
+    with Record.open(out) as record:
+        states = [
+            record.checkpoint(number)[2]
+            for number, entry in enumerate(record.checkpoints())
+            if entry.kind == "step"
+        ]
+        losses = record.column("training", "loss_surrogate")
+    assert len(states) == len(losses) > 3
+    # It was trained before the first step: QUICK has 5 fits for that.
+    fits = [state["course"]["evidence"]["fitter"]["steps"] for state in states]
+    first, last = (states[number]["surrogate"] for number in (0, -1))
+    moved = [key for key in first if not np.array_equal(first[key], last[key])]
+    theta = [state["network"]["layers.0.theta"] for state in states]
+    assert not np.array_equal(theta[0], theta[-1])
+    if goes_on:
+        # After two fits for each of the 6 batches of the warm-up pass; then two a step.
+        assert fits == [12 + 5 + 2 * (number + 1) for number in range(len(states))]
+        assert moved
+        assert np.isfinite(losses).all()
+    else:
+        assert fits == [5] * len(states)
+        assert moved == []
+        assert np.isnan(losses).all()
 
 
 @pytest.mark.parametrize(
