@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+Once = Callable[[str, Callable[[Path], Any]], Any]
 Package = Callable[[str, str, Mapping[str, str]], Path]
 CHROMIUM = "apt-get install chromium chromium-driver"
 
@@ -260,6 +262,35 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: Package) -> La
         return light
 
     return make
+
+
+@pytest.fixture(scope="session")
+def smoke(once: Once) -> tuple[Path, dict[str, Any]]:
+    """Run the shipped smoke comparison as its user does, and draw its page.
+
+    Its record, with the page beside it, and the JSON that the run told.
+    """
+
+    def typed(folder: Path, *words: str) -> str:
+        done = subprocess.run(  # noqa: S603 - our own words
+            [sys.executable, "-m", "labctl", *words],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout
+
+    def make(folder: Path) -> tuple[Path, dict[str, Any]]:
+        # No folder of protocols is here: the name is that of a shipped one.
+        words = ("run", "comparisons/smoke.yaml", "--out", "smoke.h5", "--overwrite")
+        told = json.loads(typed(folder, *words, "--json").splitlines()[-1])
+        typed(folder, "report", "smoke.h5", "--out", "smoke.html")
+        return folder / "smoke.h5", told
+
+    made: tuple[Path, dict[str, Any]] = once("smoke", make)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typing_extensions import override
@@ -11,7 +12,7 @@ from typing_extensions import override
 from labctl.comparison import run
 from labctl.comparison.job import Job
 from labctl.comparison.run import ComparisonJob, choose, execute, train_one
-from labctl.comparison.score import References, Score, summarise
+from labctl.comparison.score import LEAST_ROOM, References, Score, summarise
 from labctl.errors import InputError, OutcomeError, ProtocolError
 from labctl.recording.reader import Record
 from labctl.run.progress import Silent
@@ -165,6 +166,56 @@ def test_a_process_that_is_killed_is_told_with_the_way_on(
     again = replace(options, overwrite=True)
     outcome = execute(choose(str(tiny), None, again), Silent())
     assert (outcome.status, outcome.result["failed"]) == ("complete", 0)
+
+
+@pytest.mark.slow
+def test_the_smoke_comparison_has_every_part(
+    smoke: tuple[Path, dict[str, Any]],
+) -> None:
+    path, told = smoke
+    result, table = told["result"], told["result"]["table"]
+    assert (told["status"], told["exit_code"]) == ("complete", 0)
+    assert (result["jobs"], result["failed"], result["metric"]) == (8, 0, "accuracy")
+    assert [line["method"] for line in table] == [
+        "readout",
+        "spsa",
+        "default",
+        "oracle",
+    ]
+    assert {(line["task"], line["budget"], line["seeds"]) for line in table} == {
+        ("yin-yang", 600, 2)
+    }
+    scores = _scores_of_trainings(path, told["shots"]["total"])
+    means = {name: sum(found) / 2 for name, found in scores.items()}
+    room = means["oracle"] - means["readout"]
+    # Else the smallest comparison would be one without a gain.
+    assert room > LEAST_ROOM
+    for line in table:
+        over = means[line["method"]] - means["readout"]
+        assert line["mean"] == pytest.approx(means[line["method"]])
+        assert line["over_readout"] == pytest.approx(over, abs=1e-9)
+        assert line["gain"] == pytest.approx(over / room, abs=1e-9)
+        both = sorted(scores[line["method"]])
+        assert [line["mean_low"], line["mean_high"]] == pytest.approx(both)
+        assert line["digital_s"] > 0
+    assert (table[-1]["reached"], table[-1]["shots_to_target"]) == (2, 600)
+
+
+def _scores_of_trainings(path: Path, shots: int) -> dict[str, list[float]]:
+    """Read the records of the trainings, not the comparison's word for them."""
+    found: dict[str, list[float]] = {}
+    spent = 0
+    with Record.open(path) as record:
+        assert (record.kind, record.status) == ("comparison", "complete")
+        jobs = record.table("jobs")
+    assert set(jobs["status"]) == {"complete"}
+    for name, method in zip(jobs["record"], jobs["method"], strict=True):
+        with Record.open(path.parent / name) as training:
+            assert training.status == "complete"
+            spent += sum(training.ledger().values())
+            found.setdefault(method, []).append(training.result["score_test"])
+    assert spent == shots
+    return found
 
 
 def test_other_kinds_are_handed_on(tiny: Path) -> None:

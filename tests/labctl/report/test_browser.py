@@ -44,6 +44,18 @@ def test_the_page_of_a_training_is_too(
     assert "No step was recorded yet." in told[2]
 
 
+def test_the_page_of_the_smoke_comparison_is_too(
+    smoke: tuple[Path, dict[str, Any]], check_page: CheckPage
+) -> None:
+    path, told = smoke
+    text = check_page(path.with_suffix(".html"))
+    assert "Smoke comparison" in text
+    assert "8 trainings, 0 of them failed" in text
+    for line in told["result"]["table"]:
+        assert f"{line['mean']:.3f} [{line['mean_low']:.3f}" in text
+        assert f"{line['gain']:.3f}" in text
+
+
 CELLS = """
 return [...document.querySelectorAll("#events td, #calibrations td")].map((cell) => [
   getComputedStyle(cell, "::before").content,
