@@ -1,11 +1,17 @@
 """A small training, run once for all tests of this room."""
 
-from collections.abc import Callable
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from labctl import bench as benches
+from labctl.bench import Bench
 from labctl.run.execute import execute
 from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
@@ -39,6 +45,16 @@ SERIES = (
     "budget.shots=420",
 )
 
+SHIPPED = Path(__file__).parents[3] / "calibrations" / "sim-small"
+# Frames that a camera loses, one in twenty.
+FAULTS = """\
+    options:
+      faults:
+        - {kind: dropped, probability: 0.02}
+        - {kind: truncated, probability: 0.01}
+        - {kind: duplicated, probability: 0.02}
+"""
+
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -57,3 +73,40 @@ def trained(once: Once) -> Outcome:
 
     outcome: Outcome = once("trained", make)
     return outcome
+
+
+@pytest.fixture
+def lossy(tmp_path: Path) -> Path:
+    """The bench sim-small with a camera that loses frames."""
+    folder = tmp_path / "lossy"
+    shutil.copytree(SHIPPED, folder)
+    path = folder / "bench.yaml"
+    text = path.read_text(encoding="utf-8")
+    camera = "    driver: sim.camera\n    options:\n"
+    assert camera in text
+    broken = text.replace(camera, f"    driver: sim.camera\n{FAULTS}")
+    path.write_text(broken, encoding="utf-8")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for record in folder.glob("*-2*.yaml"):
+        given = record.read_text(encoding="utf-8")
+        record.write_text(
+            re.sub(r"bench_sha256: \S+", f"bench_sha256: {digest}", given),
+            encoding="utf-8",
+        )
+    return path
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Bench]:
+    """Benches that runs opened, in order: their worlds know what they exposed."""
+    found: list[Bench] = []
+    usual = benches.open
+
+    @contextmanager
+    def listed(*given: Any, **options: Any) -> Iterator[Bench]:  # noqa: ANN401 - passed on
+        with usual(*given, **options) as bench:
+            found.append(bench)
+            yield bench
+
+    monkeypatch.setattr(benches, "open", listed)
+    return found

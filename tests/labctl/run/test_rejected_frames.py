@@ -1,48 +1,14 @@
 """A training on a bench that loses frames is as whole as any other."""
 
-import hashlib
-import re
-import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from labctl.recording.reader import Record
 from labctl.run.execute import execute
 from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
 from labctl.run.setting import Options
-
-SHIPPED = Path(__file__).parents[3] / "calibrations" / "sim-small"
-FAULTS = """\
-    options:
-      faults:
-        - {kind: dropped, probability: 0.02}
-        - {kind: truncated, probability: 0.01}
-        - {kind: duplicated, probability: 0.02}
-"""
-
-
-@pytest.fixture
-def lossy(tmp_path: Path) -> Path:
-    """The bench sim-small with a camera that loses frames."""
-    folder = tmp_path / "lossy"
-    shutil.copytree(SHIPPED, folder)
-    path = folder / "bench.yaml"
-    text = path.read_text(encoding="utf-8")
-    camera = "    driver: sim.camera\n    options:\n"
-    assert camera in text
-    broken = text.replace(camera, f"    driver: sim.camera\n{FAULTS}")
-    path.write_text(broken, encoding="utf-8")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    for record in folder.glob("*-2*.yaml"):
-        given = record.read_text(encoding="utf-8")
-        record.write_text(
-            re.sub(r"bench_sha256: \S+", f"bench_sha256: {digest}", given),
-            encoding="utf-8",
-        )
-    return path
 
 
 def test_rejected_frames_are_exposed_again_recorded_and_refunded(
