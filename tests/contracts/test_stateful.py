@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pytest
 import torch
@@ -38,6 +38,7 @@ from labctl.training.contestant.build import SEARCHES, Method, MethodName
 from labctl.training.contestant.dfa import DirectFeedback
 from labctl.training.contestant.forward_gradient import forward_gradient
 from labctl.training.contestant.search import Search
+from labctl.training.contestant.twin import Pretraining, deploy, pretrain
 from labctl.training.drift import Steady, Watch
 from labctl.training.estimator import (
     ControlVariate,
@@ -45,6 +46,7 @@ from labctl.training.estimator import (
     Cosine,
     Estimator,
     Gate,
+    Given,
     Trust,
     Ways,
 )
@@ -55,6 +57,7 @@ from labctl.training.network import (
     Ends,
     LinearSpec,
     Network,
+    Recurrence,
     StandardiseSpec,
 )
 from labctl.training.network import build as build_network
@@ -287,11 +290,19 @@ class Light(Device):
     ) -> Response:
         del category, layer, step
         shown = torch.remainder(phase.detach(), 2 * torch.pi)
-        field = torch.randn(24, 5, generator=Generator().manual_seed(10))
         shot = torch.arange(self.shots, self.shots + len(phase))
         self.shots += len(phase)
         noise = torch.sin(12.9898 * shot[:, None] + torch.arange(5.0))
-        return Response(100 + 9 * shown.cos() @ field + noise, shown, shot)
+        return Response(100 + 9 * shown.cos() @ self.field + noise, shown, shot)
+
+    @property
+    def field(self) -> Tensor:
+        """How much of each macropixel comes to each output."""
+        return torch.randn(24, 5, generator=Generator().manual_seed(10))
+
+    def gradient(self, shown: Tensor, cotangent: Tensor) -> Tensor:
+        """The true one."""
+        return -9 * shown.sin() * (cotangent @ self.field.T)
 
     @property
     def ports(self) -> Ports:
@@ -322,7 +333,9 @@ class Gathering:
         self.evidence.gather([made], self.number, torch.arange(9))
         self.number += 1
         moments = self.evidence.cosine.state_dict()["moments"]
-        return [self.evidence.fit(3), self.evidence.shots, *moments.flatten().tolist()]
+        sizes = (self.evidence.paired_rad, self.evidence.held_out_rad)
+        told = (self.evidence.fit(3), self.evidence.shots, *sizes)
+        return [*told, *moments.flatten().tolist()]
 
     def state(self) -> dict[str, Any]:
         return {
@@ -342,10 +355,13 @@ class Training:
 
     trainer: Trainer
     light: Light
+    before: Pretraining | None = None
 
     def _prepare(self) -> None:
         if not self.trainer.prepared:
             assert self.trainer.prepare()
+            if self.before is not None:
+                pretrain(self.trainer, self.before)
 
     def step(self) -> list[float]:
         self._prepare()
@@ -363,6 +379,20 @@ class Training:
     def restore(self, state: dict[str, Any]) -> None:
         self.trainer.load_state_dict(state["trainer"])
         self.light.shots = state["shots"]
+
+
+class Deploying(Training):
+    """A twin that was trained before; each step trains on it and asks the device."""
+
+    @override
+    def step(self) -> list[float]:
+        self._prepare()
+        deploy(self.trainer, 2)
+        network = self.trainer.parts.network
+        assert network.head is not None
+        numbers = [*network.theta(), network.head.weight, network.head.bias]
+        flat = [value for each in numbers for value in each.detach().flatten().tolist()]
+        return [self.light.shots, self.trainer.evidence.shots, *flat]
 
 
 class Fading(Device):
@@ -512,6 +542,8 @@ def gathering() -> Iterator[Stateful]:
         directions="random",
         dimensions=3,
         secant_rad=10.0,
+        size_every=2,
+        size_samples=4,
     )
     evidence = Evidence(
         light, fitter, probing, listener=Silent(), generator=draw, samples=9
@@ -520,31 +552,60 @@ def gathering() -> Iterator[Stateful]:
     yield Gathering(evidence, light)
 
 
-def training(
-    settings: SurrogateSettings | None = None,
-    *,
-    method: MethodName = "surrogate",
-    rehearses: bool = False,
-    corrects: bool = False,
-) -> Make:
+Moves = Literal["trust", "control-variate", "forward-gradient", "oracle", "dfa"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """What courses differ in.
+
+    Parameters
+    ----------
+    settings
+        Of the surrogate; None for none.
+    search
+        What finds theta by losses alone.
+    moves
+        Whose gradient moves theta.
+    device
+        The device layer.
+    before
+        What a twin learns before the first step.
+    rehearses, deploys
+        Whether theta is trained on a twin, between steps or in their place.
+    size_every
+        Steps between two choices of the probes' sizes.
+    """
+
+    settings: SurrogateSettings | None = None
+    search: MethodName = "surrogate"
+    moves: Moves = "trust"
+    device: DeviceSpec = field(default_factory=DeviceSpec)
+    before: Pretraining | None = None
+    rehearses: bool = False
+    deploys: bool = False
+    size_every: int = 0
+
+
+def training(way: Way) -> Make:
     """Make courses that differ in what moves theta."""
 
     @contextmanager
     def make() -> Iterator[Stateful]:
         light, draw = Light(), Generator().manual_seed(12)
         network = build_network(
-            [DeviceSpec(), StandardiseSpec(), LinearSpec()],
+            [way.device, StandardiseSpec(), LinearSpec()],
             Ends(4, XOR.outputs),
             device=light,
             generator=draw,
         )
-        fitter = None
+        fitter, settings = None, way.settings
         if settings is not None:
             fitter = Fitter(build(settings, light.ports, draw), settings, draw)
         own = Generator().manual_seed(13)
-        search = Method(name=method, candidates=4).search(STEPS, own)
+        search = Method(name=way.search, candidates=4).search(STEPS, own)
         rehearsal = None
-        if rehearses:
+        if way.rehearses:
             assert fitter is not None
             assert isinstance(fitter.answering, Twin)
             how = Rehearsing(digital_steps=2, radius_rad=0.1)
@@ -552,13 +613,18 @@ def training(
         x = torch.rand(24, 4, generator=draw)
         samples = Samples(x, ((x[:, 0] > 0.5) ^ (x[:, 3] > 0.5)).long())
         probing = Probing(
-            held_out_per_step=2, paired_per_step=1, window=20, noise_repeats=4
+            held_out_per_step=2,
+            paired_per_step=1,
+            window=20,
+            noise_repeats=4,
+            size_every=way.size_every,
+            size_samples=4,
         )
         trainer = Trainer(
             Parts(
                 network,
                 light,
-                estimator(light, network, fitter, corrects=corrects),
+                estimator(light, network, fitter, moves=way.moves),
                 fitter,
                 search,
                 rehearsal,
@@ -567,35 +633,48 @@ def training(
             Settings(XOR, STEPS, Optimisation(batch=8), probing),
             generator=draw,
         )
-        yield Training(trainer, light)
+        kind = Deploying if way.deploys else Training
+        yield kind(trainer, light, way.before)
 
     return make
 
 
 def estimator(
-    light: Light, network: Network, fitter: Fitter | None, *, corrects: bool
+    light: Light, network: Network, fitter: Fitter | None, *, moves: Moves
 ) -> Callable[[Tensor | None], Estimator]:
     draw = Generator().manual_seed(14)
+    made: dict[Moves, Callable[[Tensor], Estimator]] = {
+        "oracle": lambda _noise: Given(light.gradient),
+        "forward-gradient": lambda _noise: forward_gradient(
+            light, probes=2, rms_rad=0.3, generator=draw
+        ),
+        "dfa": lambda _noise: DirectFeedback(
+            network, outputs=XOR.outputs, pixels=light.pixels, generator=draw
+        ),
+    }
+    if fitter is not None:
+        surrogate, how = fitter.answering, Correction(probes=2, rms_rad=0.3)
+        made |= {
+            "trust": lambda _noise: Trust(surrogate),
+            "control-variate": lambda noise: ControlVariate(
+                surrogate, light, how, noise=noise, generator=draw
+            ),
+        }
 
-    def made(noise: Tensor | None) -> Estimator:
-        if fitter is None:
-            return DirectFeedback(
-                network, outputs=XOR.outputs, pixels=light.pixels, generator=draw
-            )
-        if corrects:
-            assert noise is not None
-            how = Correction(probes=2, rms_rad=0.3)
-            surrogate = fitter.answering
-            return ControlVariate(surrogate, light, how, noise=noise, generator=draw)
-        return Trust(fitter.answering)
+    def make(noise: Tensor | None) -> Estimator:
+        assert noise is not None
+        # A search asks for no gradient, whatever is there.
+        return made.get(moves, made["dfa"])(noise)
 
-    return made
+    return make
 
 
 MODES = SurrogateSettings("twin-modes", modes=5, fits_per_step=2, fit_batch=16)
 OPTICS = SurrogateSettings(
     "twin-optics", screens=2, fits_per_step=2, fit_batch=16, keep_every=4
 )
+BEFORE = Pretraining(samples=16, rms_rad=0.5, fits=3)
+SERIES = DeviceSpec(recurrent=Recurrence(steps=2, feedback_rad=0.5))
 
 
 @contextmanager
@@ -640,11 +719,21 @@ PARTS: dict[str, Make] = {
     "watch over drift": watching,
     "gate": choosing,
     "evidence": gathering,
-    "training": training(MODES),
-    "training, control variate": training(MODES, corrects=True),
-    "training, rehearsed": training(OPTICS, rehearses=True),
-    "training by losses": training(method="spsa"),
-    "training by feedback": training(method="dfa"),
+    "training": training(Way(MODES)),
+    "training, control variate": training(Way(MODES, moves="control-variate")),
+    "training, rehearsed": training(Way(OPTICS, rehearses=True)),
+    "training, sizes chosen": training(Way(MODES, size_every=2)),
+    "training, a series": training(Way(MODES, device=SERIES)),
+    "training, a series by losses": training(Way(search="spsa", device=SERIES)),
+    "training by losses": training(Way(search="spsa")),
+    "training by feedback": training(Way(moves="dfa")),
+    "training by forward gradients": training(Way(moves="forward-gradient")),
+    "training by the true gradient": training(Way(moves="oracle")),
+    "training on a frozen twin (pat)": training(
+        Way(replace(MODES, fits_per_step=0), before=BEFORE)
+    ),
+    "training on a corrected twin (dat)": training(Way(MODES, before=BEFORE)),
+    "deployment (calibrate-deploy)": training(Way(MODES, before=BEFORE, deploys=True)),
 }
 
 
