@@ -13,6 +13,8 @@ from labctl.errors import OutcomeError
 from labctl.reservoir import pixel_scale
 
 Array = NDArray[np.float64]
+# By how much frames differ, as a share of their light, and its error.
+_Gap = tuple[float, float]
 # Frames that tell whether the medium is linear; most of them where light is faint.
 FRAMES, FAINT = 12, 64
 # Frames of a tilt that show whether the camera looks at the far field; share of the
@@ -25,6 +27,11 @@ VIEWED, GONE_ALONG = 4, 0.03
 LINEAR = 0.045
 QUARTER = 2
 HALVINGS = 8
+# Where a medium changes frames by so little, and by at most such a share of what it
+# does at twice the power, half of the power does half as much, to first order in the
+# light. Where it begins to saturate the share is greater, and that at half of the power
+# is this part of the way nearer to a half. What is expected so is sure to a tenth.
+FIRST_ORDER, ALONG, NEARER, UNCERTAIN = 2 * LINEAR, 0.75, 0.6, 0.1
 # Power of what patterns differ by, as a share of that of a frame, below which a panel
 # does not modulate; and standard errors that it takes to say so.
 STILL, SURE = 1e-3, 4.0
@@ -171,6 +178,7 @@ def linear_power(
     stand.stage("linear power")
     seen: list[_Seen] = []
     gap, power_mw = math.inf, stand.nominal_mw
+    before, expected = 0.0, None
     for halving in range(HALVINGS):
         while len(seen) <= halving + QUARTER:
             power_mw = stand.nominal_mw / 2 ** len(seen)
@@ -178,8 +186,8 @@ def linear_power(
         power_mw = seen[halving].power_mw
         if seen[halving].is_saturated:
             continue
-        pair, gap, error = _compared(
-            stand, panel, (seen[halving], seen[halving + QUARTER]), most
+        pair, (gap, error) = _compared(
+            stand, panel, (seen[halving], seen[halving + QUARTER]), most, expected
         )
         seen[halving], seen[halving + QUARTER] = pair
         if error > 2 * LINEAR:
@@ -187,6 +195,7 @@ def linear_power(
         if gap <= LINEAR:
             stand.light(power_mw)
             return power_mw
+        expected, before = _at_half((gap, error), before), gap
     if seen[0].is_saturated:
         # A filter comes first: so little of the power may not be steady.
         stand.light(stand.nominal_mw)
@@ -262,18 +271,44 @@ def _see(stand: Stand, panel: Levels, power_mw: float, count: int) -> _Seen:
 
 
 def _compared(
-    stand: Stand, panel: Levels, pair: tuple[_Seen, _Seen], most: int
-) -> tuple[tuple[_Seen, _Seen], float, float]:
+    stand: Stand,
+    panel: Levels,
+    pair: tuple[_Seen, _Seen],
+    most: int,
+    expected: _Gap | None,
+) -> tuple[tuple[_Seen, _Seen], _Gap]:
     """Say how far two powers are apart, with more frames where these do not tell."""
     above, below = pair
-    gap, error = _distance(above, below)
+    gap, error = _joined(_distance(above, below), expected)
     count = 2 * max(above.count, below.count)
     while _is_open(gap, error) and count <= most:
         above = _longer(stand, panel, above, count)
         below = _longer(stand, panel, below, count)
-        gap, error = _distance(above, below)
+        gap, error = _joined(_distance(above, below), expected)
         count *= 2
-    return (above, below), gap, error
+    return (above, below), (gap, error)
+
+
+def _at_half(gap: _Gap, before: float) -> _Gap | None:
+    """Say what half of a power is expected to do, after what twice the power did."""
+    share, error = gap
+    if not 0 < share <= min(FIRST_ORDER, ALONG * before):
+        return None
+    along = 0.5 + NEARER * max(share / before - 0.5, 0.0)
+    least = share * math.sqrt(2 * UNCERTAIN)
+    return along * share, along * max(error, least)
+
+
+def _joined(gap: _Gap, expected: _Gap | None) -> _Gap:
+    """Take what was seen and what was expected together, by what each is sure of.
+
+    Squares of gaps are what has a standard error: the square of the error of each.
+    """
+    if expected is None:
+        return gap
+    seen, known = (max(error, 1e-12) ** -4 for _, error in (gap, expected))
+    square = (seen * gap[0] ** 2 + known * expected[0] ** 2) / (seen + known)
+    return math.sqrt(square), (seen + known) ** -0.25
 
 
 def _longer(stand: Stand, panel: Levels, seen: _Seen, count: int) -> _Seen:

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from labctl.calibrate import patterns
 from labctl.calibrate.execute import Outcome
@@ -146,9 +147,67 @@ def test_faint_frames_are_taken_again_until_they_tell(
     assert stand.lit_mw == [4.0]
 
 
+def test_what_a_power_does_is_known_of_half_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Fainter(Faint):
+        @override
+        def distance(self, above: _Seen, below: _Seen) -> tuple[float, float]:
+            gap, error = super().distance(above, below)
+            return gap, error / above.power_mw
+
+    faint, stand = Fainter(lambda power_mw: 0.03 * power_mw, 0.625), Dim()
+    monkeypatch.setattr(patterns, "_see", faint.see)
+    monkeypatch.setattr(patterns, "_distance", faint.distance)
+    # However long one looks, 1 mW does not tell by itself; 4 and 2 mW do.
+    alone = [math.sqrt(0.625 / 40) / power_mw for power_mw in (2.0, 1.0)]
+    assert alone[0] < 2 * LINEAR < alone[1]
+    panel = np.zeros((2, 3, 4), np.uint8)
+    assert patterns.linear_power(cast("Stand", stand), panel, 10, 40) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("expected", "joined"),
+    [
+        (None, (0.06, 0.04)),
+        ((0.02, 0.04), (math.sqrt(0.002), 0.04 / 2**0.25)),
+        ((0.02, 1.0), (0.06, 0.04)),
+        ((0.02, 0.001), (0.02, 0.001)),
+    ],
+)
+def test_what_is_surer_counts_for_more(
+    expected: tuple[float, float] | None, joined: tuple[float, float]
+) -> None:
+    assert patterns._joined((0.06, 0.04), expected) == pytest.approx(joined, rel=1e-3)
+
+
 def saturable_phase(power_mw: float) -> float:
     """Phase that the own light of a spot gives it, in rad."""
     return 1.5 * power_mw / (0.5 + power_mw)
+
+
+def changed(power_mw: float) -> float:
+    """Share by which frames change to a quarter of the power."""
+    return 0.25 * (saturable_phase(power_mw) - saturable_phase(power_mw / 4))
+
+
+@pytest.mark.parametrize("power_mw", [0.25, 0.125, 0.0625])
+def test_what_half_of_a_power_does_is_expected_to_a_tenth(power_mw: float) -> None:
+    expected = patterns._at_half((changed(power_mw), 0.001), changed(2 * power_mw))
+    assert expected is not None
+    assert expected[0] == pytest.approx(changed(power_mw / 2), rel=0.1)
+    # The error of a square, which a tenth makes a fifth of it.
+    assert expected[1] ** 2 == pytest.approx(0.2 * expected[0] ** 2)
+
+
+@pytest.mark.parametrize(
+    ("gap", "before"),
+    [(0.05, 0.0), (0.1, 0.2), (0.08, 0.1), (changed(4.0), changed(8.0)), (0.0, 0.1)],
+)
+def test_nothing_is_expected_of_what_does_not_go_along_with_the_light(
+    gap: float, before: float
+) -> None:
+    assert patterns._at_half((gap, 0.01), before) is None
 
 
 def test_a_medium_that_saturates_is_not_linear_where_half_of_the_power_is_alike(
@@ -157,12 +216,7 @@ def test_a_medium_that_saturates_is_not_linear_where_half_of_the_power_is_alike(
     def half(power_mw: float) -> float:
         return saturable_phase(power_mw) - saturable_phase(power_mw / 2)
 
-    faint = Faint(
-        lambda power_mw: (
-            0.25 * (saturable_phase(power_mw) - saturable_phase(power_mw / 4))
-        ),
-        1e-6,
-    )
+    faint = Faint(changed, 1e-6)
     monkeypatch.setattr(patterns, "_see", faint.see)
     monkeypatch.setattr(patterns, "_distance", faint.distance)
     panel = np.zeros((2, 3, 4), np.uint8)
