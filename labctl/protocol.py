@@ -346,10 +346,11 @@ class ProbeEntry(Schema):
         Steps between two choices of ``paired_rad``, which the probes of an estimator
         share, and ``held_out_rad``: noise and curvature are measured, and both go to
         where the error of a probe is least, at most by a factor of 2 at once, from
-        .01 to 1 rad. 0 leaves them as they stand.
+        .01 to 1 rad. Where paired probes keep to directions, theirs is chosen for
+        these, that of an estimator for all. 0 leaves them as they stand.
     size_samples
         Samples of a batch that a choice looks at: five exposures each, booked as
-        probe.
+        probe; ten where paired probes keep to directions.
     """
 
     dither_rad: tuple[NotNegative, NotNegative] = (0.5, 0.2)

@@ -354,6 +354,7 @@ def course(protocol: TrainProtocol, dataset: Dataset) -> Course:
         warm_up=probes.warm_up,
         size_every=probes.size_every,
         size_samples=probes.size_samples,
+        surveys=probing(probes).surveys,
     )
     return method.course(protocol, common)
 

@@ -56,10 +56,11 @@ class Probing:
         Samples exposed once before training; None for the whole training split.
     size_every
         Steps between two choices of ``paired_rad``, which the probes of estimators
-        share, and ``held_out_rad``, from noise and curvature as they are then; 0
-        leaves them as they are given.
+        begin with, and ``held_out_rad``, from noise and curvature as they are then;
+        0 leaves them as they are given.
     size_samples
-        Samples of a batch that a choice looks at, :data:`SURVEY_SHOTS` exposures each.
+        Samples of a batch that a choice looks at, :data:`SURVEY_SHOTS` exposures each
+        in each of its :attr:`surveys`.
     """
 
     dither_rad: tuple[float, float] = (0.5, 0.2)
@@ -75,6 +76,11 @@ class Probing:
     warm_up: int | None = None
     size_every: int = 0
     size_samples: int = 8
+
+    @property
+    def surveys(self) -> int:
+        """Surveys of a choice: probes that keep to directions have one of their own."""
+        return 2 if self.directions != "all" and self.paired_per_step else 1
 
 
 @final
@@ -121,6 +127,7 @@ class Evidence:
         )
         self.shots = 0
         self.paired_rad, self.held_out_rad = probing.paired_rad, probing.held_out_rad
+        self.estimator_rad = probing.paired_rad
 
     @property
     def fits_per_step(self) -> int:
@@ -242,21 +249,45 @@ class Evidence:
             )
 
     def _choose_sizes(self, exposure: Exposure) -> None:
-        """Measure noise and curvature at both sizes' geometric mean, and step there."""
+        """Measure noise and curvature at the sizes there are, and step to the best.
+
+        Held-out probes and those of estimators are isotropic: one survey, at the
+        geometric mean of their sizes, serves both. Paired ones keep to directions,
+        where they have any: curvature along a few is less than along all, and they
+        are surveyed by themselves.
+        """
         batch = len(exposure.response.shot)
         order = torch.randperm(batch, generator=self.generator)
         base = rows(exposure.response, order[: self.probing.size_samples])
-        trial = Size(math.sqrt(self.paired_rad * self.held_out_rad), self.generator)
-        found = survey(self.device, base, trial, exposure)
+        trial = math.sqrt(self.estimator_rad * self.held_out_rad)
+        found = survey(self.device, base, Size(trial, self.generator), exposure)
         self.shots += SURVEY_SHOTS * len(base.shot)
-        self.paired_rad = toward(self.paired_rad, found.paired_rad)
+        self.estimator_rad = toward(self.estimator_rad, found.paired_rad)
         self.held_out_rad = toward(self.held_out_rad, found.central_rad)
+        alone = self.probing.surveys == 1
+        kind = "paired" if alone else "of an estimator"
         self.listener.stage(
-            f"step {exposure.step}: probes of {self.paired_rad:.3g} rad (paired) and "
-            f"{self.held_out_rad:.3g} rad (held out), least error at "
+            f"step {exposure.step}: probes of {self.estimator_rad:.3g} rad ({kind}) "
+            f"and {self.held_out_rad:.3g} rad (held out), least error at "
             f"{found.paired_rad:.3g} and {found.central_rad:.3g} rad; at "
             f"{found.rms_rad:.3g} rad noise gives {2 * found.noise:.3g}, curvature "
-            f"{found.second:.3g} (paired) and {found.third:.3g} (held out)"
+            f"{found.second:.3g} ({kind}) and {found.third:.3g} (held out)"
+        )
+        if alone:
+            self.paired_rad = self.estimator_rad
+        else:
+            self._choose_directed(base, exposure)
+
+    def _choose_directed(self, base: Response, exposure: Exposure) -> None:
+        size = Size(self.paired_rad, self.generator, self.directions)
+        found = survey(self.device, base, size, exposure)
+        self.shots += SURVEY_SHOTS * len(base.shot)
+        self.paired_rad = toward(self.paired_rad, found.paired_rad)
+        self.listener.stage(
+            f"step {exposure.step}: paired probes of {self.paired_rad:.3g} rad along "
+            f"{self.probing.directions}, least error at {found.paired_rad:.3g} rad; at "
+            f"{found.rms_rad:.3g} rad noise gives {2 * found.noise:.3g}, curvature "
+            f"{found.second:.3g}"
         )
 
     def _pair(self, exposure: Exposure, index: Tensor) -> None:
@@ -395,7 +426,7 @@ class Evidence:
             "noise": self.noise,
             "generator": self.generator.get_state(),
             "shots": self.shots,
-            "sizes_rad": [self.paired_rad, self.held_out_rad],
+            "sizes_rad": [self.paired_rad, self.held_out_rad, self.estimator_rad],
             "secants": None if self.secants is None else self.secants.state_dict(),
         }
 
@@ -424,7 +455,9 @@ class Evidence:
         self.noise = state["noise"]
         self.generator.set_state(state["generator"])
         self.shots = int(state["shots"])
-        self.paired_rad, self.held_out_rad = map(float, state["sizes_rad"])
+        self.paired_rad, self.held_out_rad, self.estimator_rad = map(
+            float, state["sizes_rad"]
+        )
         if self.secants is not None:
             self.secants.load_state_dict(state["secants"])
 

@@ -45,8 +45,9 @@ class Course:
     warm_up
         Samples exposed before training; None for all. A course that limits them
         need not show the device every sample.
-    size_every, size_samples
-        Steps between two choices of the probes' size, and samples that each looks at.
+    size_every, size_samples, surveys
+        Steps between two choices of the probes' size, samples that each looks at,
+        and how often.
     """
 
     train: int
@@ -66,6 +67,7 @@ class Course:
     warm_up: int | None = None
     size_every: int = 0
     size_samples: int = 8
+    surveys: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
@@ -114,7 +116,7 @@ class Course:
             + self.refits * self.train * self.exposures,
             "probe": warm_up
             + steps * probes
-            + choices * self.size_samples * SURVEY_SHOTS,
+            + choices * self.surveys * self.size_samples * SURVEY_SHOTS,
             "evaluate": validations * self.validation * self.exposures,
             "drift-check": self.watching.shots(steps),
         }

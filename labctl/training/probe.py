@@ -111,6 +111,16 @@ class Directions:
     dimensions: int = 0
     layout: Layout = (1, 1)
 
+    def count(self, pixels: int) -> int:
+        """Say along how many directions a perturbation lies.
+
+        Parameters
+        ----------
+        pixels
+            Number of macropixels.
+        """
+        return pixels if self.name == "all" else self.dimensions
+
     def draw(
         self, pixels: int, generator: Generator
     ) -> Float[Tensor, "direction pixel"]:
@@ -180,6 +190,20 @@ class Size:
             len(phase), len(ways), generator=self.generator, dtype=phase.dtype
         )
         return self.rms_rad * along.to(phase.device) @ ways
+
+    def draw_apart(
+        self, phase: Float[Tensor, "probe pixel"]
+    ) -> Float[Tensor, "probe pixel"]:
+        """Draw as :meth:`draw`, but each row along directions of its own.
+
+        Parameters
+        ----------
+        phase
+            Gives shape and dtype.
+        """
+        if self.directions.name == "all":
+            return self.draw(phase)
+        return torch.cat([self.draw(row) for row in torch.split(phase, 1)])
 
 
 def paired(device: Device, base: Response, size: Size, made: Exposure) -> Probes:
@@ -379,7 +403,8 @@ class Survey(NamedTuple):
     Parameters
     ----------
     rms_rad
-        Size of the perturbations, as the panel showed them.
+        Size of the perturbations along each of their directions, as the panel showed
+        them.
     noise
         Variance of a single exposure.
     second, third
@@ -398,10 +423,11 @@ class Survey(NamedTuple):
 
         Notes
         -----
-        With ``d ~ N(0, h^2)`` a paired probe answers ``J d + d.H.d / 2 + noise``: its
-        mean square error beside the slope's part is ``(2 s^2 + q h^4) / h^2``, least
-        at ``h^4 = 2 s^2 / q``. This is the balance of [1]_, with the root of the
-        second derivative's mean square over directions in place of its bound.
+        With ``d ~ N(0, h^2)`` along each direction a paired probe answers
+        ``J d + d.H.d / 2 + noise``: its mean square error beside the slope's part is
+        ``(2 s^2 + q h^4) / h^2``, least at ``h^4 = 2 s^2 / q``. This is the balance of
+        [1]_, with the root of the second derivative's mean square over directions in
+        place of its bound.
 
         References
         ----------
@@ -435,7 +461,8 @@ def survey(device: Device, base: Response, size: Size, made: Exposure) -> Survey
 
     Every pattern is shown once more, and with once and twice a perturbation to both
     sides: five exposures. The mean square of each difference is taken of noise by
-    what it has of the exposures' own.
+    what it has of the exposures' own. Where perturbations keep to some directions,
+    each pattern has its own, so that what is found holds for all that may be drawn.
 
     Parameters
     ----------
@@ -444,7 +471,8 @@ def survey(device: Device, base: Response, size: Size, made: Exposure) -> Survey
     base
         Operating points.
     size
-        How large the perturbations are.
+        How large the perturbations are, and where they lie: as those of the probes
+        whose size is asked for.
     made
         The exposure that the base belongs to: says layer and step.
 
@@ -462,7 +490,7 @@ def survey(device: Device, base: Response, size: Size, made: Exposure) -> Survey
     if count == 0:
         text = "probes: size_samples=0, expected at least 1 to choose a size."
         raise ValueError(text)
-    once = size.draw(base.shown)
+    once = size.draw_apart(base.shown)
     points = [base.shown + turn * once for turn in (0, 1, -1, 2, -2)]
     found = ask(
         device, torch.cat(points), category=CATEGORY, layer=made.layer, step=made.step
@@ -476,8 +504,9 @@ def survey(device: Device, base: Response, size: Size, made: Exposure) -> Survey
     # Twice the third derivative along d, with ten times the noise of one exposure; a
     # central probe's error is a sixth of it.
     twist = (far - back - 2 * (plus - minus)).square().sum(dim=1).mean()
+    each = shown.double().square().sum(dim=1).mean()
     return Survey(
-        rms_rad=float(shown.double().square().mean().sqrt()),
+        rms_rad=math.sqrt(float(each) / size.directions.count(base.shown.shape[1])),
         noise=float(noise),
         second=float(bend - 4 * noise) / 4,
         third=float(twist - 10 * noise) / 36,

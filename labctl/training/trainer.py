@@ -469,7 +469,7 @@ class Trainer:
             passes, self.done, index if self.parts.search is None else None
         )
         if self.estimator is not None and self.settings.probing.size_every:
-            self.estimator.resize(self.evidence.paired_rad)
+            self.estimator.resize(self.evidence.estimator_rad)
         if not self.evidence.is_enough:
             raise Stopped(Status.NOTHING_TO_FIT)
         fit = self.evidence.fit(self.evidence.fits_per_step)

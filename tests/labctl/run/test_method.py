@@ -30,7 +30,13 @@ QUICK = (
     "budget.shots=350",
 )
 SPECIAL = {
-    "jacobian": ("probes.paired_per_step=2",),
+    "jacobian": (
+        "probes.paired_per_step=2",
+        "probes.directions=coordinates",
+        "probes.dimensions=5",
+        "probes.size_every=2",
+        "probes.size_samples=3",
+    ),
     "cma-es": ("method.candidates=4",),
     "forward-gradient": ("method.probes=2",),
 }

@@ -1,10 +1,11 @@
-"""A fake device, linear optics: y = |W exp(i phase)|^2, with or without noise."""
+"""Fake devices: linear optics, y = |W exp(i phase)|^2, and one of known curvature."""
 
 from dataclasses import dataclass, field
 
 import pytest
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from labctl.training.blackbox import Device, Response
 
@@ -86,6 +87,60 @@ class FakeDevice:
         for category, _, _, number in self.calls:
             counts[category] = counts.get(category, 0) + number
         return counts
+
+
+class Bent(Device):
+    """A device whose slope, curvature, third derivative and noise are known.
+
+    ``y_k = x_k + bend |x|^2 / 2 + twist (b.x)^3 / 6 + noise``, x from an operating
+    point, b of length one.
+    """
+
+    def __init__(self, bend: float, twist: float, noise: float) -> None:
+        self.bend, self.twist, self.noise = bend, twist, noise
+        self.shots = 0
+        self.draw = torch.Generator().manual_seed(5)
+
+    @property
+    @override
+    def layout(self) -> tuple[int, int]:
+        return (4, 6)
+
+    @property
+    @override
+    def pixels(self) -> int:
+        return 24
+
+    @property
+    @override
+    def outputs(self) -> int:
+        return 5
+
+    @override
+    def __call__(
+        self, phase: Tensor, *, category: str, layer: int, step: int
+    ) -> Response:
+        assert category in {"train", "probe"}
+        x = phase.double() - 3.0
+        even = self.bend * x.square().sum(dim=1) / 2
+        odd = self.twist * x.mean(dim=1).mul(24**0.5) ** 3 / 6
+        y = x[:, :5] + (even + odd)[:, None]
+        y = y + self.noise * torch.randn(y.shape, generator=self.draw, dtype=y.dtype)
+        shot = torch.arange(self.shots, self.shots + len(y))
+        self.shots += len(y)
+        return Response(y, phase, shot)
+
+    def paired_rad(self, n: int = 24) -> float:
+        """Where ``(2 s^2 + q h^4) / h^2`` is least along n directions.
+
+        E (z.z)^2 = n^2 + 2 n.
+        """
+        return float((2 * self.noise**2 / (self.bend**2 / 4 * (n**2 + 2 * n))) ** 0.25)
+
+    @property
+    def central_rad(self) -> float:
+        """Where ``(2 s^2 + c h^6) / (4 h^2)`` is least; E z^6 = 15."""
+        return float((self.noise**2 / (self.twist**2 * 15 / 9)) ** (1 / 6))
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from labctl.training.evidence import FITS_AT_ONCE, Evidence, Probing
 from labctl.training.journal import ProbeRows, Row
 from labctl.training.probe import (
     SURVEY_SHOTS,
+    DirectionName,
+    Directions,
     Size,
     noise_variance,
     paired,
@@ -21,6 +23,7 @@ from labctl.training.probe import (
 from labctl.training.surrogate.build import build
 from labctl.training.surrogate.fit import Fitter
 from labctl.training.surrogate.settings import FitTerm, Ports, SurrogateSettings
+from tests.labctl.training.conftest import Bent
 
 if TYPE_CHECKING:
     from tests.labctl.training.conftest import FakeDevice
@@ -411,3 +414,48 @@ def test_sizes_are_chosen_and_chosen_again_when_noise_and_curvature_change() -> 
     fresh.load_state_dict(evidence.state_dict())
     assert fresh.paired_rad == evidence.paired_rad
     assert fresh.held_out_rad == evidence.held_out_rad
+
+
+@pytest.mark.parametrize(("name", "many"), [("coordinates", 1), ("random", 3)])
+def test_the_size_of_directed_probes_is_that_of_their_least_error(
+    name: DirectionName, many: int
+) -> None:
+    """Curvature along a few directions is less than along all."""
+    device = Bent(bend=1.5, twist=2.0, noise=0.3)
+    probing = dataclasses.replace(
+        PROBING,
+        paired_per_step=3,
+        directions=name,
+        dimensions=many,
+        size_every=1,
+        size_samples=30,
+    )
+    generator = torch.Generator().manual_seed(4)
+    evidence = Evidence(device, None, probing, listener=Ear(), generator=generator)
+    assert probing.surveys == 2
+    point = torch.full((40, 24), 3.0, dtype=torch.float64)
+    for step in range(6):
+        response = device(point, category="train", layer=0, step=step)
+        evidence.gather([Exposure(0, step, "train", response)], step)
+    # No cotangent, so no held-out probe.
+    assert evidence.shots == device.shots == 6 * (40 + 2 * 30 * SURVEY_SHOTS + 3)
+    point = torch.full((4000, 24), 3.0, dtype=torch.float64)
+    base = device(point, category="train", layer=0, step=0)
+
+    def error(rms_rad: float) -> float:
+        size = Size(rms_rad, generator, Directions(name, many, device.layout))
+        probes = paired(device, base, size, Exposure(0, 0, "train", base))
+        wrong = probes.d_f - probes.d_alpha[:, :5]
+        return float(wrong.square().mean()) / rms_rad**2
+
+    least = min(error(0.05 * 1.2**power) for power in range(20))
+    assert error(evidence.paired_rad) < 1.2 * least
+    # What is chosen for all directions would be several times as wrong.
+    assert evidence.estimator_rad == pytest.approx(device.paired_rad(), rel=0.2)
+    assert error(evidence.estimator_rad) > 2.5 * least
+    assert evidence.held_out_rad == pytest.approx(device.central_rad, rel=0.35)
+    # A state holds them.
+    fresh = Evidence(device, None, probing, listener=Ear(), generator=generator)
+    fresh.load_state_dict(evidence.state_dict())
+    assert fresh.paired_rad == evidence.paired_rad
+    assert fresh.estimator_rad == evidence.estimator_rad

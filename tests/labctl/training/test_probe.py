@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from torch import Tensor
-from typing_extensions import override
 
-from labctl.training.blackbox import Device, Exposure, Response
+from labctl.training.blackbox import Exposure, Response
 from labctl.training.probe import (
+    ALL,
     LARGEST_RAD,
     SMALLEST_RAD,
     SURVEY_SHOTS,
@@ -26,6 +26,7 @@ from labctl.training.probe import (
     toward,
     wrap,
 )
+from tests.labctl.training.conftest import Bent
 
 if TYPE_CHECKING:
     from tests.labctl.training.conftest import FakeDevice
@@ -145,64 +146,13 @@ def test_rows_keep_shots_with_their_samples() -> None:
     assert some.y.tolist() == [[4.0, 5.0], [0.0, 1.0]]
 
 
-class Bent(Device):
-    """A device whose slope, curvature, third derivative and noise are known.
-
-    ``y_k = x_k + bend |x|^2 / 2 + twist (b.x)^3 / 6 + noise``, x from an operating
-    point, b of length one.
-    """
-
-    def __init__(self, bend: float, twist: float, noise: float) -> None:
-        self.bend, self.twist, self.noise = bend, twist, noise
-        self.shots = 0
-        self.draw = torch.Generator().manual_seed(5)
-
-    @property
-    @override
-    def layout(self) -> tuple[int, int]:
-        return (4, 6)
-
-    @property
-    @override
-    def pixels(self) -> int:
-        return 24
-
-    @property
-    @override
-    def outputs(self) -> int:
-        return 5
-
-    @override
-    def __call__(
-        self, phase: Tensor, *, category: str, layer: int, step: int
-    ) -> Response:
-        assert category in {"train", "probe"}
-        x = phase.double() - 3.0
-        even = self.bend * x.square().sum(dim=1) / 2
-        odd = self.twist * x.mean(dim=1).mul(24**0.5) ** 3 / 6
-        y = x[:, :5] + (even + odd)[:, None]
-        y = y + self.noise * torch.randn(y.shape, generator=self.draw, dtype=y.dtype)
-        shot = torch.arange(self.shots, self.shots + len(y))
-        self.shots += len(y)
-        return Response(y, phase, shot)
-
-    @property
-    def paired_rad(self) -> float:
-        """Where ``(2 s^2 + q h^4) / h^2`` is least; E (z.z)^2 = n^2 + 2 n."""
-        n = self.pixels
-        return float((2 * self.noise**2 / (self.bend**2 / 4 * (n**2 + 2 * n))) ** 0.25)
-
-    @property
-    def central_rad(self) -> float:
-        """Where ``(2 s^2 + c h^6) / (4 h^2)`` is least; E z^6 = 15."""
-        return float((self.noise**2 / (self.twist**2 * 15 / 9)) ** (1 / 6))
-
-
-def _surveyed(device: Bent, rms_rad: float, samples: int) -> Survey:
+def _surveyed(
+    device: Bent, rms_rad: float, samples: int, directions: Directions = ALL
+) -> Survey:
     phase = torch.full((samples, 24), 3.0, dtype=torch.float64)
     base = device(phase, category="train", layer=0, step=0)
     made = Exposure(0, 0, "train", base)
-    return survey(device, base, Size(rms_rad, device.draw), made)
+    return survey(device, base, Size(rms_rad, device.draw, directions), made)
 
 
 def test_a_survey_finds_the_sizes_of_least_error_and_pays_five_exposures() -> None:
@@ -211,8 +161,30 @@ def test_a_survey_finds_the_sizes_of_least_error_and_pays_five_exposures() -> No
     assert device.shots == 2000 * (1 + SURVEY_SHOTS)
     assert found.rms_rad == pytest.approx(0.3, rel=0.02)
     assert found.noise == pytest.approx(5 * 0.3**2, rel=0.05)
-    assert found.paired_rad == pytest.approx(device.paired_rad, rel=0.05)
+    assert found.paired_rad == pytest.approx(device.paired_rad(), rel=0.05)
     assert found.central_rad == pytest.approx(device.central_rad, rel=0.1)
+
+
+@pytest.mark.parametrize(("name", "many"), [("coordinates", 1), ("random", 3)])
+def test_a_survey_along_directions_finds_their_size(
+    name: DirectionName, many: int
+) -> None:
+    device = Bent(bend=2.0, twist=0.0, noise=0.3)
+    found = _surveyed(device, 0.3, 2000, Directions(name, many, device.layout))
+    assert found.rms_rad == pytest.approx(0.3, rel=0.03)
+    assert found.paired_rad == pytest.approx(device.paired_rad(many), rel=0.06)
+
+
+def test_every_pattern_of_a_survey_has_directions_of_its_own() -> None:
+    """So that it tells of all that may be drawn, not of one that was."""
+    device = Bent(bend=2.0, twist=0.0, noise=0.3)
+    size = Size(0.3, device.draw, Directions("coordinates", 1))
+    phase = torch.zeros(200, 24)
+    moved = size.draw_apart(phase) != 0
+    assert (moved.sum(dim=1) == 1).all()
+    assert moved.any(dim=0).all()
+    together = size.draw(phase) != 0
+    assert int(together.any(dim=0).sum()) == 1
 
 
 def test_the_size_of_least_error_has_the_least_error() -> None:

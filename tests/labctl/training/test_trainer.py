@@ -202,9 +202,11 @@ def weights(network: Network) -> list[Tensor]:
     return [value.clone() for value in network.state_dict().values()]
 
 
-@pytest.mark.parametrize(("specs", "exposures"), [(TWO, 2), (THREE, 3), (SERIES, 2)])
+@pytest.mark.parametrize(
+    ("specs", "exposures", "surveys"), [(TWO, 2, 1), (THREE, 3, 2), (SERIES, 2, 1)]
+)
 def test_the_course_spends_what_the_plan_says(
-    lab: Lab, specs: list[LayerSpec], exposures: int
+    lab: Lab, specs: list[LayerSpec], exposures: int, surveys: int
 ) -> None:
     lab.specs = specs
     lab.correction = Correction(probes=1)
@@ -213,6 +215,10 @@ def test_the_course_spends_what_the_plan_says(
     lab.probing = dataclasses.replace(
         lab.probing, paired_per_step=2, size_every=3, size_samples=5
     )
+    if surveys == 2:
+        lab.probing = dataclasses.replace(
+            lab.probing, directions="random", dimensions=3
+        )
     course = Course(
         train=96,
         validation=20,
@@ -225,6 +231,7 @@ def test_the_course_spends_what_the_plan_says(
         validate_every=3,
         size_every=3,
         size_samples=5,
+        surveys=surveys,
     )
     found = plan(1200, course)
     assert isinstance(found, Plan)
