@@ -164,7 +164,9 @@ class Limits(Schema):
     thermometer
         Range and greatest age of the thermometer's.
     on_saturation
-        Whether saturated pixels warn, or stop the run and leave the bench dark.
+        Whether saturated pixels warn, or stop the run and leave the bench dark. Either
+        way a training most of whose frames are saturated in more than a hundredth of
+        their pixels ends (exit 6).
     """
 
     power_mw: Positive

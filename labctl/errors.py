@@ -19,7 +19,8 @@
     │   └── SilentRunError           the guard heard nothing: dark, no latch
     ├── RecordError         exit 5   no room, locked, damaged
     └── OutcomeError        exit 6   measured, and not good enough
-        └── NotFiniteError           outputs of a device are no numbers
+        ├── NotFiniteError           outputs of a device are no numbers
+        └── SaturatedError           more light than the camera can count
 
 Messages have one form: *where: what=got, expected …. Do ….* Classes that carry
 fields build their message from them and keep them.
@@ -294,6 +295,32 @@ class NotFiniteError(OutcomeError):
             f"device: {category} exposures of layer {layer}, step {step}: "
             f"not finite={count} of {total} outputs, expected 0. Look at the frames "
             "and at the calibrations of the camera."
+        )
+
+
+class SaturatedError(OutcomeError):
+    """More light in most frames than the camera can count; nothing may learn from it.
+
+    Parameters
+    ----------
+    where
+        Name of the camera.
+    saturated, frames
+        Frames that are saturated, and frames there are.
+    pixels
+        Share of its pixels from which on a frame is.
+    """
+
+    def __init__(
+        self, where: str, *, saturated: int, frames: int, pixels: float
+    ) -> None:
+        self.where, self.saturated, self.frames = where, saturated, frames
+        self.pixels = pixels
+        super().__init__(
+            f"{where}: saturated={saturated} of {frames} frames of the training "
+            f"({saturated / frames:.0%}; more than {pixels:.0%} of their pixels), "
+            "expected at most half of them. Lower reservoir.exposure_s, "
+            "reservoir.power_mw or reservoir.gain_db, or put a filter before it."
         )
 
 

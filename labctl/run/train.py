@@ -21,6 +21,7 @@ from labctl.run import check, method, model, size
 from labctl.run.checkpoint import KIND, SPENT, Keeper, told
 from labctl.run.convergence import PATTERNS, Show
 from labctl.run.progress import Progress, Update
+from labctl.run.saturation import PIXELS, Sighted
 from labctl.run.setting import (
     Forecast,
     Outcome,
@@ -297,7 +298,8 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
     with one_thread(), opened(setting, layout, progress, shows=[job.show]) as session:
         ledger = Ledger(setting.protocol.budget.shots)
         reservoir = session.reservoir(setting.entry, ledger)
-        device = method.Timed(reservoir)
+        sighted = Sighted(reservoir, session.recorder)
+        device = method.Timed(sighted)
         trainer, listener = _trainer(job, session, reservoir, device)
         trained, scores = _train(job, trainer, reservoir, listener.keeper)
         digital_s, train_s = listener.spent_s()
@@ -307,14 +309,15 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
             scores = replace(scores, oracle=_oracle_score(job, reservoir, progress))
         result = _result(job, trained, scores, train_s)
         result |= {"digital_s": round(digital_s, 1)} | _extras(trainer.parts)
+        result["saturated_frames"] = round(sighted.share, 4)
         session.recorder.set_result(result)
         if trained.status is not Status.COMPLETED:
-            session.recorder.event("error", "training", trained.status.value)
+            session.recorder.event("error", "training", trained.why)
             session.recorder.set_status("failed")
         session.recorder.commit()
     if not trained.status.is_whole:
         text = f"{setting.where}: training stopped at step {trained.steps}: "
-        raise OutcomeError(text + trained.status.value)
+        raise OutcomeError(text + trained.why)
     good = trained.status is Status.COMPLETED
     return Outcome(
         setting.out,
@@ -343,7 +346,8 @@ def _train(
         with ledger.outside_budget():
             keeper.untrained = trainer.score_readout(test)
         course = model.course(job.setting.protocol, job.dataset)
-        method.before(trainer, job.setting.protocol, course)
+        protocol = job.setting.protocol
+        trainer.attempt(lambda: method.before(trainer, protocol, course))
     trained = trainer.run()
     score = math.nan
     if trained.status.is_whole:
@@ -608,6 +612,12 @@ def _summary(job: TrainJob, result: dict[str, Any], ledger: Ledger) -> str:
         lines.append(f"held-out cosine of the surrogate: {cosine:.2f}{doubt}")
     if said := _said_of_whole(result):
         lines.append(said)
+    if result["saturated_frames"]:
+        lines.append(
+            f"saturated: {100 * result['saturated_frames']:.1f} % of the frames of the "
+            f"training, in more than {PIXELS:.0%} of their pixels; lower "
+            "reservoir.exposure_s or reservoir.power_mw"
+        )
     if result.get("twin_unexplained") is not None:
         lines.append(
             f"rehearsed on a twin that left {100 * result['twin_unexplained']:.0f} % "

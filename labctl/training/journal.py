@@ -165,6 +165,11 @@ class Status(Enum):
         "The device answered with values that are not finite. "
         "Look at the frames and at the calibrations of the camera."
     )
+    SATURATED = (
+        "Most frames are saturated: outputs stand still where there is more light than "
+        "the camera can count. Lower reservoir.exposure_s, reservoir.power_mw or "
+        "reservoir.gain_db, or put a filter before the camera."
+    )
     NO_STEP_PAID = (
         "What came before the first step left less of the budget than one step may "
         "cost. Raise budget.shots, or lower estimator.probes or drift.refit_shots."
@@ -222,6 +227,8 @@ class Result:
         The same over all held-out probes of the course.
     refitted
         Whether the head was solved once more on the last epoch's outputs.
+    told
+        What the device's answers were like, where they ended the course.
     """
 
     status: Status
@@ -230,6 +237,12 @@ class Result:
     cosine: Cosine
     whole: Cosine
     refitted: bool
+    told: str = ""
+
+    @property
+    def why(self) -> str:
+        """Say how it ended, with the numbers where there are any."""
+        return self.told or self.status.value
 
 
 class Stopped(Exception):  # noqa: N818 - no error: a course that ends early

@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from typing_extensions import override
 
-from labctl.errors import NotFiniteError
+from labctl.errors import NotFiniteError, OutcomeError, SaturatedError
 from labctl.training.blackbox import Device, DeviceLayer, Exposure, offspring
 from labctl.training.contestant.search import Search, explore
 from labctl.training.drift import CATEGORY as DRIFT
@@ -30,6 +30,11 @@ LAST = 5
 """Device batches that judge a readout that was rehearsed."""
 DRAWS = 4
 """Noisy answers of the twin to every sample that such a readout is solved on."""
+UNUSABLE: dict[type[OutcomeError], Status] = {
+    NotFiniteError: Status.NOT_FINITE_OUTPUT,
+    SaturatedError: Status.SATURATED,
+}
+"""What answers of a device can be that nothing may learn from."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +230,7 @@ class Trainer:
         self._cursor = 0
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._failed: Status | None = None
+        self._told = ""
         if parts.search is not None:
             # What losses move needs no gradient: no estimator is ever asked.
             for theta in parts.network.theta():
@@ -277,7 +283,7 @@ class Trainer:
         try:
             while self._failed is None and self._goes_on:
                 self.step()
-        except (Stopped, NotFiniteError) as err:
+        except (Stopped, NotFiniteError, SaturatedError) as err:
             self._failed = self._why(err)
         if self._failed is None and self.done == 0 < self.settings.steps:
             self._failed = Status.NO_STEP_PAID
@@ -290,6 +296,7 @@ class Trainer:
             cosine=self.evidence.cosine.read(),
             whole=whole,
             refitted=refitted,
+            told=self._told,
         )
 
     def _judged(self, whole: Cosine) -> Status:
@@ -311,17 +318,34 @@ class Trainer:
             False where the device's answers cannot be used: :meth:`run` then
             returns the reason at once.
         """
+        return self.attempt(self._prepare)
+
+    def attempt(self, work: Callable[[], object]) -> bool:
+        """Do what comes before the first step.
+
+        Parameters
+        ----------
+        work
+            May expose.
+
+        Returns
+        -------
+        done
+            False where the device's answers cannot be used: :meth:`run` then
+            returns the reason at once.
+        """
         try:
-            self._prepare()
-        except (Stopped, NotFiniteError) as err:
+            work()
+        except (Stopped, NotFiniteError, SaturatedError) as err:
             self._failed = self._why(err)
         return self._failed is None
 
-    def _why(self, error: Stopped | NotFiniteError) -> Status:
+    def _why(self, error: Stopped | OutcomeError) -> Status:
         if isinstance(error, Stopped):
             return error.status
-        self.listener.stage(str(error))
-        return Status.NOT_FINITE_OUTPUT
+        self._told = str(error)
+        self.listener.stage(self._told)
+        return UNUSABLE[type(error)]
 
     def _prepare(self) -> None:
         first = warming(self.train, self.settings.probing.warm_up)

@@ -75,25 +75,37 @@ def trained(once: Once) -> Outcome:
     return outcome
 
 
+Alter = Callable[[str, str], Path]
+
+
 @pytest.fixture
-def lossy(tmp_path: Path) -> Path:
+def alter(tmp_path: Path) -> Alter:
+    """Make a bench that is sim-small but for some words of its file."""
+
+    def altered(before: str, after: str) -> Path:
+        folder = tmp_path / "altered"
+        shutil.copytree(SHIPPED, folder)
+        path = folder / "bench.yaml"
+        text = path.read_text(encoding="utf-8")
+        assert before in text
+        path.write_text(text.replace(before, after), encoding="utf-8")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        for record in folder.glob("*-2*.yaml"):
+            given = record.read_text(encoding="utf-8")
+            record.write_text(
+                re.sub(r"bench_sha256: \S+", f"bench_sha256: {digest}", given),
+                encoding="utf-8",
+            )
+        return path
+
+    return altered
+
+
+@pytest.fixture
+def lossy(alter: Alter) -> Path:
     """The bench sim-small with a camera that loses frames."""
-    folder = tmp_path / "lossy"
-    shutil.copytree(SHIPPED, folder)
-    path = folder / "bench.yaml"
-    text = path.read_text(encoding="utf-8")
     camera = "    driver: sim.camera\n    options:\n"
-    assert camera in text
-    broken = text.replace(camera, f"    driver: sim.camera\n{FAULTS}")
-    path.write_text(broken, encoding="utf-8")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    for record in folder.glob("*-2*.yaml"):
-        given = record.read_text(encoding="utf-8")
-        record.write_text(
-            re.sub(r"bench_sha256: \S+", f"bench_sha256: {digest}", given),
-            encoding="utf-8",
-        )
-    return path
+    return alter(camera, f"    driver: sim.camera\n{FAULTS}")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from labctl.errors import SaturatedError
 from labctl.training.blackbox import Exposure, Response
 from labctl.training.drift import Steady, Watch, Watching
 from labctl.training.estimator import (
@@ -568,6 +569,27 @@ def test_an_answer_that_is_not_finite_ends_the_course_whatever_it_was_for(
     assert result.status is Status.NOT_FINITE_OUTPUT
     assert f"device: {category} exposures of layer 0, step " in ear.stages[-1]
     assert "not finite=1 of " in ear.stages[-1]
+
+
+@pytest.mark.parametrize("category", ["warm-up", "train"])
+def test_saturated_frames_end_the_course_with_their_number(
+    lab: Lab, category: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = type(lab.device).__call__
+
+    def bright(
+        device: "FakeDevice", phase: Tensor, *, category: str, layer: int, step: int
+    ) -> Response:
+        if category == bad:
+            raise SaturatedError("eye", saturated=40, frames=64, pixels=0.01)
+        return answer(device, phase, category=category, layer=layer, step=step)
+
+    bad = category
+    monkeypatch.setattr(type(lab.device), "__call__", bright)
+    result = lab.trainer(4, ear := Ear()).run()
+    assert (result.status, result.steps) == (Status.SATURATED, 0)
+    assert result.why == ear.stages[-1]
+    assert "saturated=40 of 64 frames of the training (62%" in result.why
 
 
 def test_a_loss_that_is_not_finite_ends_the_course_with_a_status(lab: Lab) -> None:
