@@ -411,7 +411,7 @@ def _row(training: Job, error: str) -> Row:
         "metric": "",
     }
     if error:
-        return row
+        return row | _exposed(training, error)
     with Record.open(training.out) as record:
         result, ledger = record.result, record.ledger()
         status = AT_ZERO if _is_at_zero(record) else "complete"
@@ -425,6 +425,18 @@ def _row(training: Job, error: str) -> Row:
         "metric": result["metric"],
     }
     return row
+
+
+def _exposed(training: Job, error: str) -> Row:
+    """Say what a training that failed exposed before it did, as its record has it."""
+    if not training.out.is_file():
+        return {}  # Refused before anything opened.
+    try:
+        with Record.open(training.out) as record:
+            mine = record.protocol_text == training.text
+            return {"shots": sum(record.ledger().values()) if mine else 0}
+    except LabctlError as unread:
+        return {"error": f"{error} Its exposures are not counted: {unread}"}
 
 
 _COLUMNS = {column.name for column in comparison_layout().table("jobs").columns}

@@ -115,8 +115,29 @@ def test_failed_trainings_are_told_and_the_others_kept(tiny: Path) -> None:
         execute(choose(str(tiny), None, options), Silent())
     with Record.open("bad.h5") as record:
         assert record.status == "failed"
-        assert record.table("jobs")["status"].tolist() == ["complete", "failed"]
+        jobs = record.table("jobs")
+        assert jobs["status"].tolist() == ["complete", "failed"]
         assert record.result["failed"] == 1
+        told = record.result["shots"]
+    made = []
+    for name in jobs["record"]:
+        with Record.open(tiny.parent / name) as training:
+            made.append(len(training.column("shots_meta", "category")))
+    # What failed exposed as well, and its shots are gone as all others are.
+    assert jobs["shots"].tolist() == made
+    assert told == sum(made) > made[0] > 0
+
+
+def test_a_failed_training_whose_record_cannot_be_read_says_so(tiny: Path) -> None:
+    job = choose(str(tiny), None, Options(out=Path("r.h5")))
+    assert isinstance(job, ComparisonJob)
+    training = job.jobs[0]
+    assert run._row(training, "no light.")["shots"] == 0
+    training.out.parent.mkdir(parents=True, exist_ok=True)
+    training.out.write_bytes(b"x" * 100)
+    row = run._row(training, "no light.")
+    assert row["shots"] == 0
+    assert row["error"].startswith("no light. Its exposures are not counted: ")
 
 
 def test_a_training_whose_cosine_stays_at_zero_is_a_result(tiny: Path) -> None:
