@@ -399,6 +399,11 @@ class Cosine(NamedTuple):
         bound = SURE * self.error
         return bound <= SEEN and self.value <= bound
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it is told from zero."""
+        return self.value > SURE * self.error
+
     @override
     def __str__(self) -> str:
         """Say it to a person."""

@@ -193,9 +193,11 @@ class Status(Enum):
     COSINE_AT_ZERO = (
         "The planned steps were done, but the held-out cosine of the whole training "
         "cannot be told from zero: theta followed nothing that could be seen of the "
-        "device's gradient. All was measured and is kept. Give the surrogate more to "
-        "learn from (probes.paired_per_step, surrogate.fits_per_step, budget.shots), "
-        "choose another, or let estimator gate leave it out."
+        "device's gradient. All was measured and is kept; compare its score with the "
+        "readout's, as what is too small to be seen may have helped. Give the "
+        "surrogate more to learn from (probes.paired_per_step, "
+        "surrogate.fits_per_step, budget.shots), choose another, or let estimator "
+        "gate leave it out."
     )
 
     @property

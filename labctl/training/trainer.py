@@ -288,21 +288,22 @@ class Trainer:
         if self._failed is None and self.done == 0 < self.settings.steps:
             self._failed = Status.NO_STEP_PAID
         refitted = self._failed is None and self._refit()
-        whole = self.evidence.cosine.whole()
+        whole, latest = self.evidence.cosine.whole(), self.evidence.cosine.read()
         return Result(
-            status=self._failed or self._judged(whole),
+            status=self._failed or self._judged(whole, latest),
             steps=self.done,
             shots=self.evidence.shots,
-            cosine=self.evidence.cosine.read(),
+            cosine=latest,
             whole=whole,
             refitted=refitted,
             told=self._told,
         )
 
-    def _judged(self, whole: Cosine) -> Status:
+    def _judged(self, whole: Cosine, latest: Cosine) -> Status:
         """Say how a course ended that did all its steps."""
         relies = self.estimator is not None and self.estimator.relies
-        if self.parts.fitter is not None and relies and whole.is_zero:
+        stays = whole.is_zero and not latest.is_told
+        if self.parts.fitter is not None and relies and stays:
             return Status.COSINE_AT_ZERO
         return Status.COMPLETED
 

@@ -15,8 +15,10 @@ from labctl.training.drift import Steady, Watch, Watching
 from labctl.training.estimator import (
     ControlVariate,
     Correction,
+    Cosine,
     Estimator,
     Given,
+    HeldOutCosine,
     Trust,
 )
 from labctl.training.evidence import Probing
@@ -433,6 +435,23 @@ def test_a_cosine_that_stays_at_zero_is_told_by_the_status(
     assert (result.status, result.steps, result.refitted) == (status, 20, True)
     assert result.status.is_whole
     assert result.whole.probes == 10 * held_out
+
+
+@pytest.mark.parametrize(
+    ("latest", "status"),
+    [
+        pytest.param(0.3, Status.COMPLETED, id="learned late"),
+        pytest.param(0.15, Status.COSINE_AT_ZERO, id="never"),
+        pytest.param(math.nan, Status.COSINE_AT_ZERO, id="hidden by noise"),
+    ],
+)
+def test_a_cosine_that_is_seen_at_the_end_did_not_stay_at_zero(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, latest: float, status: Status
+) -> None:
+    lab.probing = dataclasses.replace(lab.probing, held_out_per_step=2)
+    monkeypatch.setattr(HeldOutCosine, "whole", lambda _: Cosine(0.1, 0.1, 140))
+    monkeypatch.setattr(HeldOutCosine, "read", lambda _: Cosine(latest, 0.1, 100))
+    assert lab.trainer(2).run().status is status
 
 
 @pytest.mark.parametrize("specs", [ONE, TWO, SERIES])
