@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from labctl.errors import InputError, RecordError
 from labctl.recording.reader import Record
-from labctl.report import figure, scale
+from labctl.report import compared, figure, scale
 from labctl.report.figure import Drawing, Picture
 from labctl.report.section import Page, Section, Table
 
@@ -160,7 +160,7 @@ def _of_comparison(result: Mapping[str, Any]) -> str:
     metric = result.get("metric") or named or "score"
     return (
         f"{result.get('jobs', 0)} trainings, {failed} of them failed, on "
-        f"{result.get('shots', 0)} shots; methods are compared by "
+        f"{result.get('shots', 0):,} shots; methods are compared by "
         f"{metric} below."
     )
 
@@ -222,7 +222,7 @@ def _most(record: Record) -> Iterator[str]:
         row = int(rows[lines["gain"][rows].argmax()])
         yield (
             f"Most of the oracle's gain on {task} with {budget} shots: "
-            f"{_compared(lines, row, 'gain')}, by {lines['method'][row]}."
+            f"{compared.cell(lines, row, 'gain')}, by {lines['method'][row]}."
         )
 
 
@@ -394,8 +394,10 @@ def _course(record: Record) -> Iterator[Section]:
         "train": _training,
         "evaluate": _evaluation,
         "scan": _scan,
-        "comparison": _comparison,
     }
+    if record.kind == "comparison":
+        yield from compared.sections(record)
+        return
     if record.kind == "study":
         # Studies bring all that they compute with: only who draws one waits for it.
         from labctl.report.study import course  # noqa: PLC0415 - start-up time
@@ -525,129 +527,6 @@ def _scan(record: Record) -> Section:
     return Section(
         "scan", "Scan", drawings=(figure.scan(setting, texts, values, means),)
     )
-
-
-def _comparison(record: Record) -> Section:
-    lines = record.table("summary")
-    count = len(lines["task"])
-    if not count:
-        done = len(record.column("jobs", "job"))
-        text = f"{done} trainings have ended; the summary comes after the last one."
-        return Section("comparison", "Methods compared", (text,))
-    drawings = [
-        drawing
-        for name, title, caption in _COMPARED
-        for drawing in _intervals(lines, name, title, caption)
-    ]
-    drawings += _over_shots(lines)
-    # Records of before have no count of the seeds that reach the oracle.
-    heads = {name: text for name, text in _COMPARED_HEADS.items() if name in lines}
-    rows = tuple(
-        tuple(_compared(lines, row, head) for head in heads) for row in range(count)
-    )
-    note = (
-        "Brackets hold 95 % bootstrap intervals over the seeds. No gain is stated "
-        "where the oracle gains less than .05. Digital seconds depend on the computer."
-    )
-    told = _wins(lines)
-    table = Table(tuple(heads.values()), rows, note)
-    return Section("comparison", "Methods compared", told, table, tuple(drawings))
-
-
-_COMPARED = (
-    ("mean", "Score on the test split", "Mean over the seeds and its interval."),
-    (
-        "gain",
-        "Recovered gain",
-        "Part of the room between readout (0) and oracle (1) that was recovered.",
-    ),
-)
-_COMPARED_HEADS = {
-    "task": "task",
-    "method": "method",
-    "budget": "shots",
-    "seeds": "seeds",
-    "mean": "score",
-    "gain": "recovered gain",
-    "over_readout": "over readout",
-    "reached": "reach the oracle",
-    "shots_to_target": "shots to target",
-    "cosine": "cosine",
-    "digital_s": "digital s",
-}
-
-
-def _compared(lines: Mapping[str, NDArray[Any]], row: int, head: str) -> str:
-    value = lines[head][row]
-    if head == "shots_to_target" and np.isinf(value):
-        return f"> {lines['budget'][row]}"
-    if isinstance(value, np.floating) and np.isnan(value):
-        return "–"
-    if f"{head}_low" not in lines:
-        if isinstance(value, np.floating):
-            # Counts of shots are whole numbers, however large.
-            return f"{value:.0f}" if value.is_integer() else f"{value:.4g}"
-        return str(value)
-    low, high = lines[f"{head}_low"][row], lines[f"{head}_high"][row]
-    return f"{value:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
-
-
-def _intervals(
-    lines: Mapping[str, NDArray[Any]], name: str, title: str, caption: str
-) -> Iterator[Drawing]:
-    keys = zip(lines["task"], lines["method"], lines["budget"], strict=True)
-    values = {
-        f"{task}, {method}, {budget} shots": (
-            float(lines[name][row]),
-            float(lines[f"{name}_low"][row]),
-            float(lines[f"{name}_high"][row]),
-        )
-        for row, (task, method, budget) in enumerate(keys)
-        if np.isfinite(lines[name][row])
-    }
-    if values:
-        yield figure.whiskers(f"compared-{name}", title, caption, title.lower(), values)
-
-
-def _over_shots(lines: Mapping[str, NDArray[Any]]) -> Iterator[Drawing]:
-    """Draw the recovered gain over the budgets, where there are several."""
-    for task in dict.fromkeys(lines["task"].tolist()):
-        series = {}
-        for method in dict.fromkeys(lines["method"].tolist()):
-            mine = (lines["task"] == task) & (lines["method"] == method)
-            rows = np.flatnonzero(mine & np.isfinite(lines["gain"]))
-            rows = rows[np.argsort(lines["budget"][rows], kind="stable")]
-            if rows.size:
-                bounds = (lines[f"gain_{end}"][rows] for end in ("low", "high"))
-                series[str(method)] = figure.Curve(
-                    lines["budget"][rows], lines["gain"][rows], *bounds
-                )
-        if any(len(curve.x) > 1 for curve in series.values()):
-            yield figure.over_shots(str(task), series)
-
-
-def _wins(lines: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
-    """Say which methods are ahead of the readout and which behind, beyond doubt."""
-    names = [
-        f"{method} ({task}, {budget} shots)"
-        for task, method, budget in zip(
-            lines["task"], lines["method"], lines["budget"], strict=True
-        )
-    ]
-    ahead = [
-        n for n, low in zip(names, lines["over_readout_low"], strict=True) if low > 0
-    ]
-    behind = [
-        n for n, high in zip(names, lines["over_readout_high"], strict=True) if high < 0
-    ]
-    return (
-        f"Ahead of the readout, the whole interval above 0: {_listed(ahead)}.",
-        f"Behind it, the whole interval below 0: {_listed(behind)}.",
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) if names else "none"
 
 
 # ---- the device -------------------------------------------------------------

@@ -490,69 +490,6 @@ def whiskers(
     return Drawing(name, title, caption, f"Points: {told}.", (7.2, height), draw)
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """A curve with its interval.
-
-    Parameters
-    ----------
-    x, middle
-        The curve, ``(point,)``.
-    low, high
-        Ends of the interval; no number for none.
-    """
-
-    x: NDArray[Any]
-    middle: NDArray[Any]
-    low: NDArray[Any]
-    high: NDArray[Any]
-
-
-def over_shots(task: str, series: Mapping[str, Curve]) -> Drawing:
-    """Draw the recovered gain of every method over the exposures it was given.
-
-    Parameters
-    ----------
-    task
-        What was learned.
-    series
-        Gain over the budget, by method.
-
-    Returns
-    -------
-    drawing
-        Not drawn yet.
-    """
-
-    def draw(figure: Figure) -> None:
-        axis = figure.subplots()
-        for number, (method, curve) in enumerate(series.items()):
-            colour, mark = f"C{number % 5}", "osD^v"[number // 5 % 5]
-            axis.plot(curve.x, curve.middle, color=colour, marker=mark, label=method)
-            known = np.isfinite(curve.low) & np.isfinite(curve.high)
-            axis.vlines(
-                curve.x[known], curve.low[known], curve.high[known], color=colour
-            )
-        for line in (0.0, 1.0):
-            axis.axhline(line, color="C4", linewidth=0.8, linestyle=":")
-        axis.set(xlabel="shots", ylabel="recovered gain", xscale="log")
-        axis.xaxis.set_major_formatter("{x:g}")
-        figure.legend(loc="outside right upper")
-
-    told = "; ".join(
-        f"{name} {_course(curve.middle)}" for name, curve in series.items()
-    )
-    return Drawing(
-        f"gain-over-shots-{slug(task)}",
-        f"Recovered gain over shots: {task}",
-        "Part of the room between readout (0) and oracle (1), by exposures of the "
-        "training; bars are 95 % intervals over the seeds.",
-        f"Curves over the shots: {told}.",
-        (7.2, 3.4),
-        draw,
-    )
-
-
 def slug(text: str) -> str:
     """Make a text of a record fit for the name of a file.
 

@@ -11,7 +11,7 @@ from labctl.recording.header import Header
 from labctl.recording.layout import ShotSpec, comparison_layout, train_layout
 from labctl.recording.reader import Record
 from labctl.recording.writer import Recorder
-from labctl.report import content, figure
+from labctl.report import content
 from labctl.report.section import Page, Section
 
 
@@ -295,7 +295,7 @@ def test_a_bench_that_is_simulated_by_itself_needs_no_word_for_it(
     assert command == "labctl run protocol.yaml --bench sim --seed 7"
 
 
-def test_a_comparison_is_drawn_with_its_intervals(
+def test_a_comparison_says_who_recovers_most(
     tmp_path: Path, make_header: Callable[..., Header]
 ) -> None:
     path = tmp_path / "compared.h5"
@@ -324,13 +324,10 @@ def test_a_comparison_is_drawn_with_its_intervals(
     )
     (line,) = section(page, "calibrations").sentences
     assert line.startswith("Each training applied its own")
-    assert "above 0: mine (digits, 4000 shots)" in found.sentences[0]
-    assert [d.name for d in found.drawings] == ["compared-mean", "compared-gain"]
     assert found.table is not None
     told = ("0.600 [0.500, 0.700]", "0.750", "0.000 [0.750, 0.850]", "0", "> 4000")
     assert found.table.rows[1][4:9] == told
-    assert "mine, 4000 shots 0.6 (0.5 to 0.7)" in found.drawings[0].alt
-    assert figure.render(found.drawings[0], "dark", "svg").startswith(b"<?xml")
+    assert "mine 0.6 [0.5, 0.7]" in found.drawings[0].alt
 
 
 def test_long_lists_of_numbers_are_summed_up() -> None:
