@@ -574,13 +574,16 @@ class RecordEntry(Schema):
         ``full`` (the region read out), ``binned`` (outputs only).
     compression
         Of full frames.
-    checkpoint_every
-        Steps between checkpoints.
+    checkpoint_every, checkpoint_every_shots
+        Steps between checkpoints of a training at most, and exposures after which the
+        next step ends with one, however few steps it took; none takes a tenth of
+        the budget. One more follows each part of what comes before the first step.
     """
 
     frames: Literal["full", "binned"] = "binned"
     compression: Literal["none", "gzip"] = "none"
     checkpoint_every: Count = 50
+    checkpoint_every_shots: Count | None = None
 
 
 class _Document(Schema):

@@ -10,9 +10,11 @@ Rows after the checkpoint are made again and compared with those in the record.
 
 import math
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from labctl.errors import RecordError
+from labctl.protocol import TrainProtocol
 from labctl.recording.layout import BLOB, CHECKPOINT_INDEX
 from labctl.recording.reader import Record
 from labctl.reservoir import Reservoir
@@ -26,6 +28,55 @@ SPENT = "spent"
 _TOLD = re.compile(r"step (\d{1,12}): (\d+\.\d{3}) s of digital work in (\d+\.\d{3}) s")
 # Counters of what a training makes; events and writers belong to a process.
 TABLES = ("shots", "steps", "probes")
+# So much of a training a kill may cost, where its protocol does not say.
+SHARES = 10
+
+
+@dataclass
+class Schedule:
+    """When the end of a step is kept: by what would be lost.
+
+    It asks for nothing but counts, so that a run that was resumed keeps the same.
+
+    Parameters
+    ----------
+    steps, shots
+        Steps of the course, and exposures since the last checkpoint, that are kept at
+        the latest.
+    last
+        Exposures at the last checkpoint.
+    """
+
+    steps: int
+    shots: int
+    last: int = 0
+
+    def is_due(self, step: int, shots: int) -> bool:
+        """Say whether a step ends with a checkpoint.
+
+        Parameters
+        ----------
+        step
+            Steps done.
+        shots
+            Exposures that the course has made.
+        """
+        return step % self.steps == 0 or shots - self.last >= self.shots
+
+
+def schedule(protocol: TrainProtocol) -> Schedule:
+    """Say when a training keeps its state.
+
+    Parameters
+    ----------
+    protocol
+        The protocol.
+    """
+    entry = protocol.record
+    shots = entry.checkpoint_every_shots
+    if shots is None:
+        shots = math.ceil(protocol.budget.shots / SHARES)
+    return Schedule(entry.checkpoint_every, shots)
 
 
 def newest(record: Record) -> State | None:
@@ -92,24 +143,33 @@ def _spent(record: Record, step: int) -> tuple[float, float]:
 class Keeper:
     """Takes the state of a training, and puts it back.
 
+    ``stages`` counts what was done between the first fit and the first step.
+
     Parameters
     ----------
     session
         Record and bench.
     reservoir
         The device.
-    capacity
-        Shots that the surrogate remembers.
+    protocol
+        Says how much a surrogate remembers, and when it is kept.
     data_sha256
         Hash of the data.
     """
 
     def __init__(
-        self, session: Session, reservoir: Reservoir, capacity: int, data_sha256: str
+        self,
+        session: Session,
+        reservoir: Reservoir,
+        protocol: TrainProtocol,
+        data_sha256: str,
     ) -> None:
         self._session, self._reservoir = session, reservoir
+        capacity = protocol.surrogate.replay
         self._memory = Memory(session.recorder, reservoir.scale, capacity)
         self._data_sha256 = data_sha256
+        self.schedule = schedule(protocol)
+        self.stages = 0
         self.untrained = math.nan
         self.spent_s = (0.0, 0.0)
 
@@ -132,6 +192,7 @@ class Keeper:
             "world": None if world is None else world.state(),
             "shots": self._reservoir.shots,
             "untrained": self.untrained,
+            "stages": self.stages,
             "lengths": {name: lengths[name] for name in TABLES},
             "data_sha256": self._data_sha256,
         }
@@ -187,5 +248,7 @@ class Keeper:
         if self._session.bench.world is not None:
             self._session.bench.world.restore(state["world"])
         trainer.load_state_dict(course)
+        self.schedule.last = trainer.evidence.shots
+        self.stages = int(state["stages"])
         self.untrained = float(state["untrained"])
         self.spent_s = state["spent_s"]

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -278,25 +279,49 @@ def is_frozen(protocol: TrainProtocol) -> bool:
     return protocol.method.name == "readout"
 
 
-def before(trainer: Trainer, protocol: TrainProtocol, course: Course) -> None:
-    """Do what a method does between the first fit and the first step.
+def stages(protocol: TrainProtocol) -> int:
+    """Say how many parts :func:`before` has.
+
+    Parameters
+    ----------
+    protocol
+        The protocol.
+    """
+    name = protocol.method.name
+    return 4 if name == "calibrate-deploy" else 2 * (name in PRETRAINED)
+
+
+def before(
+    trainer: Trainer, protocol: TrainProtocol, course: Course
+) -> list[Callable[[], None]]:
+    """Say what a method does between the first fit and the first step.
 
     Parameters
     ----------
     trainer
-        Prepared.
+        To be prepared before.
     protocol
         The protocol.
     course
         What was planned.
+
+    Returns
+    -------
+    stages
+        In order; after each, the state of the trainer is all that the next one needs.
     """
     method = settings(protocol)
     if method.name not in PRETRAINED:
-        return
+        return []
     how = twin.Pretraining(course.pretrain, method.pretrain_rad, method.pretrain_fits)
-    twin.pretrain(trainer, how)
+    found: list[Callable[[], None]] = [
+        partial(twin.expose, trainer, how),
+        partial(twin.fit, trainer, how),
+    ]
     if method.name == "calibrate-deploy":
-        twin.deploy(trainer, method.digital_steps)
+        found.append(partial(twin.descend, trainer, method.digital_steps))
+        found.append(partial(twin.deploy, trainer))
+    return found
 
 
 class NoGradient(Estimator):

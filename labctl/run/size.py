@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from labctl import bench as benches
 from labctl.errors import InputError
-from labctl.run import check, method, model
+from labctl.run import check, checkpoint, method, model
 from labctl.run.check import Sound
 from labctl.training.network import Network
 
@@ -37,6 +37,7 @@ def checkpoints(sound: Sound) -> list[int]:
     network = check.network(sound.setting, dataset)
     parts = [*network.state_dict().values()]
     own: list[Tensor] = [*parts, *_network_state(sound, network)]
+    begun = _weight(_begun(sound, network))
     if method.fits(protocol):
         fitter = check.fitter(sound.setting, torch.Generator())
         answering = [*fitter.answering.state_dict().values()]
@@ -45,9 +46,46 @@ def checkpoints(sound: Sound) -> list[int]:
         own += [*fitted.state_dict().values(), *_adam(fitted.parameters()), _source()]
         own += answering if fitter.answering is not fitted else []
     shown, fixed = _weight(parts), _weight(own) + _world_bytes(sound)
-    every = protocol.record.checkpoint_every
-    steps = range(every, sound.planned.steps + 1, every)
-    return [*(shown + fixed + _memory_bytes(sound, network, n) for n in steps), shown]
+    kept = [
+        shown + fixed + (begun if step else 0) + _memory_bytes(sound, network, step)
+        for step in _steps(sound)
+    ]
+    return [*kept, shown]
+
+
+def _steps(sound: Sound) -> Iterator[int]:
+    """Yield the steps done at each checkpoint, as far as the plan knows."""
+    protocol = sound.setting.protocol
+    course = model.course(protocol, sound.dataset)
+    schedule = checkpoint.schedule(protocol)
+    # Prepared, the untrained device judged, and what the method does then.
+    yield from [0] * (2 + method.stages(protocol))
+    schedule.last = sum(course.counts(0).values())
+    for step in range(1, sound.planned.steps + 1):
+        shots = sum(course.counts(step).values())
+        if schedule.is_due(step, shots):
+            schedule.last = shots
+            yield step
+
+
+def _begun(sound: Sound, network: Network) -> Iterator[Tensor]:
+    """Yield what a trainer holds once it took steps, beside what it began with."""
+    protocol = sound.setting.protocol
+    entry = method.settings(protocol)
+    if protocol.estimator.name == "rehearse":
+        yield from chain(_adam(network.parameters()), network.state_dict().values())
+    else:
+        yield from _adam(network.digital())
+        if not (entry.is_search or method.is_frozen(protocol)):
+            yield from _adam(network.theta())
+    if entry.name == "cma-es":
+        size = sum(theta.numel() for theta in network.theta())
+        yield from (_like(size, size, dtype=torch.float64), _like(size))
+    yield _like(len(sound.dataset.train), dtype=torch.int64)
+    window = protocol.probes.held_out_per_step * sound.planned.steps
+    window = min(protocol.probes.window, window)
+    outputs = model.Sizes(sound.setting.entry).outputs
+    yield _like(window, 3 + outputs, dtype=torch.float64)
 
 
 def _network_state(sound: Sound, network: Network) -> Iterator[Tensor]:
@@ -55,22 +93,13 @@ def _network_state(sound: Sound, network: Network) -> Iterator[Tensor]:
     protocol = sound.setting.protocol
     entry = method.settings(protocol)
     size = sum(theta.numel() for theta in network.theta())
-    rehearses = protocol.estimator.name == "rehearse"
-    if rehearses:
-        yield from chain(_adam(network.parameters()), network.state_dict().values())
+    if protocol.estimator.name == "rehearse":
         yield _source()
-    else:
-        yield from _adam(network.digital())
-        if not (entry.is_search or method.is_frozen(protocol)):
-            yield from _adam(network.theta())
     if entry.is_search:
         yield from (_source(), _like(size))
-    if entry.name == "cma-es":
-        yield from (_like(size, size, dtype=torch.float64), _like(size))
     # The order of the samples, the choice of probes, and the dither of each layer.
     for _ in range(2 + len(network.device_layers)):
         yield _source()
-    yield _like(len(sound.dataset.train), dtype=torch.int64)
     yield from _judges(sound, network)
 
 
@@ -85,9 +114,6 @@ def _judges(sound: Sound, network: Network) -> Iterator[Tensor]:
     # A correction draws its probes, and so does what a gate takes in its place.
     for _ in range({"control-variate": 1, "gate": 2}.get(protocol.estimator.name, 0)):
         yield _source()
-    window = protocol.probes.held_out_per_step * sound.planned.steps
-    window = min(protocol.probes.window, window)
-    yield _like(window, 3 + device.outputs, dtype=torch.float64)
     yield _like(device.outputs)
     yield from (
         _like(*size, dtype=torch.float64) for size in ((3, 3), (3 + device.outputs,))

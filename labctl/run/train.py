@@ -182,8 +182,8 @@ class _Listener:
         self._device = device
         self._start_s = time.monotonic()
         self.trainer: Trainer | None = None
-        capacity = job.setting.protocol.surrogate.replay
-        self.keeper = Keeper(session, reservoir, capacity, job.dataset.sha256)
+        protocol, sha256 = job.setting.protocol, job.dataset.sha256
+        self.keeper = Keeper(session, reservoir, protocol, sha256)
 
     def spent_s(self) -> tuple[float, float]:
         """Seconds of digital work and in all, those before a resume with them."""
@@ -228,10 +228,8 @@ class _Listener:
             shots=[row.shots],
             time_s=[session.bench.clock.now()],
         )
-        if (row.step + 1) % protocol.record.checkpoint_every == 0:
-            self.checkpoint(row.step + 1, KIND)
-            said = told(row.step + 1, self.spent_s())
-            session.recorder.event("info", SPENT, said)
+        if self.keeper.schedule.is_due(row.step + 1, row.shots):
+            self.keep(row.step + 1)
         session.recorder.commit()
         session.progress.update(
             Update(
@@ -248,6 +246,17 @@ class _Listener:
             )
         )
 
+    def keep(self, step: int) -> None:
+        """Keep everything that going on needs; the next commit makes it true."""
+        self.checkpoint(step, KIND)
+        said = told(step, self.spent_s())
+        self._session.recorder.event("info", SPENT, said)
+
+    def prepared(self) -> None:
+        """Hear that a part of what comes before the first step is done."""
+        self.keep(0)
+        self._session.recorder.commit()
+
     def checkpoint(self, step: int, kind: str) -> None:
         if self.trainer is None:
             return
@@ -260,6 +269,7 @@ class _Listener:
         }
         if kind == KIND:
             state |= self.keeper.state(self.trainer)
+            self.keeper.schedule.last = self.trainer.evidence.shots
         self._session.recorder.checkpoint(step, kind, state)
 
 
@@ -301,7 +311,7 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
         sighted = Sighted(reservoir, session.recorder)
         device = method.Timed(sighted)
         trainer, listener = _trainer(job, session, reservoir, device)
-        trained, scores = _train(job, trainer, reservoir, listener.keeper)
+        trained, scores = _train(job, trainer, reservoir, listener)
         digital_s, train_s = listener.spent_s()
         listener.checkpoint(trained.steps, "final")
         if setting.protocol.reference.oracle and trained.status.is_whole:
@@ -338,16 +348,27 @@ def _doubt(trained: Result) -> str:
 
 
 def _train(
-    job: TrainJob, trainer: Trainer, reservoir: Reservoir, keeper: Keeper
+    job: TrainJob, trainer: Trainer, reservoir: Reservoir, listener: _Listener
 ) -> tuple[Result, _Scores]:
     """Prepare, judge the untrained device, train, judge the trained one."""
     ledger, test = reservoir.ledger, model.samples(job.dataset.test)
-    if not keeper.restore(trainer) and trainer.prepare():
+    keeper, protocol = listener.keeper, job.setting.protocol
+
+    def judge_untrained() -> None:
         with ledger.outside_budget():
             keeper.untrained = trainer.score_readout(test)
-        course = model.course(job.setting.protocol, job.dataset)
-        protocol = job.setting.protocol
-        trainer.attempt(lambda: method.before(trainer, protocol, course))
+
+    course = model.course(protocol, job.dataset)
+    stages = [judge_untrained, *method.before(trainer, protocol, course)]
+    restored = keeper.restore(trainer)
+    if restored or trainer.prepare():
+        if not restored:
+            listener.prepared()
+        for stage in stages[keeper.stages :]:
+            if not trainer.attempt(stage):
+                break
+            keeper.stages += 1
+            listener.prepared()
     trained = trainer.run()
     score = math.nan
     if trained.status.is_whole:

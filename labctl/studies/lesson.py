@@ -150,7 +150,9 @@ def teach(job: TrainJob, lab: Lab, watch: Watch | None = None) -> Taught:
     trainer = train.assemble(job, reservoir, reservoir, listener)
     listener.trainer = trainer
     if trainer.prepare():
-        method.before(trainer, protocol, model.course(protocol, job.dataset))
+        course = model.course(protocol, job.dataset)
+        for stage in method.before(trainer, protocol, course):
+            stage()
         if watch is not None:
             watch(trainer)
     ended = trainer.run()

@@ -38,8 +38,8 @@ class Pretraining:
 
 
 @torch.no_grad()
-def pretrain(trainer: Trainer, how: Pretraining) -> None:
-    """Expose training samples around the first theta and fit the twin to them.
+def expose(trainer: Trainer, how: Pretraining) -> None:
+    """Expose training samples around the first theta; the twin may learn from them.
 
     Parameters
     ----------
@@ -70,6 +70,18 @@ def pretrain(trainer: Trainer, how: Pretraining) -> None:
                 fitter.observe_values(shown.shown, shown.y)
                 trainer.evidence.shots += len(shown.shot)
         left -= len(part)
+
+
+def fit(trainer: Trainer, how: Pretraining) -> None:
+    """Fit the twin to all that was exposed.
+
+    Parameters
+    ----------
+    trainer
+        Prepared, with a fitter.
+    how
+        How much of it.
+    """
     trainer.listener.stage("fit of the twin")
     trainer.evidence.fit(how.fits)
 
@@ -123,11 +135,8 @@ class TwinDevice(Device):
         return Response(y, phase, torch.full((len(phase),), -1))
 
 
-def deploy(trainer: Trainer, steps: int) -> None:
-    """Train theta and digital layers on the twin alone, then refit the head.
-
-    The head is solved on fresh exposures of the whole training split: the only
-    ones that this costs.
+def descend(trainer: Trainer, steps: int) -> None:
+    """Train theta and digital layers on the twin alone.
 
     Parameters
     ----------
@@ -138,20 +147,42 @@ def deploy(trainer: Trainer, steps: int) -> None:
 
     Raises
     ------
-    ValueError
-        There is no twin, or the model has no linear layer at its end.
+    TypeError
+        There is no twin.
     """
-    fitter, head = trainer.parts.fitter, trainer.parts.network.head
+    fitter = trainer.parts.fitter
     twin = None if fitter is None else fitter.answering
-    if not isinstance(twin, Twin) or head is None:
+    if not isinstance(twin, Twin):
         text = (
-            "method: calibrate-deploy needs a twin and a linear layer at the end of "
-            "the model. Choose a twin as surrogate, or end the model with linear."
+            "method: calibrate-deploy needs a twin, expected one. Choose a twin as "
+            "surrogate."
         )
-        raise ValueError(text)
+        raise TypeError(text)
     trainer.listener.stage("training on the twin")
     with _on(trainer, twin):
         _descend(trainer, steps)
+
+
+def deploy(trainer: Trainer) -> None:
+    """Solve the head on fresh exposures of the whole training split.
+
+    Parameters
+    ----------
+    trainer
+        Its theta was trained on the twin.
+
+    Raises
+    ------
+    ValueError
+        The model has no linear layer at its end.
+    """
+    head = trainer.parts.network.head
+    if head is None:
+        text = (
+            "method: calibrate-deploy needs a linear layer at the end of the model, "
+            "expected one. End the model with linear."
+        )
+        raise ValueError(text)
     trainer.listener.stage("last readout")
     hidden = trainer.features(trainer.train, "train")
     exposures = trainer.parts.network.exposures

@@ -14,7 +14,7 @@ from labctl.recording.layout import ShotSpec, train_layout
 from labctl.recording.reader import Record
 from labctl.recording.writer import Recorder
 from labctl.reservoir import Ledger, PhaseScale
-from labctl.run.checkpoint import SPENT, Keeper, newest, told
+from labctl.run.checkpoint import SPENT, Keeper, newest, schedule, told
 
 LENGTHS = {"shots": 0, "steps": 0, "probes": 0}
 
@@ -72,6 +72,37 @@ def test_passes_over_what_is_damaged(path: Path) -> None:
         assert newest(record) is None
 
 
+def protocol_of(steps: int, shots: int | None, budget: int = 3000) -> Any:  # noqa: ANN401 - a stand-in
+    return SimpleNamespace(
+        record=SimpleNamespace(checkpoint_every=steps, checkpoint_every_shots=shots),
+        budget=SimpleNamespace(shots=budget),
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "shots", "kept"),
+    [
+        # Of 26 steps of 66 exposures after 1300: 300, a tenth, are five steps.
+        (50, None, [5, 10, 15, 20, 25]),
+        (50, 700, [11, 22]),
+        (10, 700, [10, 20]),
+        (2, None, [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26]),
+        (50, 10**6, []),
+    ],
+)
+def test_what_a_loss_would_cost_decides_which_steps_are_kept(
+    steps: int, shots: int | None, kept: list[int]
+) -> None:
+    found, plan = [], schedule(protocol_of(steps, shots))
+    plan.last = 1300
+    for step in range(1, 27):
+        made = 1300 + 66 * step
+        if plan.is_due(step, made):
+            plan.last = made
+            found.append(step)
+    assert found == kept
+
+
 @pytest.fixture
 def keeper() -> Any:  # noqa: ANN401 - a factory of keepers on stand-ins
     """A keeper whose unfinished run left a state."""
@@ -86,7 +117,12 @@ def keeper() -> Any:  # noqa: ANN401 - a factory of keepers on stand-ins
         reservoir = SimpleNamespace(
             scale=PhaseScale(np.linspace(0, 2 * np.pi, 256)), ledger=Ledger(None)
         )
-        return Keeper(cast("Any", session), cast("Any", reservoir), 10, "abc")
+        protocol = SimpleNamespace(
+            surrogate=SimpleNamespace(replay=10), **vars(protocol_of(50, None))
+        )
+        return Keeper(
+            cast("Any", session), cast("Any", reservoir), cast("Any", protocol), "abc"
+        )
 
     return make
 

@@ -155,8 +155,8 @@ def cut_short(
 @pytest.mark.parametrize(
     ("commits", "error", "status", "checkpoints"),
     [
-        (8, KeyboardInterrupt(), "interrupted", 0),
-        (28, DeviceError("camera", "frame", "gone"), "failed", 2),
+        (4, KeyboardInterrupt(), "interrupted", 0),
+        (28, DeviceError("camera", "frame", "gone"), "failed", 4),
     ],
 )
 def test_goes_on_after_ctrl_c_and_after_an_error(
@@ -192,6 +192,71 @@ def test_goes_on_after_ctrl_c_and_after_an_error(
         assert [row["reason"] for row in record.writers()] == ["create", "resume"]
         events = [event.text for event in record.events()]
     assert f"resumed after {before} shots" in events
+
+
+@pytest.mark.parametrize(
+    ("method", "kept", "stages"),
+    [
+        ("surrogate", 4, ["noise repeats", "warm-up pass", "first fit"]),
+        (
+            "calibrate-deploy",
+            6,
+            [
+                "warm-up pass",
+                "exposures for the twin",
+                "fit of the twin",
+                "training on the twin",
+                "last readout",
+            ],
+        ),
+    ],
+)
+def test_nothing_that_was_kept_is_done_again_however_few_steps_there_are(
+    protocol: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    kept: int,
+    stages: list[str],
+) -> None:
+    """With 50 steps between checkpoints and 7 or none: killed after each of them."""
+    overrides = (
+        f"method.name={method}",
+        "method.pretrain_fits=3",
+        "method.digital_steps=3",
+        "record.checkpoint_every=50",
+        "record.checkpoint_every_shots=60",
+        "reference.oracle=false",
+    )
+    options = Options(overrides=overrides, out=Path("whole.h5"))
+    whole = execute(prepare(str(protocol), options), Silent())
+    commit, keep = Recorder.commit, Recorder.checkpoint
+    fresh = [False]
+
+    def marked(recorder: Recorder, step: int, kind: str, state: dict[str, Any]) -> None:
+        keep(recorder, step, kind, state)
+        fresh[0] = kind == "step"
+
+    def killed(recorder: Recorder, *, fsync: bool = False) -> None:
+        commit(recorder, fsync=fsync)
+        if fresh[0]:
+            fresh[0] = False
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recorder, "checkpoint", marked)
+    monkeypatch.setattr(Recorder, "commit", killed)
+    out = Path("cut.h5")
+    job = prepare(str(protocol), Options(overrides=overrides, out=out))
+    for number in range(kept):
+        with pytest.raises(KeyboardInterrupt):
+            execute(job, Silent())
+        with Record.open(out) as record:
+            assert len(record.checkpoints()) == number + 1
+        job = resume.unfinished(out)
+    execute(job, Silent())
+    same(out, whole.record)
+    with Record.open(out) as record:
+        told = [event.text for event in record.events()]
+    assert [told.count(text) for text in stages] == [1] * len(stages)
 
 
 def test_a_series_goes_on_bit_by_bit(

@@ -29,6 +29,9 @@ WIDE = (
         pytest.param((), id="small"),
         pytest.param(WIDE, id="wide"),
         pytest.param((*SERIES, "record.frames=full"), id="series"),
+        pytest.param(
+            ("method.name=calibrate-deploy", "method.pretrain_fits=5"), id="deployed"
+        ),
         *(
             pytest.param(overrides, id=overrides[0], marks=pytest.mark.soak)
             for overrides in (

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from labctl.training.contestant.twin import Pretraining, TwinDevice, deploy, pretrain
+from labctl.training.contestant.twin import (
+    Pretraining,
+    TwinDevice,
+    deploy,
+    descend,
+    expose,
+    fit,
+)
 from labctl.training.estimator import Trust
 from labctl.training.evidence import Probing
 from labctl.training.network import (
@@ -71,7 +78,10 @@ def test_pretraining_books_its_exposures_and_brings_the_twin_near(
             return float((twin(phase) - true).square().mean())
 
     before = error()
-    pretrain(trainer, Pretraining(samples=200, rms_rad=1.0, fits=300))
+    how = Pretraining(samples=200, rms_rad=1.0, fits=300)
+    expose(trainer, how)
+    assert error() == before
+    fit(trainer, how)
     assert device.spent() == {"warm-up": 80 + 200}
     assert trainer.evidence.shots == 280
     assert error() < 0.5 * before
@@ -87,10 +97,14 @@ def test_deploying_costs_one_pass_and_lowers_the_loss(device: "FakeDevice") -> N
         answer = network.finish(hidden)
         return float(trainer.settings.task.loss(answer, split.y).detach())
 
-    pretrain(trainer, Pretraining(samples=400, rms_rad=1.0, fits=400))
+    how = Pretraining(samples=400, rms_rad=1.0, fits=400)
+    expose(trainer, how)
+    fit(trainer, how)
     before, theta = loss(), network.theta()[0].detach().clone()
     device.calls.clear()
-    deploy(trainer, 150)
+    descend(trainer, 150)
+    assert device.spent() == {}
+    deploy(trainer)
     assert device.spent() == {"train": len(split)}
     assert not torch.equal(theta, network.theta()[0])
     assert network.device_layers[0].device is device
@@ -101,9 +115,16 @@ def test_without_a_twin_both_are_refused(device: "FakeDevice") -> None:
     trainer = _trainer(device, fitted=False)
     trainer.prepare()
     with pytest.raises(ValueError, match="expected a twin"):
-        pretrain(trainer, Pretraining(10, 1.0, 1))
-    with pytest.raises(ValueError, match="needs a twin"):
-        deploy(trainer, 1)
+        expose(trainer, Pretraining(10, 1.0, 1))
+    with pytest.raises(TypeError, match="needs a twin"):
+        descend(trainer, 1)
+
+
+def test_without_a_head_nothing_is_deployed(device: "FakeDevice") -> None:
+    trainer = _trainer(device)
+    trainer.parts.network.layers[-1] = torch.nn.Identity()
+    with pytest.raises(ValueError, match="needs a linear layer at the end"):
+        deploy(trainer)
 
 
 def test_a_twin_as_a_device_has_no_shot_numbers() -> None:
