@@ -324,7 +324,7 @@ class OpticsEntry(Schema):
 
 
 class Twin(Schema):
-    """The simulated stand-in of a real bench, for ``--simulate`` and ``fallback``.
+    """The simulated twin of a real bench, for ``--simulate`` and ``fallback``.
 
     What is not said here is taken from the bench: the shapes of panel and sensor, their
     pitches and the settling, from its drivers where they know them before they are
@@ -500,12 +500,12 @@ class BenchFile(Schema):
         The simulated grid is a device of its own, not an approximation of
         continuous optics: the grid check is recorded, not enforced.
     twin
-        What is known of the simulated stand-in of a real bench; the rest is taken
+        What is known of the simulated twin of a real bench; the rest is taken
         from the bench itself.
     fallback
-        ``sim`` opens the twin when the devices do not answer, or the library of a
-        driver is not installed; a run says so. Where calibrations are missing, devices
-        that do answer are closed again, and the run is refused.
+        ``sim`` opens the simulated twin when the devices do not answer, or the library
+        of a driver is not installed; a run says so. Where calibrations are missing,
+        devices that do answer are closed again, and the run is refused.
     """
 
     schema_version: Literal[1]

@@ -1,4 +1,4 @@
-"""The simulated stand-in of a real bench: its shapes, limits and timing.
+"""The simulated twin of a real bench: its shapes, limits and timing.
 
 ::
 
