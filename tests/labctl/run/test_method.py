@@ -207,8 +207,8 @@ def test_a_twin_that_was_trained_before_is_frozen_with_pat_and_learns_on_with_da
     theta = [state["network"]["layers.0.theta"] for state in states]
     assert not np.array_equal(theta[0], theta[-1])
     if goes_on:
-        # After two fits for each of the 6 batches of the warm-up pass; then two a step.
-        assert fits == [12 + 5 + 2 * (number + 1) for number in range(len(states))]
+        # After two fits for each of the 4 batches of the warm-up pass; then two a step.
+        assert fits == [8 + 5 + 2 * (number + 1) for number in range(len(states))]
         assert moved
         assert np.isfinite(losses).all()
     else:
