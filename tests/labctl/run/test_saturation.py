@@ -94,8 +94,10 @@ def test_without_saturation_nothing_is_said_of_it(trained: Outcome) -> None:
 
 
 def test_where_the_bench_file_says_stop_the_first_pixel_stops(
-    small: Path, alter: Alter
+    small: Path, alter: Alter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The bench is latched by that; other tests have one of the same name.
+    monkeypatch.setenv("LABCTL_STATE", str(tmp_path / "state"))
     bench = alter(*FULL)
     text = bench.read_text(encoding="utf-8")
     limit = "  exposure_s: 0.02\n"
