@@ -34,11 +34,12 @@ from labctl.recording.checkpoint import pack, unpack
 from labctl.reservoir import Ledger, Reservoir
 from labctl.training import drift
 from labctl.training.blackbox import Device, Exposure, Response
+from labctl.training.contestant import twin
 from labctl.training.contestant.build import SEARCHES, Method, MethodName
 from labctl.training.contestant.dfa import DirectFeedback
 from labctl.training.contestant.forward_gradient import forward_gradient
 from labctl.training.contestant.search import Search
-from labctl.training.contestant.twin import Pretraining, deploy, pretrain
+from labctl.training.contestant.twin import Pretraining
 from labctl.training.drift import Steady, Watch
 from labctl.training.estimator import (
     ControlVariate,
@@ -361,7 +362,8 @@ class Training:
         if not self.trainer.prepared:
             assert self.trainer.prepare()
             if self.before is not None:
-                pretrain(self.trainer, self.before)
+                twin.expose(self.trainer, self.before)
+                twin.fit(self.trainer, self.before)
 
     def step(self) -> list[float]:
         self._prepare()
@@ -387,7 +389,8 @@ class Deploying(Training):
     @override
     def step(self) -> list[float]:
         self._prepare()
-        deploy(self.trainer, 2)
+        twin.descend(self.trainer, 2)
+        twin.deploy(self.trainer)
         network = self.trainer.parts.network
         assert network.head is not None
         numbers = [*network.theta(), network.head.weight, network.head.bias]
