@@ -24,6 +24,8 @@ from labctl.training.trainer import Trainer
 
 State = dict[str, Any]
 KIND = "step"
+FINAL = "final"
+"""What a checkpoint is for: to go on from, or the model of a training that ended."""
 SPENT = "spent"
 _TOLD = re.compile(r"step (\d{1,12}): (\d+\.\d{3}) s of digital work in (\d+\.\d{3}) s")
 # Counters of what a training makes; events and writers belong to a process.

@@ -19,6 +19,7 @@ from labctl.recording.layout import Layout, evaluate_layout
 from labctl.recording.reader import Record
 from labctl.reservoir import Ledger
 from labctl.run import model
+from labctl.run.checkpoint import FINAL
 from labctl.run.convergence import PATTERNS, Show
 from labctl.run.progress import Progress, Update
 from labctl.run.refusal import Refusals
@@ -55,6 +56,8 @@ class EvaluateJob:
         Numbers of the trained model.
     then
         Result of its training.
+    unfinished
+        How far a training came that did not end; empty of one that did.
     show
         What it shows first.
     forecast
@@ -66,6 +69,7 @@ class EvaluateJob:
     dataset: Dataset
     state: dict[str, Any]
     then: dict[str, Any]
+    unfinished: str
     show: Show
     forecast: Forecast
 
@@ -119,7 +123,14 @@ def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
         nbytes=nbytes,
     )
     return EvaluateJob(
-        setting, trained, dataset, found.state, found.result, show, forecast
+        setting,
+        trained,
+        dataset,
+        found.state,
+        found.result,
+        found.unfinished,
+        show,
+        forecast,
     )
 
 
@@ -129,6 +140,7 @@ class _Trained:
     dataset: Dataset
     state: dict[str, Any]
     result: dict[str, Any]
+    unfinished: str
 
 
 def _show(setting: Setting[EvaluateProtocol], found: _Trained) -> Show:
@@ -178,16 +190,26 @@ def _read(setting: Setting[EvaluateProtocol]) -> _Trained:
             )
             raise InputError(text)
         trained = TrainProtocol.model_validate(record.resolved)
-        then, state = record.result, record.checkpoint()[2]
+        then, (step, kind, state) = record.result, record.checkpoint()
+        unfinished = "" if kind == FINAL else _unfinished(record, step)
         folder = _data_folder(record, trained, setting)
     dataset = data.load_entry(trained.data, folder)
-    if then.get("data_sha256") != dataset.sha256:
+    if {**state, **then}.get("data_sha256") != dataset.sha256:
         text = (
             f"{source}: data {trained.data.set or trained.data.file} differs from what "
             "the model was trained on, expected the same. Restore the file."
         )
         raise InputError(text)
-    return _Trained(trained, dataset, state["network"], then)
+    return _Trained(trained, dataset, state["network"], then, unfinished)
+
+
+def _unfinished(record: Record, step: int) -> str:
+    """Say how far a training came whose last checkpoint is not its end."""
+    far = f"as it was after {step} steps" if step else "before its first step"
+    return (
+        f"the training is {record.status}, so the model is measured {far}. "
+        f"labctl run --resume {record.path} goes on with it."
+    )
 
 
 def _data_folder(
@@ -293,6 +315,8 @@ def execute(job: EvaluateJob, progress: Progress) -> Outcome:
         reservoir = session.reservoir(setting.entry, ledger)
         network = model.build(job.trained, job.dataset, reservoir, torch.Generator())
         network.load_state_dict(job.state)
+        if job.unfinished:
+            session.warn("source", job.unfinished)
         for repeat in range(setting.protocol.repeats):
             scores.append(_measure(job, session, network, repeat))
             progress.update(
@@ -321,6 +345,7 @@ def execute(job: EvaluateJob, progress: Progress) -> Outcome:
         f"{task.metric} on {len(job.dataset.test)} test samples",
         f"  {result['score_test']:.3f}  now (mean of {len(scores)})",
         f"  {then:.3f}  then" if then is not None else "  then: not measured",
+        *([f"source: {job.unfinished}"] if job.unfinished else []),
         f"record: {setting.out}",
         f"next:   labctl report {setting.out}",
     ]

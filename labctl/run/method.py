@@ -18,7 +18,7 @@ from labctl.training.contestant import twin
 from labctl.training.contestant.build import FITTED, PRETRAINED, Method
 from labctl.training.contestant.dfa import DirectFeedback
 from labctl.training.contestant.forward_gradient import forward_gradient
-from labctl.training.estimator import Estimator, State
+from labctl.training.estimator import Estimator, Stateless
 from labctl.training.network import Network
 from labctl.training.plan import Course, Plan, TooSmall
 from labctl.training.trainer import Trainer
@@ -324,7 +324,7 @@ def before(
     return found
 
 
-class NoGradient(Estimator):
+class NoGradient(Stateless):
     """For methods that never ask for a gradient of the device."""
 
     @override
@@ -338,15 +338,6 @@ class NoGradient(Estimator):
         """
         text = "method: a gradient was asked for, expected losses only."
         raise RuntimeError(text)
-
-    @override
-    def state_dict(self) -> State:
-        """Hold nothing."""
-        return {}
-
-    @override
-    def load_state_dict(self, state: State) -> None:
-        """Take up nothing."""
 
 
 class Timed(Device):

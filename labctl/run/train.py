@@ -18,7 +18,7 @@ from labctl.recording import disk
 from labctl.recording.layout import train_layout
 from labctl.reservoir import Ledger, Reservoir
 from labctl.run import check, method, model, size
-from labctl.run.checkpoint import KIND, SPENT, Keeper, told
+from labctl.run.checkpoint import FINAL, KIND, SPENT, Keeper, told
 from labctl.run.convergence import PATTERNS, Show
 from labctl.run.progress import Progress, Update
 from labctl.run.saturation import PIXELS, Sighted
@@ -313,7 +313,7 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
         trainer, listener = _trainer(job, session, reservoir, device)
         trained, scores = _train(job, trainer, reservoir, listener)
         digital_s, train_s = listener.spent_s()
-        listener.checkpoint(trained.steps, "final")
+        listener.checkpoint(trained.steps, FINAL)
         if setting.protocol.reference.oracle and trained.status.is_whole:
             progress.say("reference: the same training with the true gradient")
             scores = replace(scores, oracle=_oracle_score(job, reservoir, progress))

@@ -208,8 +208,8 @@ class Watch:
         step
             Counted from 0.
         noise
-            Variance of each output from exposure to exposure; None where it is not
-            known, which then counts as drift.
+            Variance of each output from exposure to exposure, as outputs come now;
+            None where it is not known, which then counts as drift.
 
         Returns
         -------
@@ -232,9 +232,10 @@ class Watch:
         """
         now, first = self._look(step), self._first
         known = torch.zeros(first.shape[1]) if noise is None else noise
+        noise_now = known.to(first)
         # What the correction divides the outputs by, it divides their noise by too.
-        noise_now = known.to(first) / self.device.gain.square()
-        noise_first = known.to(first) / self._first_gain.square() / LOOKS
+        since = self.device.gain / self._first_gain
+        noise_first = noise_now * since.square() / LOOKS
         spread = first.var(dim=0) - noise_first
         error = (now - first).square().mean(dim=0) - noise_now - noise_first
         share = _ratio(error.sum(), spread.sum())

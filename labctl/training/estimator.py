@@ -91,6 +91,20 @@ class Estimator(ABC):
         """
         del rms_rad
 
+    def expect(self, noise: Float[Tensor, " output"]) -> None:
+        """Take the outputs to have another noise from now on.
+
+        Parameters
+        ----------
+        noise
+            Variance of each output from exposure to exposure.
+        """
+        del noise
+
+    @abstractmethod
+    def renew(self) -> None:
+        """Forget how good the surrogate was: the device has become another one."""
+
     @abstractmethod
     def state_dict(self) -> State:
         """All that a checkpoint must hold."""
@@ -106,7 +120,13 @@ class Estimator(ABC):
         """
 
 
-class _Stateless(Estimator):
+class Stateless(Estimator):
+    """An estimator that remembers nothing of its own."""
+
+    @override
+    def renew(self) -> None:
+        pass
+
     @override
     def state_dict(self) -> State:
         return {}
@@ -117,7 +137,7 @@ class _Stateless(Estimator):
 
 
 @final
-class Trust(_Stateless):
+class Trust(Stateless):
     """Take the surrogate at its word.
 
     Parameters
@@ -137,7 +157,7 @@ class Trust(_Stateless):
 
 
 @final
-class Given(_Stateless):
+class Given(Stateless):
     """Take a gradient that is given: the true one, where it is known.
 
     Parameters
@@ -265,6 +285,14 @@ class ControlVariate(Estimator):
         self.rms_rad = rms_rad
 
     @override
+    def expect(self, noise: Float[Tensor, " output"]) -> None:
+        self.noise = noise
+
+    @override
+    def renew(self) -> None:
+        self._excess, self._weight = 0.0, 0.0
+
+    @override
     def state_dict(self) -> State:
         return {
             "rms_rad": self.rms_rad,
@@ -359,19 +387,32 @@ class Gate(Estimator):
 
     @override
     def resize(self, rms_rad: float) -> None:
-        for way in (self.ways.trust, self.ways.correct, self.ways.free):
+        for way in self._all:
             way.resize(rms_rad)
 
     @override
+    def expect(self, noise: Float[Tensor, " output"]) -> None:
+        for way in self._all:
+            way.expect(noise)
+
+    @override
+    def renew(self) -> None:
+        self.way = Way.CORRECT
+        for way in self._all:
+            way.renew()
+
+    @property
+    def _all(self) -> tuple[Estimator, ...]:
+        return self.ways.trust, self.ways.correct, self.ways.free
+
+    @override
     def state_dict(self) -> State:
-        ways = (self.ways.trust, self.ways.correct, self.ways.free)
-        return {"way": self.way.name, "ways": [way.state_dict() for way in ways]}
+        return {"way": self.way.name, "ways": [way.state_dict() for way in self._all]}
 
     @override
     def load_state_dict(self, state: State) -> None:
         self.way = Way[state["way"]]
-        ways = (self.ways.trust, self.ways.correct, self.ways.free)
-        for way, kept in zip(ways, state["ways"], strict=True):
+        for way, kept in zip(self._all, state["ways"], strict=True):
             way.load_state_dict(kept)
 
 
@@ -522,6 +563,13 @@ class HeldOutCosine:
         square = slope @ self._products @ slope * count / (count - 1)
         square = square + self._doubt(value, total)
         return Cosine(float(value), float(torch.sqrt(square)), count)
+
+    def forget(self) -> None:
+        """Empty the window: the device, or what answers for it, is another one.
+
+        What :meth:`whole` says of the course stays.
+        """
+        self._moments = self._moments[:0]
 
     def _doubt(self, value: Tensor, total: Tensor) -> Tensor:
         """Variance that a cosine has from the noise that is taken off."""

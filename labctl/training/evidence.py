@@ -101,6 +101,12 @@ class Evidence:
         Where perturbations and choices come from.
     samples
         Of the training split: those that secants are taken between.
+
+    Attributes
+    ----------
+    noise
+        Variance of each output from exposure to exposure, as outputs come now; None
+        where it was not measured.
     """
 
     def __init__(
@@ -335,6 +341,8 @@ class Evidence:
     def forget(self, keep: int) -> None:
         """Forget all but the newest shots: the device has become another one.
 
+        Held-out probes of before judge nothing any more.
+
         Parameters
         ----------
         keep
@@ -344,6 +352,7 @@ class Evidence:
             self.fitter.forget(keep)
         if self.secants is not None:
             self.secants.forget()
+        self.cosine.forget()
 
     def fit(self, count: int) -> float:
         """Take fit steps: with a sign of life each, or in the dark where they are slow.

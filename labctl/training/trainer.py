@@ -430,13 +430,25 @@ class Trainer:
         watch = self.parts.watch
         if watch is None or not watch.is_due(self.done):
             return
+        before = watch.device.gain
         found = self._look(lambda: watch.check(self.done, self.evidence.noise))
         if found.remedy is not Remedy.NONE:
             self.listener.stage(f"step {self.done}: {found}")
         if found.remedy is Remedy.STOP:
             raise Stopped(Status.DRIFTED)
+        if found.remedy is Remedy.RECENTRE:
+            self._correct_noise(watch.device.gain / before)
         if found.remedy is Remedy.REFIT:
             self._renew(watch)
+
+    def _correct_noise(self, gain: Tensor) -> None:
+        """Divide the noise by what the outputs are divided by from now on."""
+        noise = self.evidence.noise
+        if noise is None:
+            return
+        self.evidence.noise = noise / gain.to(noise).square()
+        if self.estimator is not None:
+            self.estimator.expect(self.evidence.noise)
 
     @torch.no_grad()
     def _renew(self, watch: Watch) -> None:
@@ -454,6 +466,8 @@ class Trainer:
         self.evidence.fit(how.refit_steps)
         if self.parts.rehearsal is not None:
             self.parts.rehearsal.renew()
+        if self.estimator is not None:
+            self.estimator.renew()
         self._look(watch.begin)
 
     def _draw(self, count: int) -> Tensor:

@@ -83,6 +83,10 @@ class DirectFeedback(Estimator):
         return gradient
 
     @override
+    def renew(self) -> None:
+        """Do nothing: the matrices know nothing of the device."""
+
+    @override
     def state_dict(self) -> State:
         return {"feedback": self.feedback}
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typing_extensions import override
 
 from labctl.errors import InputError, ProtocolError
 from labctl.recording.reader import Record
 from labctl.run.evaluate import EvaluateJob
 from labctl.run.execute import execute
 from labctl.run.prepare import prepare
-from labctl.run.progress import Silent
+from labctl.run.progress import Silent, Update
 from labctl.run.setting import Options, Outcome
 from tests.labctl.run.conftest import SERIES
 
@@ -82,6 +83,47 @@ def test_the_bench_is_used_as_in_training_unless_the_protocol_says_otherwise(
         job = prepare(str(path), options)
         assert isinstance(job, EvaluateJob)
         assert job.setting.entry.exposure_s == expected_s
+
+
+class Interrupting(Silent):
+    """Presses Ctrl-C as a step of the training, or its first stage, is told."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    @override
+    def update(self, update: Update) -> None:
+        if update.stage == "training" and update.done >= self.step:
+            raise KeyboardInterrupt
+
+    @override
+    def say(self, text: str) -> None:
+        if text == "training" and not self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [(0, "measured before its first step"), (2, "measured as it was after 2 steps")],
+)
+def test_a_training_that_did_not_end_is_measured_and_said_to_be_one(
+    small: Path, step: int, told: str
+) -> None:
+    out = small.with_name("cut.h5")
+    overrides = ("record.checkpoint_every=2",)
+    with pytest.raises(KeyboardInterrupt):
+        execute(
+            prepare(str(small), Options(overrides=overrides, out=out)),
+            Interrupting(step),
+        )
+    again = small.with_name("again.yaml")
+    again.write_text(EVALUATE.format(source=out), encoding="utf-8")
+    outcome = execute(prepare(str(again), Options(out=Path("e.h5"))), Silent())
+    assert "then: not measured" in outcome.summary
+    assert f"the training is interrupted, so the model is {told}" in outcome.summary
+    assert f"labctl run --resume {out}" in outcome.summary
+    with Record.open("e.h5") as record:
+        assert any(told in event.text for event in record.events())
 
 
 def test_own_data_is_found_where_the_training_found_it(small: Path) -> None:

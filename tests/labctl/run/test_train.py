@@ -20,7 +20,7 @@ from labctl.run.progress import Silent
 from labctl.run.setting import Options, Outcome
 from labctl.run.train import TrainJob
 from labctl.training.blackbox import Exposure
-from labctl.training.estimator import Estimator
+from labctl.training.estimator import Stateless
 from tests.labctl.run.conftest import SERIES
 
 
@@ -195,7 +195,7 @@ def test_every_surrogate_trains(small: Path, surrogate: str) -> None:
     assert outcome.result["status"] == "The planned steps were done."
 
 
-class Astray(Estimator):
+class Astray(Stateless):
     """Points anywhere."""
 
     def __init__(self, surrogate: object) -> None:
@@ -206,14 +206,6 @@ class Astray(Estimator):
     def __call__(self, exposure: Exposure, cotangent: torch.Tensor) -> torch.Tensor:
         del cotangent
         return torch.randn(exposure.response.shown.shape, generator=self.generator)
-
-    @override
-    def state_dict(self) -> dict[str, object]:
-        return {}
-
-    @override
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        pass
 
 
 def test_a_cosine_that_stays_at_zero_is_told_and_all_is_kept(

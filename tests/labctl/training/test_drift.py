@@ -158,7 +158,7 @@ def test_noise_that_a_correction_enlarges_is_no_drift(
     watch, drifting = watched(make_device, how)
     drifting.gain = 0.2
     watch.check(3, torch.zeros(5))  # The fake scales its noise with its light.
-    found = watch.check(7, torch.full((5,), 200.0) * 0.2**2)
+    found = watch.check(7, torch.full((5,), 200.0))
     assert found.remedy is Remedy.NONE
     assert abs(found.share) < 0.01
 

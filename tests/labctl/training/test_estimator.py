@@ -411,6 +411,31 @@ def test_a_gate_without_trust_still_has_the_surrogate_judged(
     assert "the surrogate alone" in gate.hear(Cosine(0.9, 0.1, 50))
 
 
+def test_a_gate_that_begins_anew_corrects_and_has_no_error_of_before(
+    device: "FakeDevice",
+) -> None:
+    gate = gate_of(device)
+    corrected = gate.ways.correct
+    gate(*exposed(device, 3))
+    assert corrected.state_dict()["weight"] > 0
+    said = gate.hear(Cosine(0.9, 0.1, 50))
+    assert Way.TRUST.value in said
+    gate.renew()
+    assert gate.way is Way.CORRECT
+    assert (corrected.state_dict()["excess"], corrected.state_dict()["weight"]) == (
+        0.0,
+        0.0,
+    )
+
+
+def test_a_gate_tells_all_its_ways_of_another_noise(device: "FakeDevice") -> None:
+    gate = gate_of(device)
+    gate.expect(torch.full((5,), 7.0))
+    for way in (gate.ways.correct, gate.ways.free):
+        assert isinstance(way, ControlVariate)
+        assert way.noise.tolist() == [7.0] * 5
+
+
 def test_a_gate_goes_on_from_its_state(make_device: "type[FakeDevice]") -> None:
     found = []
     for resumed in (False, True):

@@ -19,6 +19,7 @@ from labctl.training.estimator import (
     Estimator,
     Given,
     HeldOutCosine,
+    Stateless,
     Trust,
 )
 from labctl.training.evidence import Probing
@@ -362,6 +363,54 @@ def test_a_device_that_drifts_is_learned_anew(lab: Lab) -> None:
     assert len(fitter.state_dict()["values"]["columns"][0]) == 40 + 13
 
 
+def test_noise_is_corrected_as_the_outputs_are(lab: Lab) -> None:
+    lab.watching = Watching(2, 24)
+    lab.correction = Correction()
+    trainer = lab.trainer(5, ear := Ear())
+    trainer.prepare()
+    before = trainer.evidence.noise
+    trainer.step()
+    trainer.step()
+    lab.device.field = lab.device.field * math.sqrt(0.5)
+    trainer.step()
+    assert [text for text in ear.stages if "common to all patterns" in text]
+    watch, after = trainer.parts.watch, trainer.evidence.noise
+    assert watch is not None
+    assert before is not None
+    assert after is not None
+    assert watch.device.gain.tolist() == pytest.approx([0.5] * 5, rel=0.2)
+    assert torch.allclose(after, before / watch.device.gain.to(before).square())
+    estimator = trainer.estimator
+    assert isinstance(estimator, ControlVariate)
+    assert torch.equal(estimator.noise, after)
+    other = lab.trainer(5)
+    other.load_state_dict(trainer.state_dict())
+    estimator = other.estimator
+    assert isinstance(estimator, ControlVariate)
+    assert torch.equal(estimator.noise, after)
+
+
+def test_after_a_new_fit_held_out_probes_of_before_count_no_more(lab: Lab) -> None:
+    lab.watching = Watching(2, 24, refit_shots=40, refit_steps=5)
+    lab.correction = Correction()
+    trainer = lab.trainer(5, ear := Ear())
+    trainer.prepare()
+    trainer.step()
+    trainer.step()
+    assert trainer.evidence.cosine.read().probes == 2 * 3
+    estimator = trainer.estimator
+    assert isinstance(estimator, ControlVariate)
+    two_batches = estimator.state_dict()["weight"]
+    draw = torch.Generator().manual_seed(1)
+    lag = 0.8 * torch.randn(lab.device.pixels, generator=draw)
+    lab.device.field = lab.device.field * torch.polar(torch.ones_like(lag), lag)
+    trainer.step()
+    assert [text for text in ear.stages if "fitted again" in text]
+    assert estimator.state_dict()["weight"] < 0.8 * two_batches
+    assert trainer.evidence.cosine.read().probes == 3
+    assert trainer.evidence.cosine.whole().probes == 3 * 3
+
+
 def test_a_device_that_drifts_too_far_ends_the_course_with_a_status(lab: Lab) -> None:
     lab.watching = Watching(2, 24, stop_above=0.2)
     trainer = lab.trainer(5)
@@ -389,7 +438,7 @@ def test_a_purse_that_pays_no_step_is_no_completed_course(lab: Lab) -> None:
     assert (result.status, result.steps) == (Status.NO_STEP_PAID, 0)
 
 
-class Astray(Estimator):
+class Astray(Stateless):
     """Points anywhere."""
 
     def __init__(self) -> None:
@@ -399,14 +448,6 @@ class Astray(Estimator):
     def __call__(self, exposure: Exposure, cotangent: Tensor) -> Tensor:
         del cotangent
         return torch.randn(exposure.response.shown.shape, generator=self.generator)
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    @override
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
 
 
 class Doubter(Astray):
