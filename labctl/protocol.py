@@ -230,6 +230,9 @@ class SurrogateEntry(Schema):
     ----------
     name
         Which model.
+    device
+        Where it is fitted and rehearsed on: ``cpu``, or ``cuda``, the first graphics
+        card that torch finds; where there is none the protocol is refused.
     width, depth
         Hidden size and layers (``dense``, ``log-lin-exp``, ``linear``,
         ``twin-dense``).
@@ -290,6 +293,7 @@ class SurrogateEntry(Schema):
         "twin-fields",
         "twin-optics",
     ]
+    device: Literal["cpu", "cuda"] = "cpu"
     width: Width = 128
     depth: Annotated[int, Field(ge=1, le=64)] = 2
     rank: Width = 64

@@ -50,6 +50,22 @@ def device_of(name: Device) -> torch.device:
     return torch.device(name)
 
 
+def card(name: Device) -> str:
+    """Say which graphics card that is.
+
+    Parameters
+    ----------
+    name
+        A device that was found.
+
+    Returns
+    -------
+    card
+        Its name; empty for the processor.
+    """
+    return "" if name == "cpu" else torch.cuda.get_device_name(device_of(name))
+
+
 def moved(part: T, device: torch.device) -> T:
     """Copy a medium, made ready for a grid, to another device.
 

@@ -108,6 +108,8 @@ class Header:
         device takes part.
     protocol_path
         Where the protocol was read from; empty for text.
+    fit_card
+        Graphics card that the surrogate is fitted on; empty where none is.
     """
 
     title: str
@@ -124,6 +126,7 @@ class Header:
     calibrations: Mapping[str, CalibrationEntry]
     reservoir: Mapping[str, Value]
     protocol_path: str = ""
+    fit_card: str = ""
 
 
 @dataclass(frozen=True)
@@ -248,6 +251,7 @@ def _own(header: Header, environment: Environment) -> dict[str, Value]:
         "environment/platform": environment.platform,
         "environment/argv": environment.argv,
         "environment/threads": environment.threads,
+        "environment/fit_card": header.fit_card,
         "environment/seeds": json.dumps(dict(header.seeds)),
     }
 

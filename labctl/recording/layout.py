@@ -274,6 +274,11 @@ SCALARS = (
     Scalar("environment/platform", "str", "Operating system and processor"),
     Scalar("environment/argv", "str", "Command line, JSON"),
     Scalar("environment/threads", "i8", "Threads of the numerics; 0 when not known"),
+    Scalar(
+        "environment/fit_card",
+        "str",
+        "Graphics card that the surrogate was fitted on; empty where none was",
+    ),
     Scalar("environment/seeds", "str", "Every seed by name, JSON"),
 )
 RESERVOIR = (

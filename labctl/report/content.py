@@ -843,6 +843,8 @@ def _repeat(record: Record) -> Section:
         command = f"labctl calibrate {resolved.get('calibration')}{bench}"
     kept = ("python", "platform", "hostname", "git_commit", "git_dirty", "threads")
     rows = [(key, _shown(environment[key])) for key in kept if key in environment]
+    if card := environment.get("fit_card"):
+        rows.append(("surrogate fitted on", str(card)))
     packages = environment.get("packages", {})
     named = [name for name in ("labctl", "torch", "numpy", "h5py") if name in packages]
     rows += [(name, str(packages[name])) for name in named]

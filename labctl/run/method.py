@@ -71,7 +71,7 @@ def effective(setting: Setting[TrainProtocol]) -> Setting[TrainProtocol]:
         probes["paired_rad"] = protocol.method.radius_rad  # Where its choice begins.
     if name not in _JUDGED:
         probes |= {"held_out_per_step": 0, "noise_repeats": 0, "size_every": 0}
-    surrogate: dict[str, object] = {}
+    surrogate: dict[str, object] = {} if name in FITTED else {"device": "cpu"}
     if name == "jacobian":
         surrogate = {"name": "jacobian", "loss": []}
     if name == "pat":

@@ -175,6 +175,8 @@ def _setting(record: Record, source: BenchSource) -> Setting[AnyProtocol]:
             instrument=record.instrument,
             calibrations=record.calibrations,
             threads=int(record.environment["threads"]),
+            # Records of before say nothing of a card, for there was none.
+            fit_card=str(record.environment.get("fit_card", "")),
             checkpoint=checkpoint.newest(record),
         ),
     )

@@ -32,8 +32,9 @@ from labctl.errors import (
     ProtocolError,
 )
 from labctl.identity import ENDING
+from labctl.optics.cuda import card
 from labctl.placement import Region, placed
-from labctl.protocol import ADAPTER, AnyProtocol, StudyProtocol
+from labctl.protocol import ADAPTER, AnyProtocol, StudyProtocol, TrainProtocol
 from labctl.recording import disk
 from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
 from labctl.recording.layout import Layout, ShotSpec
@@ -99,6 +100,8 @@ class Unfinished:
         What was in force, by kind.
     threads
         Threads of the numerics.
+    fit_card
+        Graphics card that the surrogate was fitted on; empty where none was.
     checkpoint
         Newest state that is whole; None where the run begins anew.
     """
@@ -107,6 +110,7 @@ class Unfinished:
     instrument: dict[str, dict[str, Any]]
     calibrations: dict[str, dict[str, Any]]
     threads: int
+    fit_card: str = ""
     checkpoint: dict[str, Any] | None = None
 
 
@@ -1086,6 +1090,8 @@ def _differences(now: Header, then: Unfinished) -> Iterator[str]:
     threads = torch.get_num_threads()
     if threads != then.threads:
         yield f"threads={threads}, expected {then.threads}"
+    if now.fit_card != then.fit_card:
+        yield f"surrogate: card={now.fit_card!r}, expected {then.fit_card!r}"
     roles = {*now.instrument, *then.instrument}
     for role in sorted(roles - {"beam"}):
         have = _described(now.instrument.get(role))
@@ -1174,6 +1180,9 @@ def header(setting: Setting[P], bench: Bench) -> Header:
         instrument=instrument(bench, entry),
         calibrations=applied(bench),
         reservoir=entry.model_dump(),
+        fit_card=card(protocol.surrogate.device)
+        if isinstance(protocol, TrainProtocol)
+        else "",
     )
 
 

@@ -50,7 +50,7 @@ from labctl.training.journal import Listener, ProbeRows, Result, Row, Status
 from labctl.training.network import Network
 from labctl.training.plan import Plan
 from labctl.training.rehearsal import Rehearsal, Rehearsing
-from labctl.training.surrogate.fit import Fitter
+from labctl.training.surrogate.fit import Fitter, try_out
 from labctl.training.surrogate.model import Twin
 from labctl.training.trainer import Parts, Samples, Trainer, warming
 
@@ -305,6 +305,8 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
     setting = job.setting
     layout = train_layout(shot_spec(setting), metrics=METRICS)
     load_optimiser()
+    if setting.protocol.surrogate.device != "cpu":
+        try_out(check.fitter(setting, torch.Generator()))
     with one_thread(), opened(setting, layout, progress, shows=[job.show]) as session:
         ledger = Ledger(setting.protocol.budget.shots)
         reservoir = session.reservoir(setting.entry, ledger)

@@ -270,7 +270,7 @@ class Rehearsal:
 
     def _respond(self, layer: DeviceLayer, x: Tensor, noise: Tensor | None) -> Tensor:
         phase = layer.encoding(x, layer.theta)
-        y: Tensor = self.twin(phase.to(self.twin.y_scale)).to(x)
+        y: Tensor = self.twin(phase.to(self.twin.y_scale.dtype)).to(x)
         if noise is None:
             return y
         drawn = torch.randn(y.shape, generator=self.generator, dtype=y.dtype)

@@ -7,6 +7,7 @@ from typing import Final
 
 from torch import Generator
 
+from labctl.optics.cuda import device_of
 from labctl.training.surrogate.dense import Dense
 from labctl.training.surrogate.jacobian import Jacobian
 from labctl.training.surrogate.linear import Linear
@@ -150,12 +151,13 @@ def build(settings: SurrogateSettings, ports: Ports, generator: Generator) -> Su
     Returns
     -------
     surrogate
-        The model at its start.
+        The model at its start, on its device. The start is the same on any.
 
     Raises
     ------
     ValueError
-        There is no such model, or it cannot have these sizes; nothing was made.
+        There is no such model or device, or it cannot have these sizes; nothing was
+        made.
     """
     if settings.name not in BUILDERS:
         known = ", ".join(BUILDERS)
@@ -172,4 +174,9 @@ def build(settings: SurrogateSettings, ports: Ports, generator: Generator) -> Su
             f"most {MOST_WEIGHTS:.2g}: it would not fit into memory. Lower {lower}."
         )
         raise ValueError(text)
-    return BUILDERS[settings.name](ports, settings, generator)
+    try:
+        device = device_of(settings.device)
+    except ValueError as error:
+        text = f"surrogate: {error}"
+        raise ValueError(text) from error
+    return BUILDERS[settings.name](ports, settings, generator).to(device)

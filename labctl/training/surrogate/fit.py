@@ -3,6 +3,9 @@
 Values (phase, y) feed the ``value`` term, probe groups the others. A probe serves
 any number of cotangents, because the camera returns the whole response: every fit
 step pairs the probes with cotangents of the run and with random ones.
+
+What was observed stays on the processor, and so do the random numbers, whatever device
+the surrogate is on: every fit step draws its rows there and sends them.
 """
 
 import copy
@@ -202,7 +205,7 @@ class Fitter:
             self.surrogate.absorb(d_alpha.flatten(0, 1), d_f.flatten(0, 1))
 
     def _cast(self, values: Tensor) -> Tensor:
-        return values.detach().to(self.surrogate.y_scale.dtype)
+        return values.detach().to("cpu", self.surrogate.y_scale.dtype)
 
     def _share_scale(self) -> None:
         if self._averaged is not None:
@@ -231,19 +234,31 @@ class Fitter:
         if count == 0 or not self.ready:
             return float("nan")
         if self._adam is None:
-            with torch.no_grad():
-                return float(self._loss())
-        total = torch.zeros((), dtype=torch.float64)
+            return float(self._step())
+        total = self._nothing()
         for _ in range(count):
-            self._adam.zero_grad()
-            loss = self._loss()
-            torch.autograd.backward(loss)
-            self._adam.step()
-            self.steps += 1
-            self._average()
-            total += loss.detach()
+            total += self._step()
             beat()
         return float(total) / count
+
+    def _step(self) -> Float[Tensor, ""]:
+        """Take one fit step; a model in closed form is only measured.
+
+        The loss stays on the device: to read it would wait for all that was launched.
+        """
+        if self._adam is None:
+            with torch.no_grad():
+                return self._loss()
+        self._adam.zero_grad()
+        loss = self._loss()
+        torch.autograd.backward(loss)
+        self._adam.step()
+        self.steps += 1
+        self._average()
+        return loss.detach()
+
+    def _nothing(self) -> Float[Tensor, ""]:
+        return torch.zeros((), dtype=torch.float64, device=self.surrogate.device)
 
     def first(
         self,
@@ -290,16 +305,16 @@ class Fitter:
         """Take the steps of a first fit by its schedule."""
         if not self.ready:
             return math.nan
-        total = 0.0
+        total = self._nothing()
         for number in range(count):
             self._set_rate(self._factor((number + 0.5) / count))
-            total += self.step(1)
+            total += self._step()
         if self.settings.schedule == "one-cycle":
             self._set_rate(_LATER_SHARE)
             if self._averaged is not None:
                 # Where the step has fallen to nothing there is nothing to average.
                 self._averaged.load_state_dict(self.surrogate.state_dict())
-        return total / max(count, 1)
+        return float(total) / max(count, 1)
 
     def _factor(self, share: float) -> float:
         if self.settings.schedule == "constant":
@@ -391,9 +406,7 @@ class Fitter:
         return self._relation(self._relations[term])
 
     def _value(self, twin: Twin) -> Float[Tensor, ""]:
-        phase, y = self._values.draw(
-            self.settings.fit_batch, self.generator, recency=self._recency
-        )
+        phase, y = self._draw(self._values, self.settings.fit_batch)
         target = (y - twin.y_mean) / twin.y_scale
         return (twin.predict(phase) - target).square().mean()
 
@@ -424,17 +437,27 @@ class Fitter:
 
     def _groups(self, *, cotangents: int) -> tuple[Tensor, ...]:
         rows = max(1, self.settings.fit_batch // cotangents)
-        return self._probes.draw(rows, self.generator, recency=self._recency)
+        return self._draw(self._probes, rows)
+
+    def _draw(self, ring: Ring, count: int) -> tuple[Tensor, ...]:
+        drawn = ring.draw(count, self.generator, recency=self._recency)
+        return tuple(self._sent(part) for part in drawn)
+
+    def _sent(self, drawn: Tensor) -> Tensor:
+        # CUDA has copied from memory that is not pinned before it returns, so that
+        # nobody needs to wait for what was launched before.
+        return drawn.to(self.surrogate.device, non_blocking=True)
 
     def _units(self, count: int) -> Float[Tensor, "row output"]:
         """Draw cotangents of norm one, in scaled outputs: half of them the run's."""
         known = count // 2 if len(self._cotangents) else 0
         scale = self.surrogate.y_scale
-        rows = torch.randn(
+        drawn = torch.randn(
             count - known, len(scale), generator=self.generator, dtype=scale.dtype
         )
+        rows = self._sent(drawn)
         if known:
-            (run,) = self._cotangents.draw(known, self.generator, recency=self._recency)
+            (run,) = self._draw(self._cotangents, known)
             run = run * scale
             # Alternating, so that a group meets both kinds.
             rows = torch.stack([rows[:known], run / run.abs().amax(1, True)], 1)
@@ -448,7 +471,7 @@ class Fitter:
         Returns
         -------
         state
-            Tensors and plain numbers, nested.
+            Tensors and plain numbers, nested; those of the models are on their device.
         """
         state: FitterState = {
             **self._trained(),  # type: ignore[typeddict-item]  # four of its keys
@@ -467,7 +490,8 @@ class Fitter:
         Parameters
         ----------
         state
-            As from :meth:`state_dict` of a fitter with the same settings.
+            As from :meth:`state_dict` of a fitter with the same settings, on any
+            device.
         """
         self._put_back(state)
         self._values.load_state_dict(state["values"])
@@ -501,12 +525,33 @@ def unexplained(
     share
         Mean over the outputs; 0 for a perfect twin, up to the error of the noise.
     """
-    error = (y - twin(phase.to(twin.y_scale))).square().mean(dim=0)
+    error = (y - twin(phase.to(twin.y_scale.dtype))).square().mean(dim=0)
     if noise is not None:
         error = error - noise.to(error)
     spread = y.var(dim=0)
     varied = spread > 0
     return float((error[varied] / spread[varied]).mean())
+
+
+def try_out(fitter: Fitter) -> None:
+    """Do once all that a fit does, with numbers of no meaning.
+
+    A card loads what it computes with when that is asked for first, which takes
+    seconds: not while a laser is on.
+
+    Parameters
+    ----------
+    fitter
+        It has seen nothing, and is of no use after it.
+    """
+    ports, generator = fitter.surrogate.ports, fitter.generator
+    phase = torch.rand(8, ports.pixels, generator=generator)
+    y = 1 + torch.rand(8, ports.outputs, generator=generator)
+    fitter.observe_values(phase, y)
+    fitter.observe_probes(phase, phase[:, None], y[:, None])
+    fitter.observe_cotangents(y)
+    fitter.step(2)
+    fitter.answering.vjp(y, phase)
 
 
 def _power(values: Tensor) -> Tensor:

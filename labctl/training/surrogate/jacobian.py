@@ -74,7 +74,8 @@ class Jacobian(Surrogate):
         d_f
             Responses, in the units of the device.
         """
-        age = torch.arange(len(d_alpha) - 1, -1, -1, dtype=self.power.dtype)
+        d_alpha, d_f = d_alpha.to(self.device), d_f.to(self.device)
+        age = torch.arange(len(d_alpha) - 1, -1, -1).to(self.power)
         factor = self.forgetting**age
         decay = self.forgetting ** len(d_alpha)
         faded = (d_alpha * factor[:, None]).T

@@ -3,6 +3,12 @@
 A surrogate answers for the vector-Jacobian product (VJP) ``grad_alpha = grad_y . J``
 of a device ``y = f(alpha)``. A twin is a surrogate that predicts y itself and
 answers with its own derivative.
+
+It lives on a device, where all that it computes with is. Whoever asks for its public
+answers (:meth:`Surrogate.vjp`, a twin's ``forward`` and ``jvp``) and whoever hands it
+data (``calibrate``, ``calibrate_probes``, ``absorb``) need not know: tensors are taken
+wherever they are, and answers are where the question was. The inner ones
+(:meth:`Surrogate.unit_vjp`, :meth:`Twin.predict`) compute on the device alone.
 """
 
 from abc import ABC, abstractmethod
@@ -59,6 +65,11 @@ class Surrogate(nn.Module, ABC):
         """Outputs of the device."""
         return self.ports.outputs
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.y_scale.device
+
     @torch.no_grad()
     def calibrate(self, y: Float[Tensor, "batch output"]) -> None:
         """Set mean and scale of the outputs, once; later calls change nothing.
@@ -76,6 +87,7 @@ class Surrogate(nn.Module, ABC):
         """
         if self.mean_known:
             return
+        y = y.to(self.device)
         _check_finite(y, "y", rows=2)
         self.y_mean.copy_(y.mean(dim=0))
         self.y_scale.copy_(_one_for_zero(y.std(dim=0)))
@@ -105,6 +117,7 @@ class Surrogate(nn.Module, ABC):
         """
         if self.slope_known:
             return
+        d_alpha, d_f = d_alpha.to(self.device), d_f.to(self.device)
         _check_finite(d_alpha, "d_alpha", rows=1)
         _check_finite(d_f, "d_f", rows=1)
         response = d_f.square().mean(dim=0).sqrt()
@@ -143,14 +156,14 @@ class Surrogate(nn.Module, ABC):
         gradient
             Gradient of the loss with respect to the phase, per rad.
         """
-        scaled = cotangent * self.y_scale
+        scaled = cotangent.to(self.device) * self.y_scale
         # Largest component first: the squares of a norm underflow long before it.
         peak = scaled.abs().amax(dim=1, keepdim=True)
         flat = scaled / _one_for_zero(peak)
         norm = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
         unit = flat / _one_for_zero(norm)
-        answer: Tensor = self.unit_vjp(unit, phase) * (norm * peak)
-        return answer
+        answer: Tensor = self.unit_vjp(unit, phase.to(self.device)) * (norm * peak)
+        return answer.to(cotangent.device)
 
     @abstractmethod
     def unit_vjp(
@@ -249,7 +262,8 @@ class Twin(Surrogate):
         y
             Outputs.
         """
-        return self.y_mean + self.y_scale * self.predict(phase)
+        y = self.y_mean + self.y_scale * self.predict(phase.to(self.device))
+        return y.to(phase.device)
 
     def jvp(
         self,
@@ -274,12 +288,13 @@ class Twin(Surrogate):
         # The VJP is linear in its cotangent, so its derivative there is the JVP;
         # torch's forward mode compiles decompositions with a deprecated script.
         with torch.enable_grad():
-            leaf = phase.detach().requires_grad_()
+            leaf = phase.detach().to(self.device).requires_grad_()
             scaled = self.predict(leaf)
             free = torch.zeros_like(scaled).requires_grad_()
             (gradient,) = torch.autograd.grad(scaled, leaf, free, create_graph=True)
-            (slope,) = torch.autograd.grad(gradient, free, direction, create_graph=keep)
-        return self.y_scale * slope
+            along = direction.to(self.device)
+            (slope,) = torch.autograd.grad(gradient, free, along, create_graph=keep)
+        return (self.y_scale * slope).to(phase.device)
 
     @override
     def unit_vjp(

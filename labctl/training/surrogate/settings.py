@@ -46,6 +46,8 @@ class SurrogateSettings:
     ----------
     name
         Which model.
+    device
+        Where it is fitted and answers: ``cpu``, or ``cuda``, the first card.
     width, depth
         Hidden size and layers of the nets.
     rank
@@ -92,6 +94,7 @@ class SurrogateSettings:
     """
 
     name: SurrogateName
+    device: Literal["cpu", "cuda"] = "cpu"
     width: int = 128
     depth: int = 2
     rank: int = 64

@@ -14,7 +14,7 @@ import math
 from typing import ClassVar, Final
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int64
 from torch import Generator, Tensor, nn
 from typing_extensions import override
 
@@ -71,6 +71,8 @@ class TwinOptics(Twin):
     wave: Float[Tensor, "row column"]
     radius2: Float[Tensor, "row column"]
     edge_shape: Float[Tensor, "row column"]
+    node_weight: Float[Tensor, " node"]
+    screen_nodes: Int64[Tensor, " screen"]
 
     def __init__(
         self,
@@ -84,9 +86,10 @@ class TwinOptics(Twin):
         self._optics, self._layout = _checked(ports)
         grid = self._optics.grid
         self._block = (grid[0] // self._layout[0], grid[1] // self._layout[1])
-        self._nodes = _places(screens, self._optics.steps)
+        self._screens = screens
+        nodes = _places(screens, self._optics.steps)
         coarse = (max(2, self._layout[0] // 2), max(2, self._layout[1] // 2))
-        self.screen = nn.Parameter(torch.zeros(len(self._nodes), *self._layout))
+        self.screen = nn.Parameter(torch.zeros(len(nodes), *self._layout))
         self.amplitude = nn.Parameter(torch.zeros(1, *coarse))
         self.b = nn.Parameter(torch.tensor(_B))
         self.log_saturation = nn.Parameter(torch.tensor(0.0))
@@ -100,6 +103,9 @@ class TwinOptics(Twin):
         lag = torch.zeros(self._layout)
         self.lag = nn.Parameter(lag) if panel_lag else None
         self.region = _Region(self._optics) if self._optics.guessed else None
+        self._raise_screen = _Raise(self._layout, grid)
+        self._raise_amplitude = _Raise(coarse, grid)
+        self.register_buffer("screen_nodes", torch.tensor(nodes), persistent=False)
         self._declare_grid()
         self._draw_screens(generator)
 
@@ -118,6 +124,7 @@ class TwinOptics(Twin):
             ("edge_shape", edge_profile(optics.grid)),
             ("row_bins", _bins(top, height, optics.bins[0], optics.grid[0])),
             ("column_bins", _bins(left, width, optics.bins[1], optics.grid[1])),
+            ("node_weight", torch.tensor(node_weights(optics.steps))),
         ):
             self.register_buffer(name, table.to(single), persistent=False)
         self.register_buffer("brightness", torch.tensor(1.0))
@@ -133,7 +140,7 @@ class TwinOptics(Twin):
     def restart(self, generator: Generator) -> None:
         fresh = TwinOptics(
             self.ports,
-            screens=len(self._nodes),
+            screens=self._screens,
             panel_lag=self.lag is not None,
             generator=generator,
         )
@@ -158,10 +165,11 @@ class TwinOptics(Twin):
         if self.mean_known:
             return
         super().calibrate(y)
+        y = y.to(self.device)
         # Own numbers: how bright the optics are must not depend on who else draws.
         generator = Generator().manual_seed(0)
         phase = torch.rand(_CALIBRATION, self.pixels, generator=generator)
-        light = self.light(2 * math.pi * phase.to(y.dtype))
+        light = self.light(2 * math.pi * phase.to(y))
         self.brightness.copy_(y.mean() / light.mean())
 
     def light(
@@ -200,7 +208,8 @@ class TwinOptics(Twin):
         field = torch.polar(torch.ones_like(panel), panel)
         field = field + torch.complex(self.zero_order[0], self.zero_order[1])
         radius = self.log_radius.exp() * min(self._optics.grid)
-        beam = torch.exp(self._raise(self.amplitude)[0] - self.radius2 / radius**2)
+        rise = self._raise_amplitude(self.amplitude)[0]
+        beam = torch.exp(rise - self.radius2 / radius**2)
         return field * beam
 
     def _through(
@@ -213,10 +222,10 @@ class TwinOptics(Twin):
         transfer = torch.polar(
             torch.full_like(self.wave, 1 / points), self.wave * length
         )
-        weight = self.b.new_tensor(node_weights(optics.steps))
+        weight = self.node_weight
         screen = self.edge_shape.new_zeros(len(weight), *optics.grid)
         screen = screen.index_copy(
-            0, torch.tensor(self._nodes), self._raise(self.screen)
+            0, self.screen_nodes, self._raise_screen(self.screen)
         )
         lost = self.log_edge.exp() * weight[:, None, None] * self.edge_shape
         kicks = Kicks(
@@ -226,15 +235,6 @@ class TwinOptics(Twin):
             left=torch.exp(-lost),
         )
         return cross(field, transfer, kicks)
-
-    def _raise(
-        self, coarse: Float[Tensor, "screen y x"]
-    ) -> Float[Tensor, "screen row column"]:
-        """Interpolate control points over the grid."""
-        smooth: Tensor = nn.functional.interpolate(
-            coarse[None], size=self._optics.grid, mode="bicubic"
-        )
-        return smooth[0]
 
     @override
     def predict(
@@ -289,6 +289,52 @@ def _bins(start: int, length: int, count: int, side: int) -> Float[Tensor, "bin 
     return table
 
 
+class _Raise(nn.Module):
+    """Interpolates control points over a grid, smoothly.
+
+    Parameters
+    ----------
+    coarse
+        Rows and columns of control points.
+    grid
+        Rows and columns of points.
+    """
+
+    down: Float[Tensor, "row y"]
+    across: Float[Tensor, "column x"]
+
+    def __init__(self, coarse: tuple[int, int], grid: tuple[int, int]) -> None:
+        super().__init__()
+        self._grid = grid
+        for name, few, many in zip(("down", "across"), coarse, grid, strict=True):
+            table = _bicubic(torch.eye(few)[None], (many, few))[0]
+            self.register_buffer(name, table, persistent=False)
+
+    @override
+    def forward(
+        self, points: Float[Tensor, "screen y x"]
+    ) -> Float[Tensor, "screen row column"]:
+        # On a card torch adds the derivative of an interpolation up in an order of
+        # chance, so that no fit could be repeated to the bit.
+        if points.is_cuda:
+            return self.by_product(points)
+        return _bicubic(points, self._grid)
+
+    def by_product(
+        self, points: Float[Tensor, "screen y x"]
+    ) -> Float[Tensor, "screen row column"]:
+        """Interpolate along rows and columns by the weights of each point."""
+        smooth: Tensor = self.down @ points @ self.across.T
+        return smooth
+
+
+def _bicubic(
+    points: Float[Tensor, "screen y x"], grid: tuple[int, int]
+) -> Float[Tensor, "screen row column"]:
+    smooth: Tensor = nn.functional.interpolate(points[None], size=grid, mode="bicubic")
+    return smooth[0]
+
+
 class _Region(nn.Module):
     """The binned region of a bench whose layout is a guess.
 
@@ -320,16 +366,20 @@ def _shares(
     middle: Float[Tensor, ""], size: Float[Tensor, ""], count: int, side: int
 ) -> Float[Tensor, "bin point"]:
     """Share of each point in each of equal bins, with a slope along both."""
-    edges = side * (middle + size * (torch.linspace(0, 1, count + 1) - 0.5))
-    before = (edges[:, None] - torch.arange(side)).clamp(0, 1)
+    even = torch.linspace(0, 1, count + 1, device=size.device)
+    edges = side * (middle + size * (even - 0.5))
+    before = (edges[:, None] - torch.arange(side, device=size.device)).clamp(0, 1)
     return before[1:] - before[:-1]
 
 
 def _blur(side: int, sigma: Float[Tensor, ""], reach: int) -> Float[Tensor, "to from_"]:
     """Matrix of a Gaussian blur that goes on at the border as it ends."""
-    offset = torch.arange(-reach, reach + 1)
+    offset = torch.arange(-reach, reach + 1, device=sigma.device)
     weight = torch.exp(-(offset**2) / (2 * sigma**2))
     weight = weight / weight.sum()
-    source = (torch.arange(side)[:, None] + offset[None]).clamp(0, side - 1)
-    table = torch.zeros(side, side, dtype=weight.dtype)
-    return table.scatter_add(1, source, weight.expand(side, -1))
+    to = torch.arange(side, device=sigma.device)[:, None].expand(side, len(offset))
+    source = (to + offset).clamp(0, side - 1)
+    # In a fixed order on a card too, which scatter_add would not add in.
+    return weight.new_zeros(side, side).index_put(
+        (to, source), weight.expand(side, -1), accumulate=True
+    )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from labctl.comparison.run import check as check_any
 from labctl.errors import InputError, ProtocolError
@@ -220,3 +221,23 @@ def test_a_setting_with_faults_never_opens(small: Path) -> None:
     with pytest.raises(InputError, match="power"), opened(bad, layout, Silent()):
         pass
     assert list(small.parent.iterdir()) == [small]
+
+
+def test_a_card_that_is_not_there_is_refused_where_it_is_asked_for(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    text = small.read_text(encoding="utf-8").replace("modes: 8,", "device: cuda,")
+    small.write_text(text, encoding="utf-8")
+    found = refused(small)
+    assert list(found) == ["surrogate.device"]
+    told = found["surrogate.device"]
+    assert re.search(r"device='cuda': torch .* no CUDA device, expected one", told)
+    assert told.endswith("Install a torch for CUDA and its driver, or set device: cpu")
+    (fault,) = validate([str(small)]).faults
+    assert (fault.key, fault.line) == ("surrogate.device", 10)
+    # A method that fits nothing needs none, and says so.
+    free = Options(overrides=("method.name=spsa", "probes.held_out_per_step=0"))
+    setting: Any = resolve(str(small), free)
+    sound = check.training(setting)
+    assert sound.setting.protocol.surrogate.device == "cpu"

@@ -1,6 +1,8 @@
 """A training leaves a whole record and an honest result."""
 
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -309,3 +311,42 @@ def test_a_series_whose_steps_do_not_fit_is_refused(small: Path) -> None:
     overrides = (*SERIES, SERIES[0].replace("steps: 4", "steps: 3"))
     with pytest.raises(InputError, match="4 inputs in 3 time steps"):
         prepare(str(small), Options(overrides=overrides))
+
+
+def commanded(protocol: Path, device: str) -> tuple[int, str]:
+    """Rehearse on a twin by the command; exit code and what it said."""
+    own = (
+        f"surrogate={{name: twin-optics, device: {device}, schedule: one-cycle, "
+        "keep_every: 8, first_fits: 60, fits_per_step: 2, fit_batch: 32, "
+        "learning_rate: 0.02}",
+        "estimator={name: rehearse, digital_steps: 3}",
+        "reference.oracle=false",
+    )
+    sets = [word for each in own for word in ("--set", each)]
+    words = ["run", str(protocol), *sets, "--out", f"{device}.h5"]
+    done = subprocess.run(  # noqa: S603 - words are ours, no shell
+        [sys.executable, "-m", "labctl", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_training_is_fitted_and_rehearsed_on_a_card_by_the_command(
+    small: Path,
+) -> None:
+    for device in ("cpu", "cuda"):
+        code, said = commanded(small, device)
+        assert code == 0, said
+    with Record.open("cuda.h5") as there, Record.open("cpu.h5") as here:
+        assert there.environment["fit_card"] == torch.cuda.get_device_name()
+        assert here.environment["fit_card"] == ""
+        assert there.resolved["surrogate"]["device"] == "cuda"
+        found, expected = (
+            record.column("training", "loss_surrogate") for record in (there, here)
+        )
+        # The first fit is the same to rounding, long before courses part.
+        assert found[0] == pytest.approx(expected[0], rel=0.1)

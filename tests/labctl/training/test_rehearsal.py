@@ -1,5 +1,6 @@
 """What is rehearsed on a twin that is known to be right, or known to be wrong."""
 
+import copy
 import math
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from labctl.training.readout import Task
 from labctl.training.rehearsal import Rates, Rehearsal, Rehearsing, Verdict
 from labctl.training.surrogate.model import Twin
 from labctl.training.surrogate.settings import FitTerm, Ports
+from labctl.training.surrogate.twin_modes import TwinModes
 
 if TYPE_CHECKING:
     from tests.labctl.training.conftest import FakeDevice
@@ -192,3 +194,24 @@ def test_goes_on_bit_by_bit(
     practise(again, samples)
     for name, value in network.state_dict().items():
         assert torch.equal(value, whole[name])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_twin_on_a_card_moves_theta_as_one_on_the_processor(
+    device: "FakeDevice", network: Network, samples: tuple[Tensor, Tensor]
+) -> None:
+    ports = Ports(device.pixels, device.outputs)
+    start = copy.deepcopy(network.state_dict())
+    moved = []
+    for where in ("cuda", "cpu"):
+        network.load_state_dict(start)
+        twin = TwinModes(ports, modes=8, generator=Generator().manual_seed(3))
+        twin.calibrate(200 + torch.randn(20, 5, generator=Generator().manual_seed(4)))
+        rehearsal = rehearsal_of(network, twin.to(where), Rehearsing(5, 3.0))
+        practise(rehearsal, samples)
+        (theta,) = network.theta()
+        assert theta.device.type == "cpu"
+        moved.append(theta.detach() - start["layers.0.theta"])
+    assert float(moved[1].norm()) > 0.1
+    assert float((moved[0] - moved[1]).norm() / moved[1].norm()) < 1e-2

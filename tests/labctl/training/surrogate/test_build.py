@@ -73,3 +73,11 @@ def test_refuses_an_unknown_model() -> None:
     object.__setattr__(settings, "name", "twin-mode")
     with pytest.raises(ValueError, match="name='twin-mode', expected one of jacobian"):
         build(settings, Ports(6, 4), Generator().manual_seed(0))
+
+
+def test_refuses_a_card_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    settings = SurrogateSettings("twin-modes", device="cuda")
+    text = r"surrogate: device='cuda': torch .* no CUDA device, .* set device: cpu"
+    with pytest.raises(ValueError, match=text):
+        build(settings, PORTS, Generator())

@@ -2,13 +2,14 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
 from torch import Generator, Tensor
 
 from labctl.training.surrogate.build import build
-from labctl.training.surrogate.fit import Fitter, FitterState, unexplained
+from labctl.training.surrogate.fit import Fitter, FitterState, try_out, unexplained
 from labctl.training.surrogate.model import Twin
 from labctl.training.surrogate.settings import (
     FitTerm,
@@ -360,3 +361,121 @@ def test_explains_all_of_a_device_that_is_the_twin_plus_noise(
     assert unexplained(twin, phase, clean, None) < 1e-6
     shifted = clean + clean.std(dim=0)
     assert unexplained(twin, phase, shifted, None) == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda own: own.name)
+def test_a_fitter_is_tried_out_before_anything_was_measured(
+    settings: SurrogateSettings,
+) -> None:
+    fitter = fitter_of(settings)
+    try_out(fitter)
+    assert fitter.steps == (0 if settings.name == "jacobian" else 2)
+
+
+# ---- on a card -------------------------------------------------------------------
+
+OPTICS = OpticalLayout((8, 12), 4, 0.1, (1, 1, 6, 10), (2, 2))
+GUESS = OpticalLayout.guess(LAYOUT, (2, 2), points=4, lens=True)
+ON_A_CARD = [
+    *SETTINGS,
+    SurrogateSettings("twin-fields", modes=5, recency=1.0),
+    SurrogateSettings("twin-optics", screens=2, loss=(FitTerm("value"),)),
+    SurrogateSettings(
+        "twin-optics",
+        optics="learned",
+        screens=2,
+        panel_lag=True,
+        loss=(FitTerm("value"), FitTerm("jvp"), FitTerm("mse")),
+    ),
+]
+on_a_card = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device here"
+)
+
+
+def fitter_on(device: Literal["cpu", "cuda"], settings: SurrogateSettings) -> Fitter:
+    generator = Generator().manual_seed(0)
+    optics = GUESS if settings.optics == "learned" else OPTICS
+    ports = Ports(PIXELS, OUTPUTS, layout=LAYOUT, optics=optics)
+    own = replace(settings, device=device)
+    fitter = Fitter(build(own, ports, generator), own, generator)
+    observe(fitter)
+    return fitter
+
+
+def answers(fitter: Fitter) -> list[Tensor]:
+    generator = Generator().manual_seed(7)
+    cotangent = torch.randn(5, OUTPUTS, generator=generator)
+    phase = torch.randn(5, PIXELS, generator=generator)
+    found = [fitter.answering.vjp(cotangent, phase)]
+    if isinstance(fitter.answering, Twin):
+        found += [fitter.answering(phase), fitter.answering.jvp(phase, phase)]
+    return [part.detach() for part in found]
+
+
+def apart(left: list[Tensor], right: list[Tensor]) -> float:
+    """Greatest distance of answers, over the size of them."""
+    pairs = zip(left, right, strict=True)
+    return max(float((a - b).norm() / b.norm()) for a, b in pairs)
+
+
+@pytest.mark.gpu
+@on_a_card
+@pytest.mark.parametrize("settings", ON_A_CARD, ids=lambda own: own.name)
+def test_a_card_fits_what_the_processor_does(settings: SurrogateSettings) -> None:
+    there, here = fitter_on("cuda", settings), fitter_on("cpu", settings)
+    assert there.surrogate.device.type == "cuda"
+    losses = [fitter.step(5) for fitter in (there, here)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    found = answers(there)
+    assert all(part.device.type == "cpu" for part in found)
+    assert apart(found, answers(here)) < 1e-2
+    shares = [fitter.unexplained(None) for fitter in (there, here)]
+    assert shares[0] == pytest.approx(shares[1], rel=1e-2, nan_ok=True)
+
+
+@pytest.mark.gpu
+@on_a_card
+@pytest.mark.parametrize("settings", ON_A_CARD, ids=lambda own: own.name)
+def test_a_state_goes_from_a_card_to_the_processor_and_back(
+    settings: SurrogateSettings,
+) -> None:
+    there, here = fitter_on("cuda", settings), fitter_on("cpu", settings)
+    there.step(3)
+    here.load_state_dict(there.state_dict())
+    assert apart(answers(here), answers(there)) < 1e-4
+    again = fitter_on("cuda", settings)
+    again.load_state_dict(here.state_dict())
+    # To the card and back no bit is lost.
+    pairs = zip(answers(again), answers(there), strict=True)
+    assert all(torch.equal(left, right) for left, right in pairs)
+    losses = [fitter.step(3) for fitter in (there, again, here)]
+    assert losses[0] == losses[1]
+    assert losses[2] == pytest.approx(losses[0], rel=1e-3)
+
+
+@pytest.mark.gpu
+@on_a_card
+@pytest.mark.parametrize("settings", ON_A_CARD, ids=lambda own: own.name)
+def test_the_same_card_fits_the_same_bit_by_bit(settings: SurrogateSettings) -> None:
+    one, two = fitter_on("cuda", settings), fitter_on("cuda", settings)
+    assert one.step(20) == two.step(20)
+    pairs = zip(tensors(one.state_dict()), tensors(two.state_dict()), strict=True)
+    assert all(torch.equal(left, right) for left, right in pairs)
+
+
+@pytest.mark.gpu
+@on_a_card
+def test_a_card_takes_other_starts_too() -> None:
+    settings = SurrogateSettings(
+        "twin-optics",
+        optics="learned",
+        screens=2,
+        starts=3,
+        keep_every=3,
+        schedule="one-cycle",
+    )
+    there, here = fitter_on("cuda", settings), fitter_on("cpu", settings)
+    losses = [fitter.first(6, noise=None) for fitter in (there, here)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    assert apart(answers(there), answers(here)) < 5e-2

@@ -207,3 +207,35 @@ def test_a_fit_sees_the_derivative_of_every_parameter(
                 leaf.add_(part, alpha=sign * step)
             sides.append(float(merit()))
     assert slope == pytest.approx((sides[0] - sides[1]) / (2 * step), rel=1e-5)
+
+
+NET_NAMES = [name for name in BUILDERS if name != "jacobian"]  # in closed form
+
+
+@pytest.mark.parametrize("surrogate", NET_NAMES, indirect=True)
+def test_all_that_a_model_makes_itself_is_on_its_device(surrogate: Surrogate) -> None:
+    # meta has no numbers, but refuses a partner on the processor as a card does.
+    surrogate.to("meta")
+    there = torch.device("meta")
+    assert surrogate.device == there
+    cotangent = torch.zeros(3, OUTPUTS, device=there)
+    phase = torch.zeros(3, PIXELS, device=there)
+    assert surrogate.unit_vjp(cotangent, phase).device == there
+    assert surrogate.vjp(cotangent, phase).device == there
+    if isinstance(surrogate, Twin):
+        assert surrogate.predict(phase).device == there
+        assert surrogate.jvp(phase, phase).device == there
+
+
+@pytest.mark.parametrize("surrogate", NET_NAMES, indirect=True)
+def test_answers_come_back_to_where_the_question_was(surrogate: Surrogate) -> None:
+    surrogate.to("meta")
+    cotangent, phase = torch.zeros(3, OUTPUTS), torch.zeros(3, PIXELS)
+    # It was computed there, and only the way back fails: there are no numbers.
+    with pytest.raises(NotImplementedError, match="copy out of meta tensor"):
+        surrogate.vjp(cotangent, phase)
+    if isinstance(surrogate, Twin):
+        with pytest.raises(NotImplementedError, match="copy out of meta tensor"):
+            surrogate(phase)
+        with pytest.raises(NotImplementedError, match="copy out of meta tensor"):
+            surrogate.jvp(phase, phase)

@@ -9,6 +9,7 @@ from labctl.optics.lens import far_field, intensity
 from labctl.optics.medium import SaturableKerr, radius_squared
 from labctl.optics.panel import blur, modulate
 from labctl.optics.propagation import plan, propagate
+from labctl.training.surrogate import twin_optics
 from labctl.training.surrogate.build import build
 from labctl.training.surrogate.fit import GOOD, Fitter
 from labctl.training.surrogate.settings import OpticalLayout, Ports, SurrogateSettings
@@ -234,3 +235,29 @@ def test_a_guess_lies_in_the_middle_of_a_grid_of_whole_macropixels(points: int) 
         assert start >= 0
         assert abs(2 * start + length - found.grid[axis]) <= 1
     assert (found.bins, found.lens, found.guessed) == ((2, 3), False, True)
+
+
+@pytest.mark.parametrize("coarse", [(2, 3), LAYOUT])
+def test_a_card_interpolates_by_products_what_the_processor_does(
+    coarse: tuple[int, int], generator: Generator
+) -> None:
+    rise = twin_optics._Raise(coarse, GRID)
+    points = torch.randn(3, *coarse, generator=generator)
+    plain = torch.nn.functional.interpolate(points[None], size=GRID, mode="bicubic")[0]
+    assert torch.equal(rise(points), plain)
+    assert torch.allclose(rise.by_product(points), plain, atol=1e-6)
+
+
+def test_crosstalk_at_the_border_goes_on_as_it_ends() -> None:
+    sigma = torch.tensor(1.3, requires_grad=True)
+    table = twin_optics._blur(6, sigma, 4)
+    weight = torch.exp(-(torch.arange(-4, 5) ** 2) / (2 * sigma**2))
+    expected = torch.zeros(6, 6)
+    for to in range(6):
+        for offset, each in zip(range(-4, 5), weight / weight.sum(), strict=True):
+            expected[to, min(5, max(0, to + offset))] += each
+    assert torch.allclose(table, expected, atol=1e-6)
+    by = torch.linspace(-1, 1, 36).view(6, 6)
+    (slope,) = torch.autograd.grad((table * by).sum(), sigma, retain_graph=True)
+    (wanted,) = torch.autograd.grad((expected * by).sum(), sigma)
+    assert float(slope) == pytest.approx(float(wanted), rel=1e-4)
