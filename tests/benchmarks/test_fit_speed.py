@@ -33,7 +33,7 @@ Steps = Callable[["Case"], Way]
 
 PAGE: Final = "fit-speed"
 BENCH: Final = "sim-small"
-ROUNDS: Final = 7
+ROUNDS: Final = 5
 ROUND_S: Final = 0.1
 """What a way should take in a round, at least, if one step does not take longer."""
 SHOTS: Final = 2000
