@@ -327,7 +327,7 @@ def test_a_cycle_ends_at_a_small_step_that_a_state_holds(
     fitter.first(20, noise=None)
     assert max(rates) == pytest.approx(0.05, rel=0.05)
     assert rates[-1] < 0.001
-    watched(1)
+    watched()
     assert rates[-1] == pytest.approx(0.005)
     other = a_twin(fitter.settings, Generator())
     other.load_state_dict(fitter.state_dict())
