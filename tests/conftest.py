@@ -25,17 +25,20 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, Final, NoReturn, Self
+from typing import IO, Any, Final, NoReturn, Self
 
 import numpy as np
 import pytest
 from filelock import FileLock, Timeout
 
+from labctl import guard
 from labctl.optics.fused import build
 
 ROOT: Final = Path(__file__).parents[1]
@@ -142,26 +145,142 @@ def _own_state(
         yield
 
 
+FORKED: Final = Path(__file__).with_name("forked")
+
+
+@cache
+def _server() -> ForkServerContext:
+    """Start what forks processes that begin with all of labctl imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["warm"])
+    with pytest.MonkeyPatch.context() as patch:
+        # Not this folder: it has a labctl as well.
+        patch.setenv("PYTHONPATH", str(FORKED), prepend=os.pathsep)
+        forkserver.ensure_running()
+    return context
+
+
 @pytest.fixture(scope="session")
 def fork(_own_state: None) -> Callable[[Path], BaseProcess]:
     """Run a script in a process that begins with all of labctl imported."""
     if sys.platform == "win32":
         pytest.skip("forks processes")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warm"])
-    with pytest.MonkeyPatch.context() as patch:
-        folder = Path(__file__).with_name("forked")  # not ours: it has a labctl as well
-        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
-        forkserver.ensure_running()
 
     def start(script: Path) -> BaseProcess:
-        process = context.Process(
+        process = _server().Process(
             target=runpy.run_path, args=(str(script),), kwargs={"run_name": "__main__"}
         )
         process.start()
         return process
 
     return start
+
+
+class Forked:
+    """A guard in a process that begins with its imports done, in the shape of Popen.
+
+    Parameters
+    ----------
+    stderr
+        Where it says what goes wrong.
+    """
+
+    def __init__(self, stderr: IO[bytes]) -> None:
+        hears, tells = os.pipe()
+        heard, says = os.pipe()
+        # Connections, since these are handed to another process by its number.
+        ends = (
+            Connection(hears, writable=False),
+            Connection(says, readable=False),
+            Connection(os.dup(stderr.fileno())),
+        )
+        given = {"GIVEN": (ends, dict(os.environ), str(Path.cwd()))}
+        self._process = _server().Process(
+            target=runpy.run_path,
+            args=(str(FORKED / "guard.py"),),
+            kwargs={"init_globals": given, "run_name": "__main__"},
+            daemon=True,
+        )
+        self._process.start()
+        for end in ends:
+            end.close()
+        self.stdin, self.stdout = os.fdopen(tells, "wb", 0), os.fdopen(heard, "rb", 0)
+        self.pid, self.kill = self._process.pid, self._process.kill
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end.
+
+        Raises
+        ------
+        TimeoutExpired
+            It goes on.
+        """
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("guard", timeout or 0.0)
+        return self._process.exitcode
+
+
+COLD: Final = guard._spawn
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_guards(_own_state: None) -> Iterator[None]:
+    """Have the guards of benches that tests open begin with their imports done.
+
+    It is as long as all else of opening a bench. Guards begin as for everybody in the
+    tests of the guard, in every process that tests start, and in the long form.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        shared = "PYTEST_XDIST_WORKER" in os.environ
+        if shared and sys.platform == "linux" and os.environ.get("LABCTL_SOAK") != "1":
+            patch.setattr(guard, "_spawn", Forked)
+        yield
+
+
+@pytest.fixture
+def cold_guards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have guards begin as for everybody."""
+    monkeypatch.setattr(guard, "_spawn", COLD)
+
+
+TYPED: Final = """
+import os, sys, tempfile
+os.chdir({folder!r})
+os.environ.update({ours!r})
+tempfile.tempdir = {temporary!r}
+for number, name in enumerate(("out.txt", "err.txt"), start=1):
+    said = os.open(name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    os.dup2(said, number)
+sys.stdout = open(1, "w", buffering=1, closefd=False)
+sys.stderr = open(2, "w", buffering=1, closefd=False)
+sys.argv = ["labctl", *{words!r}]
+from labctl.cli import main
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture(scope="session")
+def typed(fork: Callable[[Path], BaseProcess]) -> Callable[..., BaseProcess]:
+    """Begin a command in a folder, in a process that begins with all imported.
+
+    What it says is in ``out.txt`` and ``err.txt`` there.
+    """
+
+    def begin(folder: Path, *words: str, temporary: Path | None = None) -> BaseProcess:
+        script = folder / "typed.py"
+        place = None if temporary is None else str(temporary)
+        ours = {
+            name: value
+            for name, value in os.environ.items()
+            if name == "DISPLAY" or name.startswith("LABCTL_")
+        }
+        text = TYPED.format(folder=str(folder), words=words, temporary=place, ours=ours)
+        script.write_text(text, encoding="utf-8")
+        return fork(script)
+
+    return begin
 
 
 @pytest.fixture(scope="session")

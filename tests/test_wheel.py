@@ -76,34 +76,44 @@ def test_the_wheel_holds_both_packages_and_every_shipped_file(wheel: Path) -> No
     assert not any(name.startswith(("tests/", "docs/")) for name in names)
 
 
-def test_the_quickstart_runs_from_an_empty_folder(
+# One process for all commands: that it begins is what takes long.
+IN_TURN = """
+import contextlib, io, json, os, sys
+import drivers, labctl
+from labctl.cli import main
+done = []
+for words in json.loads(sys.argv[1]):
+    sys.argv, said, code = ["labctl", *words], io.StringIO(), None
+    with contextlib.redirect_stdout(said):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    done.append([code, said.getvalue(), os.listdir()])
+print(json.dumps([labctl.__file__, drivers.__file__, done]))
+"""
+NAMES = ("sim", "sim-small", "sim-ideal", "quickstart", "tasks/yin-yang")
+
+
+def test_the_quickstart_runs_from_an_empty_folder_where_shipped_files_have_names(
     installed: Path, tmp_path: Path
 ) -> None:
-    where = "import labctl, drivers; print(labctl.__file__, drivers.__file__)"
-    found = python("-c", where, site=installed, cwd=tmp_path).split()
-    assert all(Path(path).is_relative_to(installed) for path in found)
-
-    command = ["-m", "labctl", "run", "quickstart.yaml", "--json"]
-    dry = python(*command, "--dry-run", site=installed, cwd=tmp_path)
-    assert dry.splitlines()[0] == "bench: sim (named by the protocol), SIMULATED"
-    assert list(tmp_path.iterdir()) == []
-
+    command = ["run", "quickstart.yaml", "--json"]
     sets = ["--bench", "sim-small"]
     sets += [word for change in QUICK for word in ("--set", change)]
-    out = python(*command, *sets, site=installed, cwd=tmp_path)
-    content = json.loads(out.splitlines()[-1])
-    assert content["status"] == "complete"
+    commands = [["validate", *NAMES], [*command, "--dry-run"], [*command, *sets]]
+    out = python("-c", IN_TURN, json.dumps(commands), site=installed, cwd=tmp_path)
+    ours, theirs, (valid, dry, run) = json.loads(out)
+    assert all(Path(path).is_relative_to(installed) for path in (ours, theirs))
+
+    assert (valid[0], len(valid[1].splitlines())) == (0, len(NAMES))
+    assert dry[1].splitlines()[0] == "bench: sim (named by the protocol), SIMULATED"
+    assert (dry[0], dry[2]) == (0, [])
+    content = json.loads(run[1].splitlines()[-1])
+    assert (run[0], content["status"]) == (0, "complete")
     record = tmp_path / content["record"]
     assert record.parent == tmp_path / "records"
     assert record.is_file()
-
-
-def test_shipped_files_are_valid_and_named_without_a_path(
-    installed: Path, tmp_path: Path
-) -> None:
-    names = ("sim", "sim-small", "sim-ideal", "quickstart", "tasks/yin-yang")
-    out = python("-m", "labctl", "validate", *names, site=installed, cwd=tmp_path)
-    assert len(out.splitlines()) == len(names)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a script there is an .exe")

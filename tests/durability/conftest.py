@@ -33,7 +33,7 @@ def soaked() -> bool:
 @pytest.fixture(scope="session")
 def kills(soaked: bool) -> int:
     """How often ``labctl run`` is killed."""
-    return int(os.environ.get("LABCTL_SOAK_KILLS", "100" if soaked else "10"))
+    return int(os.environ.get("LABCTL_SOAK_KILLS", "100" if soaked else "6"))
 
 
 @pytest.fixture(scope="session")
@@ -42,14 +42,14 @@ def seed() -> int:
     return int(os.environ.get("LABCTL_SOAK_SEED", "4"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """One process that imports the recorder once and forks a child for each order."""
     with _nursery(tmp_path_factory) as do:
         yield do
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def labctl_nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """One process that imports all of labctl once, and forks commands of it."""
     with _nursery(tmp_path_factory, "labctl") as do:

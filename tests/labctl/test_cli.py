@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import h5py
@@ -430,7 +431,7 @@ def test_words_that_are_no_command_are_refused_like_all_else(
 def test_a_reader_who_leaves_ends_no_run(here: Path) -> None:
     words = [sys.executable, "-m", "labctl", "run", "small.yaml", "--out", "r.h5"]
     with subprocess.Popen(  # noqa: S603 - our own words
-        [*words, "--set", "budget.shots=500"],
+        words,
         cwd=here,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -655,41 +656,44 @@ def test_only_who_has_a_bench_says_that_it_is_dark(
     assert (result.exit_code, result.stderr) == (130, told)
 
 
+def beams_of_a_training(run: BaseProcess, folder: Path) -> list[Path]:
+    """Wait until it says that it trains."""
+    out = folder / "out.txt"
+    while not (out.exists() and "\ntraining " in out.read_text(encoding="utf-8")):
+        assert run.is_alive(), (folder / "err.txt").read_text(encoding="utf-8")
+        time.sleep(0.01)  # another process is watched
+    return list((folder / "temporary").glob("labctl-*/beam"))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_ctrl_c_leaves_the_bench_dark_and_the_record_readable(here: Path) -> None:
-    temporary = here / "temporary"
-    temporary.mkdir()
+def test_ctrl_c_leaves_the_bench_dark_and_the_record_readable(
+    here: Path, typed: Callable[..., BaseProcess]
+) -> None:
+    (temporary := here / "temporary").mkdir()
     long = ("--set", "budget.shots=100000", "--set", "training.validate_every=0")
-    words = [sys.executable, "-m", "labctl", "run", "small.yaml"]
-    run = subprocess.Popen(  # noqa: S603 - our own interpreter
-        [*words, "--out", "run.h5", "--bench", "sim-small", *long, "--json"],
-        env={**os.environ, "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert run.stdout is not None
+    words = ("run", "small.yaml", "--out", "run.h5", "--bench", "sim-small", *long)
+    run = typed(here, *words, "--json", temporary=temporary)
     try:
-        for line in run.stdout:
-            if line.startswith("training "):
-                break
-        (path,) = temporary.glob("labctl-*/beam")
+        (path,) = beams_of_a_training(run, here)
         with Beam.open(path) as beam:
             assert beam.read().emission
-            run.send_signal(signal.SIGINT)
-            out, err = run.communicate(timeout=60)
+            assert run.pid is not None
+            os.kill(run.pid, signal.SIGINT)
+            run.join(60)
             deadline = time.monotonic() + 10
             while beam.read().emission and time.monotonic() < deadline:
                 pass
             assert not beam.read().emission
     finally:
         run.kill()
-        run.wait()
-    assert run.returncode == 130, err
-    assert "Traceback" not in err
+        run.join()
+    said = (here / "err.txt").read_text(encoding="utf-8")
+    assert run.exitcode == 130, said
+    assert "Traceback" not in said
     # A bench that was named for this run alone is named for the next one too.
-    assert "next:   labctl run --resume run.h5 --bench sim-small\n" in err
-    assert json.loads(out.splitlines()[-1])["exit_code"] == 130
+    assert "next:   labctl run --resume run.h5 --bench sim-small\n" in said
+    told = (here / "out.txt").read_text(encoding="utf-8").splitlines()
+    assert json.loads(told[-1])["exit_code"] == 130
     with Record.open(here / "run.h5") as record:
         assert record.status == "interrupted"
         assert len(record.column("training", "loss")) > 0

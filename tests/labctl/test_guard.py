@@ -30,6 +30,7 @@ from labctl.guard import GuardedLaser, Patience, _Guard, _Heard, _Link
 
 Package = Callable[[str, str, Mapping[str, str]], Path]
 
+pytestmark = pytest.mark.usefixtures("cold_guards")
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 # A laser whose light is a line in a file, so that it outlives its process.

@@ -7,13 +7,12 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -447,26 +446,25 @@ def test_a_camera_that_restarted_is_not_used_with_settings_of_the_factory(
 
 
 def test_a_run_whose_guard_is_killed_notices_it_and_ends_dark(
-    room: Room, tmp_path: Path
+    room: Room, typed: Callable[..., BaseProcess], tmp_path: Path
 ) -> None:
     """The laser has no watchdog: the run itself takes the port and makes it dark."""
     room.desktop.reset()
     begun, out = room.ask("state")["frames"], tmp_path / "run.h5"
-    words = ["run", str(ROOT / "protocols/loopback.yaml"), "--out", str(out)]
-    with subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "labctl", *words],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    ) as run:
+    words = ("run", str(ROOT / "protocols/loopback.yaml"), "--out", str(out))
+    run = typed(tmp_path, *words)
+    try:
         while not (now := room.ask("state"))["light"] or now["frames"] < begun + 5:
-            assert run.poll() is None
+            assert run.is_alive()
             time.sleep(0.02)  # another process trains
         (guard,) = state.guards("loopback")
         os.kill(guard.pid, signal.SIGKILL)
-        _, said = run.communicate(timeout=bound_s(60))
-    assert run.returncode == 3, said
+        run.join(bound_s(60))
+    finally:
+        run.kill()
+        run.join()
+    said = (tmp_path / "err.txt").read_text(encoding="utf-8")
+    assert run.exitcode == 3, said
     assert "the guard ended (exit code -9)" in said
     assert "A new guard made the laser dark" in said
     assert room.ask("state")["light"] is False

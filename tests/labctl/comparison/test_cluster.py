@@ -1,14 +1,15 @@
 """Trainings go to a cluster, and none is lost with a worker that dies."""
 
+import itertools
 import json
-import os
-import subprocess
+import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -97,22 +98,40 @@ class Cluster:
     """A scheduler with its workers, each a process of its own."""
 
     address: str
-    workers: list["subprocess.Popen[bytes]"]
+    workers: list[BaseProcess]
 
 
-@contextmanager
-def running(module: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
-    with subprocess.Popen(  # noqa: S603 - our own interpreter
-        [*command, "--no-dashboard"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    ) as process:
+Running = Callable[..., AbstractContextManager[BaseProcess]]
+# A program of others', in a process that begins with all of labctl imported.
+PROGRAM = """
+import importlib, os, sys, warnings
+warnings.simplefilter("ignore")
+nowhere = os.open(os.devnull, os.O_WRONLY)
+os.dup2(nowhere, 1), os.dup2(nowhere, 2)
+sys.argv = {words!r}
+if __name__ == "__main__":
+    importlib.import_module({module!r}).main()
+"""
+
+
+@pytest.fixture
+def running(tmp_path: Path, fork: Callable[[Path], BaseProcess]) -> Running:
+    """Run a program until it is left."""
+    numbers = itertools.count()
+
+    @contextmanager
+    def run(module: str, *arguments: str) -> Iterator[BaseProcess]:
+        script = tmp_path / f"program-{next(numbers)}.py"
+        words = [module, *arguments, "--no-dashboard"]
+        script.write_text(PROGRAM.format(module=module, words=words), encoding="utf-8")
+        process = fork(script)
         try:
             yield process
         finally:
             process.kill()
+            process.join()
+
+    return run
 
 
 def until(path: Path) -> str:
@@ -133,7 +152,7 @@ def until(path: Path) -> str:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Iterator[Cluster]:
+def local(tmp_path: Path, running: Running) -> Iterator[Cluster]:
     told = tmp_path / "scheduler.json"
     with ExitStack() as stack:
         host = ("--host", "127.0.0.1")
@@ -171,7 +190,8 @@ def test_a_worker_that_dies_costs_no_training(
     job = choose(str(tiny), None, Options(out=Path("c.h5")), cluster=local.address)
     outcome = execute(job, Silent())
     killer.join()
-    assert local.workers[0].wait() != 0
+    local.workers[0].join()
+    assert local.workers[0].exitcode == -signal.SIGKILL
     assert outcome.status == "complete"
     keys = ("task", "method", "seeds", "mean")
     found, expected = (

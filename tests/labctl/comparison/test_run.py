@@ -2,10 +2,12 @@
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 from typing_extensions import override
 
@@ -91,19 +93,6 @@ def _but_seconds(old: Outcome, new: Outcome) -> list[dict[str, object]]:
     return [{**was, "digital_s": now["digital_s"]} for was, now in pairs]
 
 
-@pytest.mark.slow
-def test_processes_give_what_one_process_gives(tiny: Path, compared: Outcome) -> None:
-    overrides = ("workers=2", "seeds=[1]")
-    options = Options(out=Path("two.h5"), overrides=overrides)
-    execute(choose(str(tiny), None, options), Silent())
-    with Record.open("two.h5") as record:
-        jobs = record.table("jobs")
-    with Record.open(compared.record) as record:
-        alone = record.table("jobs")
-    scores = dict(zip(jobs["method"], jobs["score"], strict=True))
-    assert scores == dict(zip(alone["method"][2:], alone["score"][2:], strict=True))
-
-
 def test_failed_trainings_are_told_and_the_others_kept(tiny: Path) -> None:
     text = tiny.read_text(encoding="utf-8").replace(
         "  walk: {method: {name: spsa}}",
@@ -169,11 +158,12 @@ def ended(training: Job, bench: str, *, simulate: bool) -> tuple[Job, str]:
     return train_one(training, bench, simulate=simulate)
 
 
-def test_a_process_that_is_killed_is_told_with_the_way_on(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+def test_processes_give_what_one_gives_and_a_killed_one_is_told_with_the_way_on(
+    tiny: Path, compared: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "train_one", ended)
-    options = Options(out=Path("k.h5"), overrides=("workers=2", "seeds=[0]"))
+    options = Options(out=Path("k.h5"), overrides=("workers=2",))
     with pytest.raises(OutcomeError, match=r"ended from outside.*--overwrite"):
         execute(choose(str(tiny), None, options), Silent())
     with Record.open("k.h5") as record:
@@ -184,9 +174,32 @@ def test_a_process_that_is_killed_is_told_with_the_way_on(
         choose(None, Path("k.h5"), Options())
     monkeypatch.undo()
     monkeypatch.chdir(tiny.parent)
+    # Two walks at least are left: a process for each.
+    processes: list[int] = []
+    monkeypatch.setattr(joblib, "Parallel", counted(processes))
     again = replace(options, overwrite=True)
     outcome = execute(choose(str(tiny), None, again), Silent())
+    assert processes == [2]
     assert (outcome.status, outcome.result["failed"]) == ("complete", 0)
+    assert _trainings(outcome) == _trainings(compared)
+
+
+def _trainings(outcome: Outcome) -> list[tuple[object, ...]]:
+    """What came of each, whichever ended first."""
+    with Record.open(outcome.record) as record:
+        jobs = record.table("jobs")
+    told = ("seed", "method", "task", "status", "score", "shots")
+    return sorted(zip(*(jobs[name].tolist() for name in told), strict=True))
+
+
+def counted(processes: list[int]) -> Callable[..., joblib.Parallel]:
+    usual = joblib.Parallel
+
+    def make(*, n_jobs: int, **options: Any) -> joblib.Parallel:  # noqa: ANN401 - passed on
+        processes.append(n_jobs)
+        return usual(n_jobs=n_jobs, **options)
+
+    return make
 
 
 @pytest.mark.slow

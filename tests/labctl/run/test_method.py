@@ -29,6 +29,8 @@ QUICK = (
     "method.digital_steps=5",
     "budget.shots=350",
 )
+# Steps enough to pay for each thing that a method does, and frames enough to lose some.
+LEAST = (*QUICK, "data.train=32", "data.test=10", "budget.shots=220")
 SPECIAL = {
     "jacobian": (
         "probes.paired_per_step=2",
@@ -99,7 +101,7 @@ def conserved(job: Job, outcome: Outcome, opened: list[Bench]) -> dict[str, int]
 def test_every_exposure_of_a_method_is_planned_booked_and_recorded(
     small: Path, lossy: Path, opened: list[Bench], name: str
 ) -> None:
-    overrides = (*QUICK, f"method.name={name}", *SPECIAL.get(name, ()))
+    overrides = (*LEAST, f"method.name={name}", *SPECIAL.get(name, ()))
     options = Options(bench=str(lossy), overrides=overrides, out=Path("m.h5"))
     job = prepare(str(small), options)
     outcome = execute(job, Silent())
@@ -147,7 +149,7 @@ def test_every_step_of_a_series_is_planned_booked_and_recorded(
 def test_every_exposure_of_an_estimator_or_a_watch_is_booked_and_recorded(
     small: Path, lossy: Path, opened: list[Bench], overrides: tuple[str, ...]
 ) -> None:
-    overrides = (*QUICK, *overrides)
+    overrides = (*LEAST, *overrides)
     options = Options(bench=str(lossy), overrides=overrides, out=Path("e.h5"))
     job = prepare(str(small), options)
     outcome = execute(job, Silent())
