@@ -149,7 +149,7 @@ def test_every_step_of_a_series_is_planned_booked_and_recorded(
 def test_every_exposure_of_an_estimator_or_a_watch_is_booked_and_recorded(
     small: Path, lossy: Path, opened: list[Bench], overrides: tuple[str, ...]
 ) -> None:
-    overrides = (*LEAST, *overrides)
+    overrides = (*QUICK, *overrides)
     options = Options(bench=str(lossy), overrides=overrides, out=Path("e.h5"))
     job = prepare(str(small), options)
     outcome = execute(job, Silent())
