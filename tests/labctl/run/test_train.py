@@ -25,6 +25,9 @@ from labctl.training.blackbox import Exposure
 from labctl.training.estimator import Stateless
 from tests.labctl.run.conftest import SERIES
 
+# A training of a few steps.
+FEW = ("data.train=48", "data.validation=10", "data.test=10", "budget.shots=260")
+
 
 def test_every_exposure_is_on_the_ledger_and_in_the_record(trained: Outcome) -> None:
     with Record.open(trained.record) as record:
@@ -142,7 +145,7 @@ def test_same_seed_same_record_and_another_seed_another(
 
 def test_threads_are_left_as_they_were(small: Path) -> None:
     before = torch.get_num_threads()
-    overrides = ("reference.oracle=false",)
+    overrides = ("reference.oracle=false", *FEW)
     job = prepare(str(small), Options(overrides=overrides, out=Path("t.h5")))
     execute(job, Silent())
     assert torch.get_num_threads() == before
@@ -188,9 +191,11 @@ def test_every_surrogate_trains(small: Path, surrogate: str) -> None:
     overrides = (
         f"surrogate.name={surrogate}",
         "surrogate.width=16",
+        "surrogate.first_fits=4",
+        "surrogate.fit_batch=16",
         "probes.paired_per_step=2",
         "reference.oracle=false",
-        "budget.shots=500",
+        *FEW,
     )
     job = prepare(str(small), Options(overrides=overrides, out=Path("s.h5")))
     outcome = execute(job, Silent())

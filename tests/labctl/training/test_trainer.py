@@ -294,6 +294,7 @@ KINDS = ["twin", "corrected", "true", "deep", "series", "rehearsed", "watched"]
 
 def kind_of(lab: Lab, kind: str) -> Lab:
     lab.probing = dataclasses.replace(lab.probing, paired_per_step=1)
+    lab.surrogate = dataclasses.replace(TWIN, fits_per_step=3)
     if kind in {"corrected", "deep"}:
         # Before the state is taken, and after it.
         lab.probing = dataclasses.replace(lab.probing, size_every=4)
