@@ -34,6 +34,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import IO, Any, Final, NoReturn, Self
 
+# Before anything loads OpenMP. Tests share the processors: a thread that waits at a
+# barrier for another that nothing runs makes seconds of training take many minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from filelock import FileLock, Timeout
