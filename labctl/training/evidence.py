@@ -424,7 +424,8 @@ class Evidence:
         return (
             f"{text}, expected less than {100 * GOOD:g} %: this surrogate does not "
             "hold this bench yet. More warm_up, first_fits or starts may help; where "
-            "its kind of light is another, take twin-pairs or twin-modes."
+            "bins reach far out, points: 4 of twin-optics; where its kind of light is "
+            "another, take twin-pairs or twin-modes."
         )
 
     def state_dict(self) -> dict[str, Any]:
