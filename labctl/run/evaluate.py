@@ -57,7 +57,7 @@ class EvaluateJob:
     then
         Result of its training.
     unfinished
-        How far a training came that did not end; empty of one that did.
+        How far the training had come whose model this is; empty where it ended.
     show
         What it shows first.
     forecast
@@ -75,8 +75,9 @@ class EvaluateJob:
 
     @property
     def headline(self) -> str:
-        """First line that a person reads."""
-        return self.setting.headline
+        """First lines that a person reads."""
+        said = f"\nsource: {self.unfinished}" if self.unfinished else ""
+        return self.setting.headline + said
 
 
 def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
@@ -185,8 +186,9 @@ def _read(setting: Setting[EvaluateProtocol]) -> _Trained:
             raise InputError(text)
         if not record.checkpoints():
             text = (
-                f"{source}: no checkpoint, expected a trained model. Train again with "
-                "a smaller record.checkpoint_every."
+                f"{source}: no checkpoint, expected a trained model: the run ended "
+                f"before it kept one. labctl run --resume {source} goes on with it, or "
+                "train again."
             )
             raise InputError(text)
         trained = TrainProtocol.model_validate(record.resolved)
@@ -204,10 +206,18 @@ def _read(setting: Setting[EvaluateProtocol]) -> _Trained:
 
 
 def _unfinished(record: Record, step: int) -> str:
-    """Say how far a training came whose last checkpoint is not its end."""
-    far = f"as it was after {step} steps" if step else "before its first step"
+    """Say how far a training had come at a checkpoint that is not its end."""
+    far = f"after {step} steps" if step else "before any step on the device"
+    model_then = f"the model is measured as it was {far}"
+    if any(entry.kind == FINAL for entry in record.checkpoints()):
+        return (
+            f"the last checkpoint of {record.path} is damaged, so {model_then}. "
+            "Restore the file from a copy to measure the model that was trained."
+        )
+    if record.is_written:
+        return f"{record.path} is still being written, so {model_then}."
     return (
-        f"the training is {record.status}, so the model is measured {far}. "
+        f"the training did not end, so {model_then}. "
         f"labctl run --resume {record.path} goes on with it."
     )
 
@@ -337,6 +347,7 @@ def execute(job: EvaluateJob, progress: Progress) -> Outcome:
             "score_then": job.then.get("score_test"),
             "scores": scores,
             "source": setting.protocol.source,
+            "unfinished": job.unfinished,
         }
         session.recorder.set_result(result)
         session.recorder.commit()

@@ -12,6 +12,8 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+import torch
+
 from labctl import bench as benches
 from labctl import document
 from labctl.bench import BenchSource
@@ -102,6 +104,7 @@ def unfinished(path: Path, *, bench: str | None = None) -> Job:
             return job_of(_desk(record, bench))
         source = _bench(record, bench)
         _check_software(record)
+        _check_card(record)
         return job_of(_setting(record, source))
 
 
@@ -151,6 +154,26 @@ def _check_software(record: Record) -> None:
                 "run the protocol anew."
             )
             raise InputError(text)
+
+
+def _check_card(record: Record) -> None:
+    """Refuse a run that was fitted on a card where there is none.
+
+    Raises
+    ------
+    InputError
+        It is said of the record: what its protocol asks for cannot be changed.
+    """
+    # Records of before say nothing of a card, for there was none.
+    want = str(record.environment.get("fit_card", ""))
+    if want and not torch.cuda.is_available():
+        text = (
+            f"{record.path}: torch finds no graphics card, expected {want}, which the "
+            "surrogate was fitted on when the run began: the processor rounds "
+            "otherwise. Resume where there is one, or run the protocol anew with "
+            "surrogate.device: cpu."
+        )
+        raise InputError(text)
 
 
 def _setting(record: Record, source: BenchSource) -> Setting[AnyProtocol]:

@@ -20,6 +20,8 @@ from typing_extensions import override
 from labctl.training.blackbox import Device, Response, ask
 
 CATEGORY = "drift-check"
+_FURTHEST = 10.0
+"""Factor up to which brightness may drift; beyond it, light is missing or a fault."""
 LOOKS = 2
 """Exposures of every reference pattern at the start."""
 
@@ -233,9 +235,7 @@ class Watch:
         now, first = self._look(step), self._first
         known = torch.zeros(first.shape[1]) if noise is None else noise
         noise_now = known.to(first)
-        # What the correction divides the outputs by, it divides their noise by too.
-        since = self.device.gain / self._first_gain
-        noise_first = noise_now * since.square() / LOOKS
+        noise_first = corrected(noise_now, self._first_gain / self.device.gain) / LOOKS
         spread = first.var(dim=0) - noise_first
         error = (now - first).square().mean(dim=0) - noise_now - noise_first
         share = _ratio(error.sum(), spread.sum())
@@ -249,7 +249,8 @@ class Watch:
         rest = (now - offset - slope * first).square().sum(dim=0) / (len(first) - 2)
         rest = rest - noise_now - slope.square() * noise_first
         left = _ratio((rest / slope.square()).sum(), spread.sum())
-        self.finding = self._judge(share, left)
+        is_drift = bool(((slope > 1 / _FURTHEST) & (slope < _FURTHEST)).all())
+        self.finding = self._judge(share, left, may_correct=is_drift)
         if self.finding.remedy is Remedy.RECENTRE:
             # `now` was corrected already: the new line comes on top of the old one.
             gain = self.device.gain
@@ -257,11 +258,11 @@ class Watch:
             self.device.gain = gain * slope
         return self.finding
 
-    def _judge(self, share: float, left: float) -> Finding:
+    def _judge(self, share: float, left: float, *, may_correct: bool) -> Finding:
         how = self.how
         if how.stop_above is not None and share > how.stop_above:
             return Finding(share, left, Remedy.STOP)
-        common = left < share / 2
+        common = may_correct and left < share / 2
         if how.refit_above is not None:
             beside = left if common and how.recentre_above is not None else share
             if beside > how.refit_above:
@@ -307,6 +308,26 @@ class Watch:
         self.shots = int(state["shots"])
         share, left, remedy = state["finding"]
         self.finding = Finding(float(share), float(left), Remedy[remedy])
+
+
+def corrected(
+    noise: Float[Tensor, " output"], gain: Float[Tensor, " output"]
+) -> Float[Tensor, " output"]:
+    """Return the noise of outputs that are divided by a gain: that of light.
+
+    Light that became fainter by the gain has so much less variance in raw counts; in
+    counts that were corrected by ``1 / gain`` it has ``1 / gain`` times as much. Noise
+    of the camera grows by one power of the gain more, that of the light's power by
+    one less.
+
+    Parameters
+    ----------
+    noise
+        Variance of each output before.
+    gain
+        What is divided by, above 0.
+    """
+    return noise / gain.to(noise)
 
 
 def _ratio(part: Tensor, whole: Tensor) -> float:

@@ -14,7 +14,7 @@ from labctl.errors import NotFiniteError, OutcomeError, SaturatedError
 from labctl.training.blackbox import Device, DeviceLayer, Exposure, offspring
 from labctl.training.contestant.search import Search, explore
 from labctl.training.drift import CATEGORY as DRIFT
-from labctl.training.drift import Remedy, Watch
+from labctl.training.drift import Remedy, Watch, corrected
 from labctl.training.estimator import Cosine, Estimator
 from labctl.training.evidence import Evidence, Probing
 from labctl.training.journal import Listener, Result, Row, Silent, Status, Stopped
@@ -442,11 +442,11 @@ class Trainer:
             self._renew(watch)
 
     def _correct_noise(self, gain: Tensor) -> None:
-        """Divide the noise by what the outputs are divided by from now on."""
+        """Take it that outputs are divided by a gain more from now on."""
         noise = self.evidence.noise
         if noise is None:
             return
-        self.evidence.noise = noise / gain.to(noise).square()
+        self.evidence.noise = corrected(noise, gain)
         if self.estimator is not None:
             self.estimator.expect(self.evidence.noise)
 

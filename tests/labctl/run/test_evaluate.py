@@ -1,12 +1,15 @@
 """A trained model, measured again."""
 
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from typing_extensions import override
 
 from labctl.errors import InputError, ProtocolError
+from labctl.recording.layout import BLOB_PATH
 from labctl.recording.reader import Record
 from labctl.run.evaluate import EvaluateJob
 from labctl.run.execute import execute
@@ -104,7 +107,10 @@ class Interrupting(Silent):
 
 @pytest.mark.parametrize(
     ("step", "told"),
-    [(0, "measured before its first step"), (2, "measured as it was after 2 steps")],
+    [
+        (0, "as it was before any step"),
+        (2, "as it was after 2 steps"),
+    ],
 )
 def test_a_training_that_did_not_end_is_measured_and_said_to_be_one(
     small: Path, step: int, told: str
@@ -118,12 +124,34 @@ def test_a_training_that_did_not_end_is_measured_and_said_to_be_one(
         )
     again = small.with_name("again.yaml")
     again.write_text(EVALUATE.format(source=out), encoding="utf-8")
-    outcome = execute(prepare(str(again), Options(out=Path("e.h5"))), Silent())
+    job = prepare(str(again), Options(out=Path("e.h5")))
+    assert told in job.headline
+    outcome = execute(job, Silent())
     assert "then: not measured" in outcome.summary
-    assert f"the training is interrupted, so the model is {told}" in outcome.summary
+    assert (
+        f"the training did not end, so the model is measured {told}" in outcome.summary
+    )
+    assert told in outcome.result["unfinished"]
     assert f"labctl run --resume {out}" in outcome.summary
     with Record.open("e.h5") as record:
         assert any(told in event.text for event in record.events())
+
+
+def test_a_damaged_last_checkpoint_is_told_where_an_older_one_is_measured(
+    protocol: Path, trained: Outcome, tmp_path: Path
+) -> None:
+    hurt = tmp_path / "hurt.h5"
+    shutil.copy(trained.record, hurt)
+    with Record.open(hurt) as record:
+        last = record.checkpoints()[-1]
+    with h5py.File(hurt, "r+", libver="v110") as file:
+        blob = file[f"entry/{BLOB_PATH}"]
+        blob[last.offset + last.nbytes // 2] ^= 0xFF
+    options = Options(overrides=(f"source={hurt}",))
+    job = prepare(str(protocol), options)
+    assert isinstance(job, EvaluateJob)
+    assert f"the last checkpoint of {hurt} is damaged" in job.headline
+    assert "--resume" not in job.headline
 
 
 def test_own_data_is_found_where_the_training_found_it(small: Path) -> None:

@@ -163,6 +163,29 @@ def test_noise_that_a_correction_enlarges_is_no_drift(
     assert abs(found.share) < 0.01
 
 
+def test_after_a_new_first_look_only_what_was_corrected_since_counts(
+    make_device: "type[FakeDevice]",
+) -> None:
+    drifting = Drifting(make_device(noise=True, mean_e=20.0))
+    how = Watching(every=4, patterns=600)
+    watch = Watch(how, Steady(drifting), torch.Generator().manual_seed(3))
+    watch.begin()
+    drifting.gain = 0.2
+    assert watch.check(3, torch.full((5,), 20.0)).remedy is Remedy.RECENTRE
+    watch.begin()
+    assert abs(watch.check(7, torch.full((5,), 20.0)).share) < 0.02
+
+
+@pytest.mark.parametrize("gain", [0.0, 1e-6, 0.05, -1.0, 20.0])
+def test_light_that_is_missing_or_wrong_is_not_corrected(
+    make_device: "type[FakeDevice]", gain: float
+) -> None:
+    watch, drifting = watched(make_device)
+    drifting.gain = gain
+    assert watch.check(3, NOISE).remedy is Remedy.REFIT
+    assert torch.equal(watch.device.gain, torch.ones(5, dtype=torch.float64))
+
+
 def test_common_drift_is_taken_out_and_nothing_is_forgotten(
     make_device: "type[FakeDevice]",
 ) -> None:

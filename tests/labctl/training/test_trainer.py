@@ -364,31 +364,53 @@ def test_a_device_that_drifts_is_learned_anew(lab: Lab) -> None:
     assert len(fitter.state_dict()["values"]["columns"][0]) == 40 + 13
 
 
-def test_noise_is_corrected_as_the_outputs_are(lab: Lab) -> None:
+def dimmed(lab: Lab) -> tuple[Trainer, Watch, Tensor]:
+    """A course whose light was halved and halved again, and its noise at the start."""
     lab.watching = Watching(2, 24)
     lab.correction = Correction()
-    trainer = lab.trainer(5, ear := Ear())
+    lab.probing = dataclasses.replace(lab.probing, noise_repeats=96)
+    trainer = lab.trainer(8, ear := Ear())
     trainer.prepare()
     before = trainer.evidence.noise
     trainer.step()
     trainer.step()
-    lab.device.field = lab.device.field * math.sqrt(0.5)
-    trainer.step()
-    assert [text for text in ear.stages if "common to all patterns" in text]
-    watch, after = trainer.parts.watch, trainer.evidence.noise
+    for _ in range(2):
+        lab.device.field = lab.device.field * math.sqrt(0.5)
+        trainer.step()
+        trainer.step()
+    assert sum("common to all patterns" in text for text in ear.stages) == 2
+    watch = trainer.parts.watch
     assert watch is not None
     assert before is not None
+    return trainer, watch, before
+
+
+def test_noise_is_corrected_as_the_outputs_are(lab: Lab) -> None:
+    trainer, watch, before = dimmed(lab)
+    after, gain = trainer.evidence.noise, watch.device.gain
     assert after is not None
-    assert watch.device.gain.tolist() == pytest.approx([0.5] * 5, rel=0.2)
-    assert torch.allclose(after, before / watch.device.gain.to(before).square())
+    assert gain.tolist() == pytest.approx([0.25] * 5, rel=0.2)
+    assert torch.allclose(after, before / gain.to(before), rtol=1e-4)
     estimator = trainer.estimator
     assert isinstance(estimator, ControlVariate)
     assert torch.equal(estimator.noise, after)
-    other = lab.trainer(5)
+    other = lab.trainer(8)
     other.load_state_dict(trainer.state_dict())
     estimator = other.estimator
     assert isinstance(estimator, ControlVariate)
     assert torch.equal(estimator.noise, after)
+
+
+def test_noise_after_corrections_is_what_repeats_show(lab: Lab) -> None:
+    trainer, _, _ = dimmed(lab)
+    expected = trainer.evidence.noise
+    assert expected is not None
+    # The fake has the noise of light; the same patterns as those of the repeats.
+    layer = trainer.parts.network.device_layers[0]
+    layer.begin("repeat", step=-1)
+    first, second = (layer(lab.train.x).detach() for _ in range(2))
+    found = (first - second).square().mean(dim=0) / 2
+    assert float(found.sum()) == pytest.approx(float(expected.sum()), rel=0.25)
 
 
 def test_after_a_new_fit_held_out_probes_of_before_count_no_more(lab: Lab) -> None:
