@@ -688,7 +688,8 @@ class EvaluateProtocol(_Document):
     Parameters
     ----------
     source
-        The record it was trained in, relative to the protocol.
+        The record it was trained in, relative to the protocol; of a training that did
+        not end, the last checkpoint is measured, and said to be one.
     repeats
         How often the test split is measured.
     budget

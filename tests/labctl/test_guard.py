@@ -349,6 +349,18 @@ def test_beats_keep_the_light_on(make: Make, light: Path) -> None:
         assert light.read_text().split() == ["dark", "on"]
 
 
+def test_modules_of_the_current_folder_do_not_stand_in_for_the_guard(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "here" / "labctl"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise SystemExit(3)", encoding="utf-8")
+    monkeypatch.chdir(other.parent)
+    laser = make()
+    laser.open()
+    assert laser.wavelength_nm == 532.0
+
+
 @pytest.fixture
 def hands(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A clock of the run that stands still until it is set, and what was sent."""
