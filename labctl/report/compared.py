@@ -421,8 +421,14 @@ def _draw_courses(axis: Axes, courses: Mapping[str, Course], name: str) -> None:
         axis.vlines(x[known], low[known], high[known], color=colour, linewidth=1.4)
     axis.set_xscale("log")
     axis.set_xlim(budgets[0] / 1.6, budgets[-1] * 1.6)
-    axis.set_xticks(budgets, [f"{budget:,}" for budget in budgets])
+    axis.set_xticks(budgets, [_short(budget) for budget in budgets])
     axis.xaxis.set_minor_locator(NullLocator())
+
+
+def _short(shots: int) -> str:
+    """Whole thousands in two letters less: budgets lie side by side on the axis."""
+    thousands, rest = divmod(shots, 1000)
+    return f"{shots:,}" if rest or not thousands else f"{thousands:,}k"
 
 
 # ---- wins and losses -------------------------------------------------------------

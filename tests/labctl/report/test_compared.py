@@ -142,6 +142,9 @@ def test_score_and_gain_are_drawn_over_the_shots_also_where_there_is_one_number(
             "recovered gain",
         ]
         assert score.get_xticks().tolist() == list(budgets)
+        assert [label.get_text() for label in score.get_xticklabels()] == [
+            f"{budget // 1000}k" for budget in budgets
+        ]
         # Each method has a place of its own, near the shots that it was given.
         first = [float(np.ravel(line.get_xdata())[0]) for line in score.lines]
         assert len(first) == len(set(first)) == 4
