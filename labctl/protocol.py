@@ -233,6 +233,11 @@ class SurrogateEntry(Schema):
     device
         Where it is fitted and rehearsed on: ``cpu``, or ``cuda``, the first graphics
         card that torch finds; where there is none the protocol is refused.
+    kernel
+        What computes the light of ``twin-optics`` on the processor: ``torch``;
+        ``fused``, a compiled kernel several times as fast, for grids of powers of two;
+        ``auto``, that one where it can be had and else torch. They differ in rounding,
+        so a record goes on with the one it began with.
     width, depth
         Hidden size and layers (``dense``, ``log-lin-exp``, ``linear``,
         ``twin-dense``).
@@ -294,6 +299,7 @@ class SurrogateEntry(Schema):
         "twin-optics",
     ]
     device: Literal["cpu", "cuda"] = "cpu"
+    kernel: Literal["torch", "fused", "auto"] = "torch"
     width: Width = 128
     depth: Annotated[int, Field(ge=1, le=64)] = 2
     rank: Width = 64

@@ -110,6 +110,8 @@ class Header:
         Where the protocol was read from; empty for text.
     fit_card
         Graphics card that the surrogate is fitted on; empty where none is.
+    fit_kernel
+        Build of the compiled kernel that computes its light; empty where none does.
     """
 
     title: str
@@ -127,6 +129,7 @@ class Header:
     reservoir: Mapping[str, Value]
     protocol_path: str = ""
     fit_card: str = ""
+    fit_kernel: str = ""
 
 
 @dataclass(frozen=True)
@@ -252,6 +255,7 @@ def _own(header: Header, environment: Environment) -> dict[str, Value]:
         "environment/argv": environment.argv,
         "environment/threads": environment.threads,
         "environment/fit_card": header.fit_card,
+        "environment/fit_kernel": header.fit_kernel,
         "environment/seeds": json.dumps(dict(header.seeds)),
     }
 

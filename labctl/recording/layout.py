@@ -279,6 +279,11 @@ SCALARS = (
         "str",
         "Graphics card that the surrogate was fitted on; empty where none was",
     ),
+    Scalar(
+        "environment/fit_kernel",
+        "str",
+        "Build of the compiled kernel that computed its light; empty where torch did",
+    ),
     Scalar("environment/seeds", "str", "Every seed by name, JSON"),
 )
 RESERVOIR = (

@@ -845,6 +845,8 @@ def _repeat(record: Record) -> Section:
     rows = [(key, _shown(environment[key])) for key in kept if key in environment]
     if card := environment.get("fit_card"):
         rows.append(("surrogate fitted on", str(card)))
+    if kernel := environment.get("fit_kernel"):
+        rows.append(("surrogate fitted by", f"compiled kernel, build {kernel}"))
     packages = environment.get("packages", {})
     named = [name for name in ("labctl", "torch", "numpy", "h5py") if name in packages]
     rows += [(name, str(packages[name])) for name in named]

@@ -14,13 +14,15 @@ from labctl import data
 from labctl.data import Dataset
 from labctl.document import Document
 from labctl.errors import Fault, InputError
+from labctl.optics.cuda import card
 from labctl.protocol import DataEntry, TrainProtocol
 from labctl.run import method, model
 from labctl.run.refusal import Refusals, placed
-from labctl.run.setting import Setting
+from labctl.run.setting import Fitting, Setting
 from labctl.training.network import Network
 from labctl.training.plan import Plan, TooSmall, plan
 from labctl.training.surrogate.build import build as build_surrogate
+from labctl.training.surrogate.build import kernel_of
 from labctl.training.surrogate.fit import Fitter
 from labctl.training.trainer import misfits
 
@@ -157,6 +159,22 @@ def fitter(setting: Setting[TrainProtocol], generator: torch.Generator) -> Fitte
     settings = model.surrogate_settings(setting.protocol.surrogate)
     ports = model.ports(setting.source.file, setting.entry, settings)
     return Fitter(build_surrogate(settings, ports, generator), settings, generator)
+
+
+def fitting(setting: Setting[TrainProtocol]) -> Fitting:
+    """Say what the surrogate of a training is fitted on.
+
+    Parameters
+    ----------
+    setting
+        A training that was checked.
+    """
+    if not method.fits(setting.protocol):
+        return Fitting()
+    settings = model.surrogate_settings(setting.protocol.surrogate)
+    ports = model.ports(setting.source.file, setting.entry, settings)
+    choice = kernel_of(settings, ports)
+    return Fitting(card(settings.device), choice.build, choice.note)
 
 
 def budgeted(protocol: TrainProtocol, dataset: Dataset) -> Plan | TooSmall:

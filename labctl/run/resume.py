@@ -26,6 +26,7 @@ from labctl.run.convergence import Light
 from labctl.run.prepare import Job, job_of
 from labctl.run.setting import (
     Desk,
+    Fitting,
     Options,
     Setting,
     Unfinished,
@@ -198,8 +199,11 @@ def _setting(record: Record, source: BenchSource) -> Setting[AnyProtocol]:
             instrument=record.instrument,
             calibrations=record.calibrations,
             threads=int(record.environment["threads"]),
-            # Records of before say nothing of a card, for there was none.
-            fit_card=str(record.environment.get("fit_card", "")),
+            # Records of before say nothing of a card or a kernel: there was none.
+            fitting=Fitting(
+                card=str(record.environment.get("fit_card", "")),
+                kernel=str(record.environment.get("fit_kernel", "")),
+            ),
             checkpoint=checkpoint.newest(record),
         ),
     )

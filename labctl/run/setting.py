@@ -32,9 +32,8 @@ from labctl.errors import (
     ProtocolError,
 )
 from labctl.identity import ENDING
-from labctl.optics.cuda import card
 from labctl.placement import Region, placed
-from labctl.protocol import ADAPTER, AnyProtocol, StudyProtocol, TrainProtocol
+from labctl.protocol import ADAPTER, AnyProtocol, StudyProtocol
 from labctl.recording import disk
 from labctl.recording.header import CalibrationEntry, DeviceEntry, Header
 from labctl.recording.layout import Layout, ShotSpec
@@ -86,6 +85,25 @@ class Options:
     simulate: bool = False
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """What a surrogate is fitted on: its rounding is that of no other.
+
+    Parameters
+    ----------
+    card
+        Graphics card; empty for the processor.
+    kernel
+        Build of the compiled kernel; empty for torch.
+    note
+        Why torch computes although another kernel was tried; empty otherwise.
+    """
+
+    card: str = ""
+    kernel: str = ""
+    note: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Unfinished:
     """What an interrupted run left, to go on from.
@@ -100,8 +118,8 @@ class Unfinished:
         What was in force, by kind.
     threads
         Threads of the numerics.
-    fit_card
-        Graphics card that the surrogate was fitted on; empty where none was.
+    fitting
+        What the surrogate was fitted on.
     checkpoint
         Newest state that is whole; None where the run begins anew.
     """
@@ -110,7 +128,7 @@ class Unfinished:
     instrument: dict[str, dict[str, Any]]
     calibrations: dict[str, dict[str, Any]]
     threads: int
-    fit_card: str = ""
+    fitting: Fitting = Fitting()
     checkpoint: dict[str, Any] | None = None
 
 
@@ -900,12 +918,21 @@ class Session:
             text = f"{why} The run goes on (allow_uncalibrated)."
             self.warn(f"calibration {kind}", text)
 
-    def tell_kernel(self) -> None:
-        """Note why torch computes the light of a bench that may take another."""
+    def tell_kernel(self, fitting: Fitting) -> None:
+        """Note why torch computes where another kernel may be taken.
+
+        Parameters
+        ----------
+        fitting
+            What the surrogate is fitted on.
+        """
         world = self.bench.world
         note = "" if world is None else world.describe().get("kernel_note", "")
         if note:
             self.warn("kernel", f"torch computes the light: {note}")
+        if fitting.note:
+            text = f"torch computes the fits of the surrogate: {fitting.note}"
+            self.warn("kernel", text)
 
     def tell_convergence(self, light: Light | None, shows: Iterable[Show]) -> None:
         """Note how converged a simulated bench is; nothing on a real one.
@@ -944,6 +971,7 @@ def opened(
     *,
     shows: Iterable[Show] | None = None,
     others: Iterable[Setting[P]] = (),
+    fitting: Fitting | None = None,
 ) -> Iterator[Session]:
     """Open bench and record; close both, dark first, whatever happens.
 
@@ -960,6 +988,8 @@ def opened(
         and random patterns speak for it.
     others
         The run at its further operating points, on the same bench.
+    fitting
+        What the surrogate is fitted on; None without one.
 
     Yields
     ------
@@ -972,6 +1002,7 @@ def opened(
         Anything that opening, running or closing raises.
     """
     Refusals(setting.refused).tell()
+    fitting = fitting or Fitting()
     if setting.options.out is None:
         setting.out.parent.mkdir(exist_ok=True)
     seed, simulate = setting.protocol.seed, setting.options.simulate
@@ -987,7 +1018,7 @@ def opened(
         for each in (setting, *others):
             check_fit(each.document, bench, each.entry)
         _check_frames(setting, bench)
-        recorder = _recorder(setting, layout, bench)
+        recorder = _recorder(setting, layout, bench, fitting)
         # Closing a record can block on a full disk: the light goes off before.
         with recorder, bench.dark_after():
             for notice in filter(None, (bench.notice, bench.takeover)):
@@ -996,7 +1027,7 @@ def opened(
             past = _past(setting, bench, recorder, progress)
             session = Session(setting, bench, recorder, progress, past)
             session.tell_doubts()
-            session.tell_kernel()
+            session.tell_kernel(fitting)
             unknown = [Show(setting.entry)]
             session.tell_convergence(setting.light, unknown if shows is None else shows)
             yield session
@@ -1043,7 +1074,9 @@ def _check_frames(setting: Setting[P], bench: Bench) -> None:
         raise InputError(text)
 
 
-def _recorder(setting: Setting[P], layout: Layout, bench: Bench) -> Recorder:
+def _recorder(
+    setting: Setting[P], layout: Layout, bench: Bench, fitting: Fitting
+) -> Recorder:
     """Open a new record, or the one that was left.
 
     Raises
@@ -1056,10 +1089,10 @@ def _recorder(setting: Setting[P], layout: Layout, bench: Bench) -> Recorder:
         return Recorder.create(
             setting.out,
             layout=layout,
-            header=header(setting, bench),
+            header=header(setting, bench, fitting),
             overwrite=setting.options.overwrite,
         )
-    differing = list(_differences(header(setting, bench), left))
+    differing = list(_differences(header(setting, bench, fitting), left))
     if differing:
         text = (
             f"{setting.out}: {'; '.join(differing)} (the record). The run would not go "
@@ -1090,8 +1123,13 @@ def _differences(now: Header, then: Unfinished) -> Iterator[str]:
     threads = torch.get_num_threads()
     if threads != then.threads:
         yield f"threads={threads}, expected {then.threads}"
-    if now.fit_card != then.fit_card:
-        yield f"surrogate: card={now.fit_card!r}, expected {then.fit_card!r}"
+    if now.fit_card != then.fitting.card:
+        yield f"surrogate: card={now.fit_card!r}, expected {then.fitting.card!r}"
+    if now.fit_kernel != then.fitting.kernel:
+        yield (
+            f"surrogate: kernel={now.fit_kernel or 'torch'!r}, expected "
+            f"{then.fitting.kernel or 'torch'!r}"
+        )
     roles = {*now.instrument, *then.instrument}
     for role in sorted(roles - {"beam"}):
         have = _described(now.instrument.get(role))
@@ -1149,7 +1187,7 @@ def _past(
     return Recall(recorder, scale.turn, tell)
 
 
-def header(setting: Setting[P], bench: Bench) -> Header:
+def header(setting: Setting[P], bench: Bench, fitting: Fitting) -> Header:
     """Everything that is known before the first shot.
 
     Parameters
@@ -1158,6 +1196,8 @@ def header(setting: Setting[P], bench: Bench) -> Header:
         The run.
     bench
         The open bench.
+    fitting
+        What the surrogate of a training is fitted on.
     """
     entry, protocol = setting.entry, setting.protocol
     path = setting.document.path
@@ -1180,9 +1220,8 @@ def header(setting: Setting[P], bench: Bench) -> Header:
         instrument=instrument(bench, entry),
         calibrations=applied(bench),
         reservoir=entry.model_dump(),
-        fit_card=card(protocol.surrogate.device)
-        if isinstance(protocol, TrainProtocol)
-        else "",
+        fit_card=fitting.card,
+        fit_kernel=fitting.kernel,
     )
 
 

@@ -307,7 +307,16 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
     load_optimiser()
     if setting.protocol.surrogate.device != "cpu":
         try_out(check.fitter(setting, torch.Generator()))
-    with one_thread(), opened(setting, layout, progress, shows=[job.show]) as session:
+    with (
+        one_thread(),
+        opened(
+            setting,
+            layout,
+            progress,
+            shows=[job.show],
+            fitting=check.fitting(setting),
+        ) as session,
+    ):
         ledger = Ledger(setting.protocol.budget.shots)
         reservoir = session.reservoir(setting.entry, ledger)
         sighted = Sighted(reservoir, session.recorder)

@@ -1,7 +1,7 @@
-"""How fast a graphics card fits a surrogate, and rehearses on it: ratios for the docs.
+"""How fast a surrogate is fitted, and rehearsed on: ratios for the docs.
 
-Every way takes turns in one process. ``make bench`` skips it where torch finds no CUDA
-device; ``LABCTL_WRITE_TABLES=1`` writes the tables into
+Every way takes turns in one process. ``make bench`` skips the graphics card where torch
+finds no CUDA device; ``LABCTL_WRITE_TABLES=1`` writes the tables into
 ``docs/reference/fit-speed.md``.
 """
 
@@ -51,13 +51,15 @@ CASES: Final = {
     "twin-optics, 4 points": replace(OPTICS, points=4),
 }
 
-pytestmark = [
-    pytest.mark.bench,
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        not torch.cuda.is_available(), reason="torch finds no CUDA device here"
-    ),
-]
+COMPILED: Final = {
+    "twin-optics, 2 points": ((64, 256), replace(OPTICS, points=2)),
+    "twin-optics, 4 points": ((64,), replace(OPTICS, points=4)),
+}
+
+pytestmark = pytest.mark.bench
+no_card = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="torch finds no CUDA device here"
+)
 
 
 class Case:
@@ -106,16 +108,18 @@ def rehearsals(case: Case) -> Way:
     return rehearse
 
 
-def timed(ways: Mapping[str, Way]) -> dict[str, list[float]]:
+def timed(
+    ways: Mapping[str, Way], clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Milliseconds a step of each round, in turns; two rounds before."""
     steps = dict.fromkeys(ways, 1)
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(ROUNDS + 2):
         for name, way in ways.items():
-            torch.set_num_threads(WAYS[name][1])
-            begun = time.perf_counter()
+            torch.set_num_threads(WAYS[name][1] if name in WAYS else 1)
+            begun = clock()
             way(steps[name])
-            took_s = time.perf_counter() - begun
+            took_s = clock() - begun
             if turn == 1:
                 steps[name] = max(1, round(ROUND_S / took_s))
             if turn >= 2:
@@ -161,13 +165,49 @@ def measured(heading: str, steps: Steps, section: Section) -> dict[str, float]:
     return gains
 
 
+@pytest.mark.gpu
+@no_card
 @pytest.mark.usefixtures("still")
 def test_a_fit_step(section: Section) -> None:
     gains = measured("A fit step", fits, section)
     assert gains["twin-optics, 4 points, 256"] > 2
 
 
+@pytest.mark.gpu
+@no_card
 @pytest.mark.usefixtures("still")
 def test_a_step_of_a_rehearsal(section: Section) -> None:
     gains = measured("A step of a rehearsal", rehearsals, section)
     assert gains["twin-optics, 4 points, 256"] > 2
+
+
+@pytest.mark.usefixtures("still", "compiled")
+def test_the_compiled_kernel(section: Section) -> None:
+    rows, gains = [], []
+    works: dict[str, Steps] = {"fit": fits, "rehearsal": rehearsals}
+    for work, steps in works.items():
+        for name, (batches, settings) in COMPILED.items():
+            for batch in batches:
+                ways = {
+                    kernel: steps(
+                        Case(replace(settings, kernel=kernel, fit_batch=batch))
+                    )
+                    for kernel in ("torch", "fused")
+                }
+                spent = timed(ways, time.process_time)
+                torchs, own = (np.array(each) for each in spent.values())
+                gain = torchs / own
+                rows.append(
+                    f"| {work} | {name} | {batch} | {np.median(torchs):.1f} | "
+                    f"{np.median(own):.1f} | {np.median(gain):.2g} "
+                    f"({gain.min():.2g} to {gain.max():.2g}) |"
+                )
+                gains.append(float(np.median(gain)))
+    text = (
+        f"{ROUNDS} rounds on one thread, torch {torch.__version__}, kernels in turns, "
+        "processor time: medians, with the least and the greatest.\n\n"
+        "| step of a | surrogate | batch | torch, ms | fused, ms | times as fast |\n"
+        "|---|---|---|---|---|---|\n" + "\n".join(rows)
+    )
+    section(PAGE, "The compiled kernel", text)
+    assert min(gains) > 1.2

@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Final
 
 CACHE: Final = "LABCTL_CACHE"
-SOURCE: Final = Path(__file__).with_name("kernel.cpp")
+SOURCES: Final = tuple(
+    Path(__file__).with_name(name) for name in ("kernel.cpp", "crossing.cpp")
+)
+HEADER: Final = Path(__file__).with_name("lines.hpp")
 _COMPILERS: Final = ("c++", "g++", "clang++")
 _TIMEOUT_S: Final = 300
 # As fast as -ffast-math, without what that does to the rest of the process.
@@ -118,7 +121,8 @@ def _key(compiler: list[str]) -> str:
     # Its macros tell the compiler's version and every instruction set that it takes
     # this processor to have.
     told = _run([*compiler, *_flags(), "-dM", "-E", "-x", "c++", "-"])
-    parts = (SOURCE.read_bytes(), " ".join(_flags()).encode(), told)
+    text = [path.read_bytes() for path in (*SOURCES, HEADER)]
+    parts = (*text, " ".join(_flags()).encode(), told)
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
@@ -128,7 +132,7 @@ def _build(compiler: list[str], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as own:
             fresh = Path(own) / path.name
-            _run([*compiler, *_flags(), *shared, str(SOURCE), "-o", str(fresh)])
+            _run([*compiler, *_flags(), *shared, *map(str, SOURCES), "-o", str(fresh)])
             _put(fresh, path)
     except OSError as error:
         text = (

@@ -4,6 +4,7 @@ import ctypes
 from pathlib import Path
 from typing import final
 
+import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
@@ -43,6 +44,34 @@ class Medium(ctypes.Structure):
     )
 
 
+class Crossing(ctypes.Structure):
+    """A medium as a fit crosses it; fields as in ``crossing.cpp``."""
+
+    _fields_ = (
+        ("rows", Axis),
+        ("columns", Axis),
+        ("wave_rows", ctypes.c_void_p),
+        ("wave_columns", ctypes.c_void_p),
+        ("steps", ctypes.c_int64),
+        ("inverse_saturation", ctypes.c_float),
+        ("strength", ctypes.c_void_p),
+        ("screen", ctypes.c_void_p),
+        ("left", ctypes.c_void_p),
+    )
+
+
+class Gradients(ctypes.Structure):
+    """Derivatives of a medium; fields as in ``crossing.cpp``."""
+
+    _fields_ = (
+        ("screen", ctypes.c_void_p),
+        ("left", ctypes.c_void_p),
+        ("strength", ctypes.c_void_p),
+        ("saturation", ctypes.c_double),
+        ("length", ctypes.c_double),
+    )
+
+
 @final
 class Library:
     """The kernel, loaded.
@@ -68,9 +97,30 @@ class Library:
             ctypes.POINTER(Medium),
             ctypes.c_void_p,
         )
+        loaded.labctl_crossing_scratch.restype = ctypes.c_int64
+        loaded.labctl_crossing_scratch.argtypes = (ctypes.c_int64, ctypes.c_int64)
+        loaded.labctl_cross.restype = None
+        loaded.labctl_cross.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_int64,
+            ctypes.POINTER(Crossing),
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+        )
+        loaded.labctl_cross_back.restype = None
+        loaded.labctl_cross_back.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_int64,
+            ctypes.c_void_p,
+            ctypes.POINTER(Crossing),
+            ctypes.POINTER(Gradients),
+            ctypes.c_void_p,
+        )
         self.path = path
         self.lanes = int(loaded.labctl_lanes())
         self._propagate = loaded.labctl_propagate
+        self._crossing_scratch = loaded.labctl_crossing_scratch
+        self._cross, self._cross_back = loaded.labctl_cross, loaded.labctl_cross_back
 
     def propagate(
         self,
@@ -92,3 +142,68 @@ class Library:
         self._propagate(
             field.data_ptr(), len(field), ctypes.byref(medium), scratch.data_ptr()
         )
+
+    def cross(
+        self,
+        field: Complex[Tensor, "field row column"],
+        medium: Crossing,
+        course: Float[Tensor, "field node part row column"] | None,
+    ) -> None:
+        """Carry fields through the medium, in place, as a fit does.
+
+        Parameters
+        ----------
+        field
+            Contiguous, complex64, of the medium's grid.
+        medium
+            Tables and all.
+        course
+            Where the way is kept that :meth:`cross_back` goes back; None where
+            nobody will.
+        """
+        way = None if course is None else course.data_ptr()
+        scratch = self._scratch(field)
+        self._cross(
+            field.data_ptr(),
+            len(field),
+            ctypes.byref(medium),
+            way,
+            scratch.data_ptr(),
+        )
+
+    def cross_back(
+        self,
+        gradient: Complex[Tensor, "field row column"],
+        course: Float[Tensor, "field node part row column"],
+        medium: Crossing,
+        found: Gradients | None,
+    ) -> None:
+        """Take gradients of what left the medium back to its entrance, in place.
+
+        Parameters
+        ----------
+        gradient
+            Contiguous, complex64; that of the real part plus i times that of the
+            imaginary part.
+        course
+            As :meth:`cross` kept it.
+        medium
+            The same.
+        found
+            What the medium's own derivatives are added to; None where nobody asks.
+        """
+        asked = None if found is None else ctypes.byref(found)
+        scratch = self._scratch(gradient)
+        self._cross_back(
+            gradient.data_ptr(),
+            len(gradient),
+            course.data_ptr(),
+            ctypes.byref(medium),
+            asked,
+            scratch.data_ptr(),
+        )
+
+    def _scratch(self, field: Tensor) -> Tensor:
+        rows, columns = field.shape[1:]
+        size = int(self._crossing_scratch(rows, columns))
+        return torch.empty(size, dtype=torch.float32)

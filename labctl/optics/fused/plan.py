@@ -33,15 +33,34 @@ def refusal(plan: Plan) -> str:
         What is there and what was expected; empty where the kernel will do.
     """
     rows, columns = plan.transfer.shape
-    if any(s & (s - 1) or not SHORTEST <= s <= LONGEST for s in (rows, columns)):
-        return (
-            f"grid=[{rows}, {columns}], expected powers of two from {SHORTEST} to "
-            f"{LONGEST}"
-        )
+    lacking = grid_refusal((rows, columns))
+    if lacking:
+        return lacking
     if plan.transfer.dtype != torch.complex64:
         return "precision=complex128, expected complex64"
     if any(kick.bleaching for kick in plan.kicks):
         return "medium.bleaching=True, expected False"
+    return ""
+
+
+def grid_refusal(grid: tuple[int, int]) -> str:
+    """Say what the kernel lacks for a grid.
+
+    Parameters
+    ----------
+    grid
+        Rows and columns of points.
+
+    Returns
+    -------
+    refusal
+        What is there and what was expected; empty where the kernel will do.
+    """
+    if any(side & (side - 1) or not SHORTEST <= side <= LONGEST for side in grid):
+        return (
+            f"grid=[{grid[0]}, {grid[1]}], expected powers of two from {SHORTEST} to "
+            f"{LONGEST}"
+        )
     return ""
 
 
@@ -124,16 +143,16 @@ class _Line:
 
     def __init__(self, factor: NDArray[np.complex64]) -> None:
         length = len(factor)
-        self._twiddle = _twiddle(length).astype(np.complex64)
-        self._factor = np.ascontiguousarray(factor[_order(length)])
+        self._twiddle = twiddle(length).astype(np.complex64)
+        self._factor = np.ascontiguousarray(factor[order(length)])
         self.axis = Axis(length, self._twiddle.ctypes.data, self._factor.ctypes.data)
 
 
-def _order(length: int) -> NDArray[np.int64]:
+def order(length: int) -> NDArray[np.int64]:
     """Frequencies in the order in which the transform leaves them."""
     if length <= _LAST:
         return np.arange(length)
-    inner = _order(length // 4)
+    inner = order(length // 4)
     return np.concatenate([4 * inner + q for q in range(4)])
 
 
@@ -141,7 +160,7 @@ def _order(length: int) -> NDArray[np.int64]:
 _LAST = 8
 
 
-def _twiddle(length: int) -> NDArray[np.complex128]:
+def twiddle(length: int) -> NDArray[np.complex128]:
     """Factors between the stages, from the longest on: (stage and point, 3)."""
     stages = [np.empty((0, 3), dtype=np.complex128)]
     while length > _LAST:

@@ -8,6 +8,8 @@ from typing import Final
 from torch import Generator
 
 from labctl.optics.cuda import device_of
+from labctl.optics.fused.plan import grid_refusal
+from labctl.optics.kernel import Choice, decide
 from labctl.training.surrogate.dense import Dense
 from labctl.training.surrogate.jacobian import Jacobian
 from labctl.training.surrogate.linear import Linear
@@ -73,7 +75,11 @@ def _twin_optics(
     ports: Ports, own: SurrogateSettings, generator: Generator
 ) -> Surrogate:
     return TwinOptics(
-        ports, screens=own.screens, panel_lag=own.panel_lag, generator=generator
+        ports,
+        screens=own.screens,
+        panel_lag=own.panel_lag,
+        fused=kernel_of(own, ports).kernel == "fused",
+        generator=generator,
     )
 
 
@@ -134,6 +140,48 @@ def weights(settings: SurrogateSettings, ports: Ports) -> int:
         "twin-fields": settings.modes * (2 * pixels + 4 * settings.modes + outputs),
         "twin-pairs": 2 * pixels * (1 + near) * outputs,
     }.get(settings.name, settings.screens * pixels)
+
+
+def kernel_of(settings: SurrogateSettings, ports: Ports) -> Choice:
+    """Say what crosses the medium of a surrogate, building it at its first use.
+
+    Parameters
+    ----------
+    settings
+        Which model, where, and what was asked for.
+    ports
+        Sizes of the device, and where its optics are.
+
+    Returns
+    -------
+    choice
+        The kernel; torch for a surrogate that has no medium.
+
+    Raises
+    ------
+    ValueError
+        ``fused`` was asked for and is not to be had.
+    """
+    wanted = settings.kernel
+    if settings.name != "twin-optics" or settings.device != "cpu":
+        if wanted != "fused":
+            return Choice("torch")
+        text = (
+            f"surrogate: kernel='fused' with name={settings.name} and "
+            f"device={settings.device}, expected twin-optics on cpu: nothing else has "
+            "a compiled kernel. Leave surrogate.kernel out, or set it to auto."
+        )
+        raise ValueError(text)
+    lacking = "" if ports.optics is None else grid_refusal(ports.optics.grid)
+    try:
+        return decide(wanted, _sentence(lacking))
+    except ValueError as error:
+        text = f"surrogate: {error}"
+        raise ValueError(text) from error
+
+
+def _sentence(lacking: str) -> str:
+    return f"the compiled kernel does not do {lacking}." if lacking else ""
 
 
 def build(settings: SurrogateSettings, ports: Ports, generator: Generator) -> Surrogate:

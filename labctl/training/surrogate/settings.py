@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from labctl.optics.kernel import Kernel
+
 TermName = Literal["value", "jvp", "mse", "cos", "dot", "gen"]
 SurrogateName = Literal[
     "jacobian",
@@ -48,6 +50,9 @@ class SurrogateSettings:
         Which model.
     device
         Where it is fitted and answers: ``cpu``, or ``cuda``, the first card.
+    kernel
+        What crosses the medium of ``twin-optics``: ``torch``; ``fused``, the compiled
+        kernel; ``auto``, that where it can be had.
     width, depth
         Hidden size and layers of the nets.
     rank
@@ -95,6 +100,7 @@ class SurrogateSettings:
 
     name: SurrogateName
     device: Literal["cpu", "cuda"] = "cpu"
+    kernel: Kernel = "torch"
     width: int = 128
     depth: int = 2
     rank: int = 64

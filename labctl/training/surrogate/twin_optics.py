@@ -18,10 +18,12 @@ from jaxtyping import Complex, Float, Int64
 from torch import Generator, Tensor, nn
 from typing_extensions import override
 
+from labctl.optics.crossing import cross, cross_fused
+from labctl.optics.kernel import loaded
+from labctl.optics.kicks import Kicks, Waves
 from labctl.optics.lens import far_field, intensity
 from labctl.optics.medium import edge_profile, radius_squared
 from labctl.optics.propagation import node_weights
-from labctl.training.surrogate.crossing import Kicks, cross
 from labctl.training.surrogate.model import Twin
 from labctl.training.surrogate.settings import FitTerm, OpticalLayout, Ports
 
@@ -53,6 +55,8 @@ class TwinOptics(Twin):
         Thin screens that are learned, evenly through the medium.
     panel_lag
         Whether a phase of each macropixel is learned as well.
+    fused
+        Whether the compiled kernel crosses the medium; it is to be had then.
     generator
         Source of the start.
 
@@ -69,6 +73,8 @@ class TwinOptics(Twin):
     row_bins: Float[Tensor, "bin row"]
     column_bins: Float[Tensor, "bin column"]
     wave: Float[Tensor, "row column"]
+    row_wave: Float[Tensor, " row"]
+    column_wave: Float[Tensor, " column"]
     radius2: Float[Tensor, "row column"]
     edge_shape: Float[Tensor, "row column"]
     node_weight: Float[Tensor, " node"]
@@ -80,9 +86,11 @@ class TwinOptics(Twin):
         *,
         screens: int,
         panel_lag: bool = False,
+        fused: bool = False,
         generator: Generator,
     ) -> None:
         super().__init__(ports)
+        self._fused = fused
         self._optics, self._layout = _checked(ports)
         grid = self._optics.grid
         self._block = (grid[0] // self._layout[0], grid[1] // self._layout[1])
@@ -115,11 +123,14 @@ class TwinOptics(Twin):
             2 * math.pi * torch.fft.fftfreq(side, dtype=torch.float64)
             for side in optics.grid
         )
+        down, across = -(row**2) / 2, -(column**2) / 2
         wave = -(row[:, None] ** 2 + column[None] ** 2) / 2
         top, left, height, width = optics.region
         single = torch.get_default_dtype()
         for name, table in (
             ("wave", wave),
+            ("row_wave", down),
+            ("column_wave", across),
             ("radius2", radius_squared(optics.grid)),
             ("edge_shape", edge_profile(optics.grid)),
             ("row_bins", _bins(top, height, optics.bins[0], optics.grid[0])),
@@ -142,6 +153,7 @@ class TwinOptics(Twin):
             self.ports,
             screens=self._screens,
             panel_lag=self.lag is not None,
+            fused=self._fused,
             generator=generator,
         )
         for mine, other in zip(self.parameters(), fresh.parameters(), strict=True):
@@ -218,10 +230,6 @@ class TwinOptics(Twin):
         optics = self._optics
         area = self._block[0] * self._block[1]
         length = self.log_fresnel.exp() * optics.fresnel * area / optics.steps
-        points = optics.grid[0] * optics.grid[1]
-        transfer = torch.polar(
-            torch.full_like(self.wave, 1 / points), self.wave * length
-        )
         weight = self.node_weight
         screen = self.edge_shape.new_zeros(len(weight), *optics.grid)
         screen = screen.index_copy(
@@ -233,6 +241,14 @@ class TwinOptics(Twin):
             saturation=self.log_saturation.exp(),
             screen=screen,
             left=torch.exp(-lost),
+        )
+        if self._fused:
+            library, _ = loaded()
+            waves = Waves(self.row_wave, self.column_wave)
+            return cross_fused(field, waves, length, kicks, library)
+        points = optics.grid[0] * optics.grid[1]
+        transfer = torch.polar(
+            torch.full_like(self.wave, 1 / points), self.wave * length
         )
         return cross(field, transfer, kicks)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from labctl.optics import harmonic, kernel
 from labctl.optics.fused import build
 from labctl.optics.fused.build import Built
+from labctl.optics.fused.crossing import Derivatives, FusedMedium
 from labctl.optics.fused.library import Library
 from labctl.optics.fused.plan import FusedPlan
 from labctl.optics.medium import SaturableKerr, SecondHarmonic
@@ -82,6 +84,25 @@ def test_a_kernel_that_computes_something_else_is_not_taken(
         FusedPlan, "through", lambda plan, field: through(plan, field) * 1.001
     )
     with pytest.raises(ValueError, match=r"differs from torch by 1\.0e-03"):
+        kernel.choose(ready, "fused")
+
+
+def test_a_kernel_that_comes_back_another_way_is_not_taken(
+    ready: Plan,
+    compiled: Built,  # noqa: ARG001 - skips where there is none
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    back = FusedMedium.back
+
+    def wrong(
+        medium: FusedMedium, gradient: Tensor, course: Tensor, *, inner: bool
+    ) -> Derivatives:
+        found = back(medium, gradient, course, inner=inner)
+        assert found.length is not None
+        return found._replace(length=1.01 * found.length)
+
+    monkeypatch.setattr(FusedMedium, "back", wrong)
+    with pytest.raises(ValueError, match=r"differs from torch by 1\.0e-02"):
         kernel.choose(ready, "fused")
 
 

@@ -316,12 +316,18 @@ def test_what_ended_a_run_does_not_end_it_again(protocol: Path, whole: Outcome) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["torch", "fused"])
 def test_a_rehearsal_goes_on_with_its_twin_and_radius(
-    protocol: Path, failing: Callable[[int, BaseException], None]
+    protocol: Path,
+    failing: Callable[[int, BaseException], None],
+    request: pytest.FixtureRequest,
+    kernel: str,
 ) -> None:
+    key = request.getfixturevalue("compiled").key if kernel == "fused" else ""
     text = TINY.replace(
         "{name: twin-modes, modes: 4, fits_per_step: 2}",
-        "{name: twin-optics, screens: 1, first_fits: 2, fits_per_step: 1,"
+        f"{{name: twin-optics, kernel: {kernel}, screens: 1, "
+        "first_fits: 2, fits_per_step: 1,"
         " fit_batch: 4, schedule: one-cycle, keep_every: 4}\n"
         "estimator: {name: rehearse, digital_steps: 2}",
     ).replace("oracle: true", "oracle: false")
@@ -333,6 +339,7 @@ def test_a_rehearsal_goes_on_with_its_twin_and_radius(
         execute(prepare(str(protocol), Options(out=out)), Silent())
     with Record.open(out) as record:
         assert len(record.checkpoints()) > 0
+        assert record.environment["fit_kernel"] == key
     assert execute(resume.unfinished(out), Silent()).shots == whole.shots
     same(out, first)
 
@@ -414,6 +421,7 @@ def test_refuses_another_bench_software_or_protocol(
         ("instrument/world/settings", '{"kernel": "other"}', "kernel=torch, expected"),
         ("environment/threads", 7, "threads=1, expected 7"),
         ("environment/fit_card", "NVIDIA A", "card.*, expected '?NVIDIA A"),
+        ("environment/fit_kernel", "0a1b", "kernel='torch', expected '0a1b'"),
     ],
 )
 def test_refuses_another_light_path_or_thread_count_before_any_shot(

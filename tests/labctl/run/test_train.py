@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from typing_extensions import override
 
 from labctl import bench as benches
 from labctl.errors import InputError, OutcomeError
+from labctl.optics.kernel import loaded
 from labctl.recording.reader import Record
 from labctl.reservoir import PhaseScale, Reservoir
 from labctl.run import train
@@ -320,6 +322,32 @@ def test_a_series_whose_steps_do_not_fit_is_refused(small: Path) -> None:
     overrides = (*SERIES, SERIES[0].replace("steps: 4", "steps: 3"))
     with pytest.raises(InputError, match="4 inputs in 3 time steps"):
         prepare(str(small), Options(overrides=overrides))
+
+
+@pytest.fixture
+def _no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    loaded.cache_clear()
+    yield
+    loaded.cache_clear()
+
+
+@pytest.mark.usefixtures("_no_compiler")
+def test_a_twin_without_the_compiled_kernel_says_why_or_is_refused(
+    small: Path,
+) -> None:
+    own = "name: twin-optics, screens: 1, first_fits: 2, fits_per_step: 1, fit_batch: 4"
+    few = (*FEW, "estimator.name=trust", "reference.oracle=false")
+    asked = (*few, f"surrogate={{{own}, kernel: auto}}")
+    outcome = execute(prepare(str(small), Options(overrides=asked)), Silent())
+    with Record.open(outcome.record) as record:
+        told = [each.text for each in record.events() if each.source == "kernel"]
+        assert record.environment["fit_kernel"] == ""
+    assert len(told) == 1
+    assert told[0].startswith("torch computes the fits of the surrogate: no C++")
+    asked = (*few, f"surrogate={{{own}, kernel: fused}}")
+    with pytest.raises(InputError, match=r"kernel: kernel='fused': no C\+\+ .* auto"):
+        prepare(str(small), Options(overrides=asked))
 
 
 def commanded(protocol: Path, device: str) -> tuple[int, str]:

@@ -52,11 +52,15 @@ def test_another_compiler_or_source_is_another_kernel(
     keys = {build.built().key}
     monkeypatch.setenv("FAKE_VERSION", "13")
     keys.add(build.built().key)
-    changed = tmp_path / "kernel.cpp"
-    changed.write_bytes(build.SOURCE.read_bytes() + b"\n")
-    monkeypatch.setattr(build, "SOURCE", changed)
-    keys.add(build.built().key)
-    assert len(keys) == builds(compiler) == 3
+    for place in ("SOURCES", "HEADER"):
+        whole = getattr(build, place)
+        first = whole[0] if place == "SOURCES" else whole
+        changed = tmp_path / first.name
+        changed.write_bytes(first.read_bytes() + b"\n")
+        other = (changed, *whole[1:]) if place == "SOURCES" else changed
+        monkeypatch.setattr(build, place, other)
+        keys.add(build.built().key)
+    assert len(keys) == builds(compiler) == 4
 
 
 @pytest.mark.slow

@@ -7,7 +7,9 @@ import torch
 from torch import Generator
 
 from labctl import protocol
-from labctl.training.surrogate.build import BUILDERS, build, weights
+from labctl.optics.fused.build import Built
+from labctl.optics.kernel import Choice, Kernel
+from labctl.training.surrogate.build import BUILDERS, build, kernel_of, weights
 from labctl.training.surrogate.settings import (
     FitTerm,
     OpticalLayout,
@@ -81,3 +83,36 @@ def test_refuses_a_card_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> 
     text = r"surrogate: device='cuda': torch .* no CUDA device, .* set device: cpu"
     with pytest.raises(ValueError, match=text):
         build(settings, PORTS, Generator())
+
+
+OPTICAL = Ports(
+    64, 4, layout=(8, 8), optics=OpticalLayout((16, 16), 2, 0.1, (0, 0, 16, 16), (2, 2))
+)
+
+
+def test_the_compiled_kernel_is_that_of_twin_optics_on_the_processor(
+    compiled: Built,
+) -> None:
+    def taken(name: SurrogateName, wanted: Kernel, ports: Ports = OPTICAL) -> Choice:
+        return kernel_of(SurrogateSettings(name, kernel=wanted), ports)
+
+    assert taken("twin-optics", "torch") == Choice("torch")
+    for wanted in ("fused", "auto"):
+        assert taken("twin-optics", wanted) == Choice("fused", compiled.key)
+    # Who asks for it where there is a kernel takes nothing amiss where there is none.
+    assert taken("twin-pairs", "auto") == Choice("torch")
+    text = r"kernel='fused' with name=twin-pairs and device=cpu, expected twin-optics"
+    with pytest.raises(ValueError, match=text):
+        taken("twin-pairs", "fused")
+    odd = taken("twin-optics", "auto", PORTS)
+    assert odd.kernel == "torch"
+    assert "grid=[4, 6], expected powers of two" in odd.note
+    with pytest.raises(ValueError, match=r"surrogate: kernel='fused': .*grid=\[4, 6\]"):
+        build(SurrogateSettings("twin-optics", kernel="fused"), PORTS, Generator())
+
+
+def test_the_compiled_kernel_does_nothing_on_a_card() -> None:
+    settings = SurrogateSettings("twin-optics", kernel="auto", device="cuda")
+    assert kernel_of(settings, OPTICAL) == Choice("torch")
+    with pytest.raises(ValueError, match="device=cuda, expected twin-optics on cpu"):
+        kernel_of(replace(settings, kernel="fused"), OPTICAL)

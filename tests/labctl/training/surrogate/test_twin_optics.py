@@ -261,3 +261,41 @@ def test_crosstalk_at_the_border_goes_on_as_it_ends() -> None:
     (slope,) = torch.autograd.grad((table * by).sum(), sigma, retain_graph=True)
     (wanted,) = torch.autograd.grad((expected * by).sum(), sigma)
     assert float(slope) == pytest.approx(float(wanted), rel=1e-4)
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("guessed", [False, True])
+def test_the_compiled_kernel_answers_and_fits_as_torch_does(
+    guessed: bool,
+    generator: Generator,
+) -> None:
+    layout = OpticalLayout((16, 32), 4, 0.15, (2, 4, 12, 20), (2, 3), guessed=guessed)
+    ports = Ports(128, 6, layout=(8, 16), optics=layout)
+    phase = 2 * torch.pi * torch.rand(60, 128, generator=generator)
+    y = 200 + 30 * torch.randn(60, 6, generator=generator)
+    cotangent = torch.randn(60, 6, generator=generator)
+    found = []
+    for kernel in ("torch", "fused"):
+        settings = replace(
+            SETTINGS,
+            kernel=kernel,
+            panel_lag=True,
+            optics="learned" if guessed else "told",
+        )
+        draw = Generator().manual_seed(6)
+        fitter = Fitter(build(settings, ports, draw), settings, draw)
+        fitter.observe_values(phase, y)
+        fitter.first(20, noise=None)
+        fitter.step(3)
+        twin = fitter.answering
+        assert isinstance(twin, TwinOptics)
+        answers = twin.vjp(cotangent, phase), twin(phase), twin.jvp(phase, phase)
+        found.append([*answers, *fitter.surrogate.state_dict().values()])
+    for plain, mine in zip(*found, strict=True):
+        plain, mine = plain.detach(), mine.detach()
+        if plain.dtype == torch.bool:
+            assert torch.equal(plain, mine)
+            continue
+        # Adam's first steps are of one size whatever the gradient's: rounding grows.
+        apart = torch.linalg.vector_norm(mine - plain)
+        assert float(apart) <= 2e-3 * float(torch.linalg.vector_norm(plain))

@@ -8,36 +8,20 @@ and after each kick and takes less than half the time. With ``I = |E|^2``, a nod
 
 and between two nodes stands ``E = ifft(transfer fft(E'))``, both unnormalised. For
 gradients ``G`` in torch's convention (of the real part, plus i times that of the
-imaginary part) the derivative of the lag is ``q = Im(G' conj(E'))``.
+imaginary part) the derivative of the lag is ``q = Im(G' conj(E'))``. The compiled
+kernel (:func:`cross_fused`) does the same in one pass over each field.
 """
 
-from typing import NamedTuple, cast, final
+from typing import cast, final
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 from typing_extensions import override
 
-
-class Kicks(NamedTuple):
-    """What happens to the light at each node.
-
-    Parameters
-    ----------
-    strength
-        Nonlinear phase at intensity 1 without saturation, in rad.
-    saturation
-        Intensity of half response.
-    screen
-        Phase of the disorder, in rad.
-    left
-        Share of the amplitude that absorption leaves, above 0.
-    """
-
-    strength: Float[Tensor, " node"]
-    saturation: Float[Tensor, ""]
-    screen: Float[Tensor, "node row column"]
-    left: Float[Tensor, "node row column"]
+from labctl.optics.fused.crossing import FusedMedium
+from labctl.optics.fused.library import Library
+from labctl.optics.kicks import Kicks, Waves
 
 
 def cross(
@@ -82,6 +66,77 @@ def plainly(
         lag = strength * light / (1 + light / kicks.saturation) + screen
         field = field * torch.polar(left.expand_as(lag), lag)
     return field
+
+
+def cross_fused(
+    field: Complex[Tensor, "batch row column"],
+    waves: Waves,
+    length: Float[Tensor, ""],
+    kicks: Kicks,
+    library: Library,
+) -> Complex[Tensor, "batch row column"]:
+    """Do what :func:`cross` does by the compiled kernel, in single precision.
+
+    Parameters
+    ----------
+    field
+        At the entrance, complex64.
+    waves, length
+        Diffraction, and how far it goes between two nodes.
+    kicks
+        Of every node; the first and the last are half ones.
+    library
+        The kernel.
+
+    Raises
+    ------
+    ValueError
+        The kernel does not know such a grid.
+    """
+    left: Tensor = _FusedCrossing.apply(field, length, *kicks, waves, library)  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+    return left
+
+
+@final
+class _FusedCrossing(torch.autograd.Function):
+    @staticmethod
+    @override
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        field: Tensor,
+        length: Tensor,
+        strength: Tensor,
+        saturation: Tensor,
+        screen: Tensor,
+        left: Tensor,
+        waves: Waves,
+        library: Library,
+    ) -> Tensor:
+        kicks = Kicks(strength, saturation, screen, left)
+        ctx.save_for_backward(field, length, *kicks)
+        keep = any(cast("tuple[bool, ...]", ctx.needs_input_grad))  # type: ignore[attr-defined]  # torch types it late
+        medium = FusedMedium(library, waves, length, kicks)
+        crossed, course = medium.cross(field, keep=keep)
+        ctx.course = (medium, course, waves)  # type: ignore[attr-defined]  # autograd's own way
+        return crossed
+
+    @staticmethod
+    @override
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        medium, course, waves = cast(
+            "tuple[FusedMedium, Tensor, Waves]",
+            ctx.course,  # type: ignore[attr-defined]  # set in forward
+        )
+        saved = cast("tuple[Tensor, ...]", ctx.saved_tensors)  # type: ignore[attr-defined]  # torch types it late
+        needed = cast("tuple[bool, ...]", ctx.needs_input_grad)[:6]  # type: ignore[attr-defined]  # torch types it late
+        if torch.is_grad_enabled():
+            found = _again(saved, needed, grad_outputs[0], waves)
+        else:
+            inner = any(needed[1:])
+            found = tuple(medium.back(grad_outputs[0], course, inner=inner))
+        return (*found, None, None)
 
 
 _Course = tuple[list[Tensor], list[Tensor], list[Tensor]]
@@ -142,10 +197,14 @@ def _response(light: Tensor, saturation: Tensor) -> Tensor:
 
 
 def _again(
-    saved: tuple[Tensor, ...], needed: tuple[bool, ...], gradient: Tensor
+    saved: tuple[Tensor, ...],
+    needed: tuple[bool, ...],
+    gradient: Tensor,
+    waves: Waves | None = None,
 ) -> tuple[Tensor | None, ...]:
     """Differentiate by autograd, so that the derivative can be differentiated."""
-    field, transfer, *kicks = saved
+    field, step, *kicks = saved
+    transfer = step if waves is None else waves.transfer(step)
     wanted = [part for part, some in zip(saved, needed, strict=True) if some]
     out = plainly(field, transfer, Kicks(*kicks))
     found = iter(torch.autograd.grad(out, wanted, gradient, create_graph=True))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from labctl.training.surrogate.crossing import Kicks, cross, plainly
+from labctl.optics.crossing import cross, plainly
+from labctl.optics.kicks import Kicks
 
 NODES, BATCH, GRID = 4, 3, (6, 8)
 NAMES = ("field", "transfer", *Kicks._fields)
