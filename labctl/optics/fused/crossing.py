@@ -72,14 +72,15 @@ class FusedMedium:
         strengths = kicks.strength.detach().float().contiguous()
         # The kernel has addresses only: what they point to is kept here.
         self._kept = (lines, laid, strengths)
-        self._saturation = float(kicks.saturation)
+        # No fit that fails may fail by a division by zero.
+        self._inverse = kicks.saturation.detach().reciprocal()
         self._medium = c.Crossing(
             lines[0].axis,
             lines[1].axis,
             lines[0].wave.ctypes.data,
             lines[1].wave.ctypes.data,
             self._nodes - 1,
-            1 / self._saturation,
+            float(self._inverse),
             strengths.data_ptr(),
             *(part.data_ptr() for part in laid),
         )
@@ -172,12 +173,12 @@ class FusedMedium:
         strength = torch.zeros(self._nodes, dtype=torch.float64)
         found = c.Gradients(screen.data_ptr(), left.data_ptr(), strength.data_ptr())
         self._library.cross_back(pulled, course, self._medium, found)
-        saturation = cast("float", found.saturation) / self._saturation**2
+        saturation = cast("float", found.saturation) * self._inverse.square()
         return Derivatives(
             pulled,
-            torch.tensor(cast("float", found.length)),
+            torch.tensor(cast("float", found.length), dtype=torch.float32),
             strength.float(),
-            torch.tensor(saturation),
+            saturation,
             self._put_back(screen),
             self._put_back(left),
         )
