@@ -236,6 +236,12 @@ def _again(result: Mapping[str, Any]) -> str:
     return f"{times}, from {low:.4g} to {high:.4g}; this is the mean."
 
 
+def _halfway(result: Mapping[str, Any]) -> str:
+    """Say it where the model that was measured is not that of a training's end."""
+    found = result.get("unfinished")
+    return f"Source: {found}" if isinstance(found, str) and found else ""
+
+
 def _no_result(record: Record) -> str:
     """Say why there is none, and what can be done."""
     text = f"There is no result: the status of this record is {record.status}."
@@ -276,7 +282,7 @@ def _result(record: Record) -> Section:
             )
         )
     # The figure of a scan shows all its numbers.
-    named = {*_SCORES.get(record.kind, _NO_SCORES), "mean_outputs"}
+    named = {*_SCORES.get(record.kind, _NO_SCORES), "mean_outputs", "unfinished"}
     rest = {key: value for key, value in result.items() if key not in named}
     table = Table(
         ("figure", "value"), tuple((key, _shown(value)) for key, value in rest.items())
@@ -288,6 +294,7 @@ def _result(record: Record) -> Section:
             *_most(record),
             _gain(result),
             _again(result),
+            _halfway(result),
         )
         if text and (found or record.kind in {"train", "evaluate", *_SAYERS})
     )

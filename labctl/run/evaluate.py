@@ -40,6 +40,22 @@ from labctl.training.network import Network
 BATCH = 128
 
 
+@dataclass(frozen=True)
+class Halfway:
+    """Where a training stood whose model is measured; empty where it ended.
+
+    Parameters
+    ----------
+    far
+        How far it had come, such as ``after 200 steps``.
+    text
+        What a person is told of it.
+    """
+
+    far: str = ""
+    text: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class EvaluateJob:
     """An evaluation, checked; nothing is open yet.
@@ -57,7 +73,7 @@ class EvaluateJob:
     then
         Result of its training.
     unfinished
-        How far the training had come whose model this is; empty where it ended.
+        How far the training had come whose model this is.
     show
         What it shows first.
     forecast
@@ -69,15 +85,15 @@ class EvaluateJob:
     dataset: Dataset
     state: dict[str, Any]
     then: dict[str, Any]
-    unfinished: str
+    unfinished: Halfway
     show: Show
     forecast: Forecast
 
     @property
     def headline(self) -> str:
         """First lines that a person reads."""
-        said = f"\nsource: {self.unfinished}" if self.unfinished else ""
-        return self.setting.headline + said
+        said = self.unfinished.text
+        return self.setting.headline + (f"\nsource: {said}" if said else "")
 
 
 def prepare(setting: Setting[EvaluateProtocol]) -> EvaluateJob:
@@ -141,7 +157,7 @@ class _Trained:
     dataset: Dataset
     state: dict[str, Any]
     result: dict[str, Any]
-    unfinished: str
+    unfinished: Halfway
 
 
 def _show(setting: Setting[EvaluateProtocol], found: _Trained) -> Show:
@@ -193,7 +209,7 @@ def _read(setting: Setting[EvaluateProtocol]) -> _Trained:
             raise InputError(text)
         trained = TrainProtocol.model_validate(record.resolved)
         then, (step, kind, state) = record.result, record.checkpoint()
-        unfinished = "" if kind == FINAL else _unfinished(record, step)
+        unfinished = Halfway() if kind == FINAL else _halfway(record, step)
         folder = _data_folder(record, trained, setting)
     dataset = data.load_entry(trained.data, folder)
     if {**state, **then}.get("data_sha256") != dataset.sha256:
@@ -205,10 +221,14 @@ def _read(setting: Setting[EvaluateProtocol]) -> _Trained:
     return _Trained(trained, dataset, state["network"], then, unfinished)
 
 
-def _unfinished(record: Record, step: int) -> str:
+def _halfway(record: Record, step: int) -> Halfway:
     """Say how far a training had come at a checkpoint that is not its end."""
     far = f"after {step} steps" if step else "before any step on the device"
-    model_then = f"the model is measured as it was {far}"
+    return Halfway(far, _why(record, f"the model is measured as it was {far}"))
+
+
+def _why(record: Record, model_then: str) -> str:
+    """Say why the end of a training is not there, and what to do."""
     if any(entry.kind == FINAL for entry in record.checkpoints()):
         return (
             f"the last checkpoint of {record.path} is damaged, so {model_then}. "
@@ -325,8 +345,8 @@ def execute(job: EvaluateJob, progress: Progress) -> Outcome:
         reservoir = session.reservoir(setting.entry, ledger)
         network = model.build(job.trained, job.dataset, reservoir, torch.Generator())
         network.load_state_dict(job.state)
-        if job.unfinished:
-            session.warn("source", job.unfinished)
+        if job.unfinished.text:  # a person has read it in the headline
+            session.recorder.event("warning", "source", job.unfinished.text)
         for repeat in range(setting.protocol.repeats):
             scores.append(_measure(job, session, network, repeat))
             progress.update(
@@ -347,16 +367,16 @@ def execute(job: EvaluateJob, progress: Progress) -> Outcome:
             "score_then": job.then.get("score_test"),
             "scores": scores,
             "source": setting.protocol.source,
-            "unfinished": job.unfinished,
+            "unfinished": job.unfinished.text,
         }
         session.recorder.set_result(result)
         session.recorder.commit()
-    then = result["score_then"]
+    then, far = result["score_then"], job.unfinished.far
+    model_now = f", the model as it was {far}" if far else ""
     summary = [
         f"{task.metric} on {len(job.dataset.test)} test samples",
-        f"  {result['score_test']:.3f}  now (mean of {len(scores)})",
+        f"  {result['score_test']:.3f}  now (mean of {len(scores)}){model_now}",
         f"  {then:.3f}  then" if then is not None else "  then: not measured",
-        *([f"source: {job.unfinished}"] if job.unfinished else []),
         f"record: {setting.out}",
         f"next:   labctl report {setting.out}",
     ]

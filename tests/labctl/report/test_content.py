@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from labctl.recording.header import Header
-from labctl.recording.layout import ShotSpec, comparison_layout, train_layout
+from labctl.recording.layout import (
+    ShotSpec,
+    comparison_layout,
+    evaluate_layout,
+    train_layout,
+)
 from labctl.recording.reader import Record
 from labctl.recording.writer import Recorder
 from labctl.report import content
@@ -107,6 +112,22 @@ def test_score_of_an_evaluation_is_the_one_measured_again() -> None:
     assert content.headline("evaluate", result) == (
         "accuracy on the test split: 0.7 when it was trained, 0.6 measured again."
     )
+
+
+def test_a_model_from_before_the_end_is_told_beside_its_score_and_once(
+    make_header: Callable[..., Header], tmp_path: Path
+) -> None:
+    path, said = tmp_path / "run.h5", "the training did not end, so what is measured"
+    layout = evaluate_layout(ShotSpec(15, 6), n_predictions=2, n_targets=1)
+    with Recorder.create(
+        path, layout=layout, header=make_header("evaluate", {})
+    ) as recorder:
+        recorder.set_result({"score_test": 0.6, "unfinished": said})
+    result = section(read(path), "result")
+    assert result.sentences[-1] == f"Source: {said}"
+    assert result.table is not None
+    assert said not in str(result.table.rows)
+    assert content._halfway({"unfinished": ""}) == ""
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,17 @@ def test_the_bench_is_used_as_in_training_unless_the_protocol_says_otherwise(
         assert job.setting.entry.exposure_s == expected_s
 
 
+class Listening(Silent):
+    """Keeps the lines that it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @override
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
 class Interrupting(Silent):
     """Presses Ctrl-C as a step of the training, or its first stage, is told."""
 
@@ -124,17 +135,20 @@ def test_a_training_that_did_not_end_is_measured_and_said_to_be_one(
         )
     again = small.with_name("again.yaml")
     again.write_text(EVALUATE.format(source=out), encoding="utf-8")
-    job = prepare(str(again), Options(out=Path("e.h5")))
-    assert told in job.headline
-    outcome = execute(job, Silent())
+    job, terminal = prepare(str(again), Options(out=Path("e.h5"))), Listening()
+    outcome = execute(job, terminal)
+    seen = "\n".join((job.headline, *terminal.lines, outcome.summary))
+    for once in (
+        f"the training did not end, so the model is measured {told}",
+        f"labctl run --resume {out}",
+    ):
+        assert seen.count(once) == job.headline.count(once) == 1
+    # The number says by itself what it is of.
+    assert f"now (mean of 2), the model {told}" in outcome.summary
     assert "then: not measured" in outcome.summary
-    assert (
-        f"the training did not end, so the model is measured {told}" in outcome.summary
-    )
-    assert told in outcome.result["unfinished"]
-    assert f"labctl run --resume {out}" in outcome.summary
+    assert f"the model is measured {told}" in outcome.result["unfinished"]
     with Record.open("e.h5") as record:
-        assert any(told in event.text for event in record.events())
+        assert [e.level for e in record.events() if told in e.text] == ["warning"]
 
 
 def test_a_damaged_last_checkpoint_is_told_where_an_older_one_is_measured(
