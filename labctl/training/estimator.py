@@ -102,8 +102,14 @@ class Estimator(ABC):
         del noise
 
     @abstractmethod
-    def renew(self) -> None:
-        """Forget how good the surrogate was: the device has become another one."""
+    def renew(self) -> str:
+        """Forget how good the surrogate was: the device has become another one.
+
+        Returns
+        -------
+        said
+            What changes because of it, for a person; empty where nothing does.
+        """
 
     @abstractmethod
     def state_dict(self) -> State:
@@ -124,8 +130,8 @@ class Stateless(Estimator):
     """An estimator that remembers nothing of its own."""
 
     @override
-    def renew(self) -> None:
-        pass
+    def renew(self) -> str:
+        return ""
 
     @override
     def state_dict(self) -> State:
@@ -289,8 +295,9 @@ class ControlVariate(Estimator):
         self.noise = noise
 
     @override
-    def renew(self) -> None:
+    def renew(self) -> str:
         self._excess, self._weight = 0.0, 0.0
+        return ""
 
     @override
     def state_dict(self) -> State:
@@ -396,10 +403,13 @@ class Gate(Estimator):
             way.expect(noise)
 
     @override
-    def renew(self) -> None:
-        self.way = Way.CORRECT
+    def renew(self) -> str:
+        before, self.way = self.way, Way.CORRECT
         for way in self._all:
             way.renew()
+        if self.way is before:
+            return ""
+        return f"no held-out cosine after a new fit yet: from now on {self.way.value}"
 
     @property
     def _all(self) -> tuple[Estimator, ...]:

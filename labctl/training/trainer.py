@@ -467,7 +467,7 @@ class Trainer:
         if self.parts.rehearsal is not None:
             self.parts.rehearsal.renew()
         if self.estimator is not None:
-            self.estimator.renew()
+            self._tell(self.estimator.renew())
         self._look(watch.begin)
 
     def _draw(self, count: int) -> Tensor:
@@ -533,7 +533,9 @@ class Trainer:
         return row
 
     def _listen(self, cosine: Cosine) -> None:
-        said = "" if self.estimator is None else self.estimator.hear(cosine)
+        self._tell("" if self.estimator is None else self.estimator.hear(cosine))
+
+    def _tell(self, said: str) -> None:
         if said:
             self.listener.stage(f"step {self.done}: {said}")
 

@@ -83,8 +83,9 @@ class DirectFeedback(Estimator):
         return gradient
 
     @override
-    def renew(self) -> None:
+    def renew(self) -> str:
         """Do nothing: the matrices know nothing of the device."""
+        return ""
 
     @override
     def state_dict(self) -> State:

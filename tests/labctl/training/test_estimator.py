@@ -420,8 +420,11 @@ def test_a_gate_that_begins_anew_corrects_and_has_no_error_of_before(
     assert corrected.state_dict()["weight"] > 0
     said = gate.hear(Cosine(0.9, 0.1, 50))
     assert Way.TRUST.value in said
-    gate.renew()
+    again = gate.renew()
     assert gate.way is Way.CORRECT
+    assert "new fit" in again
+    assert Way.CORRECT.value in again
+    assert gate.renew() == ""
     assert (corrected.state_dict()["excess"], corrected.state_dict()["weight"]) == (
         0.0,
         0.0,

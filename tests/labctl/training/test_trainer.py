@@ -17,10 +17,13 @@ from labctl.training.estimator import (
     Correction,
     Cosine,
     Estimator,
+    Gate,
     Given,
     HeldOutCosine,
     Stateless,
     Trust,
+    Way,
+    Ways,
 )
 from labctl.training.evidence import Probing
 from labctl.training.journal import ProbeRows, Row, Status
@@ -342,6 +345,13 @@ def test_a_resumed_course_is_bit_identical(
     assert result == other
 
 
+def turn_phases(device: "FakeDevice") -> None:
+    """Let every macropixel drift, each by itself."""
+    draw = torch.Generator().manual_seed(1)
+    lag = 0.8 * torch.randn(device.pixels, generator=draw)
+    device.field = device.field * torch.polar(torch.ones_like(lag), lag)
+
+
 def test_a_device_that_drifts_is_learned_anew(lab: Lab) -> None:
     lab.watching = Watching(2, 24, refit_shots=40, refit_steps=5, refit_keep=0)
     trainer = lab.trainer(5, ear := Ear())
@@ -349,9 +359,7 @@ def test_a_device_that_drifts_is_learned_anew(lab: Lab) -> None:
     for _ in range(3):
         trainer.step()
     assert not any("drift" in text for text in ear.stages)
-    draw = torch.Generator().manual_seed(1)
-    lag = 0.8 * torch.randn(lab.device.pixels, generator=draw)
-    lab.device.field = lab.device.field * torch.polar(torch.ones_like(lag), lag)
+    turn_phases(lab.device)
     trainer.step()
     trainer.step()
     assert [text for text in ear.stages if "fitted again" in text]
@@ -424,14 +432,37 @@ def test_after_a_new_fit_held_out_probes_of_before_count_no_more(lab: Lab) -> No
     estimator = trainer.estimator
     assert isinstance(estimator, ControlVariate)
     two_batches = estimator.state_dict()["weight"]
-    draw = torch.Generator().manual_seed(1)
-    lag = 0.8 * torch.randn(lab.device.pixels, generator=draw)
-    lab.device.field = lab.device.field * torch.polar(torch.ones_like(lag), lag)
+    turn_phases(lab.device)
     trainer.step()
     assert [text for text in ear.stages if "fitted again" in text]
     assert estimator.state_dict()["weight"] < 0.8 * two_batches
     assert trainer.evidence.cosine.read().probes == 3
     assert trainer.evidence.cosine.whole().probes == 3 * 3
+
+
+def test_a_gate_says_that_a_new_fit_sends_it_back_to_the_correction(lab: Lab) -> None:
+    lab.watching = Watching(2, 24, refit_shots=40, refit_steps=5)
+    lab.correction = Correction()
+    trainer = lab.trainer(5, ear := Ear())
+    trainer.prepare()
+    correct, fitter = trainer.estimator, trainer.parts.fitter
+    assert correct is not None
+    assert fitter is not None
+    # It trusts whatever the cosine says, but for none at all.
+    ways = Ways(Trust(fitter.answering), correct, correct, sure=-9.0, hopeless=-9.0)
+    gate = trainer.estimator = Gate(ways)
+    gate.hear(Cosine(0.9, 0.1, 50))
+    assert gate.way is Way.TRUST
+    trainer.step()
+    trainer.step()
+    turn_phases(lab.device)
+    ear.stages.clear()
+    trainer.step()
+    assert ["fitted again" in text for text in ear.stages] == [True, False]
+    assert ear.stages[1] == (
+        "step 2: no held-out cosine after a new fit yet: from now on the surrogate, "
+        "corrected by fresh probes"
+    )
 
 
 def test_a_device_that_drifts_too_far_ends_the_course_with_a_status(lab: Lab) -> None:
