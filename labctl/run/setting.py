@@ -31,7 +31,7 @@ from labctl.errors import (
     OutcomeError,
     ProtocolError,
 )
-from labctl.identity import ENDING
+from labctl.identity import ATTEMPTS, ENDING
 from labctl.placement import Region, placed
 from labctl.protocol import ADAPTER, AnyProtocol, StudyProtocol
 from labctl.recording import disk
@@ -807,6 +807,17 @@ def read_out(setting: Setting[P]) -> Region:
     return placed(entry, drawing, found.record).region
 
 
+# What follows an exposure without a frame that counts.
+_AGAIN = (
+    "a frame was rejected: its pattern is exposed again, at most "
+    f"{ATTEMPTS} times in all"
+)
+_ENDED = (
+    "an exposure has no frame that counts, and its pattern is not exposed again: what "
+    "the devices did meanwhile is not known, and the run ends"
+)
+
+
 @dataclass(eq=False)
 class Session:
     """An open bench and an open record; shots flow from one into the other.
@@ -884,10 +895,10 @@ class Session:
         self.recorder.append_shots(**{k: np.asarray(v) for k, v in columns.items()})
         self.recorder.commit()
         for kind in sorted(set(shots.quality[shots.quality != "ok"].tolist())):
+            then = _ENDED if kind in ENDING else _AGAIN
             self.warn(
                 f"frame {kind}",
-                "a frame was rejected and its pattern exposed again where that is "
-                "safe. Column quality of shots_meta has them all.",
+                f"{then}. Column quality of shots_meta has every frame.",
             )
         if shots.saturated_px.any():
             self.warn(

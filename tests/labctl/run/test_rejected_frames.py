@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from labctl.errors import FrameError
 from labctl.recording.reader import Record
 from labctl.run.execute import execute
 from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
 from labctl.run.setting import Options
+from tests.labctl.run.conftest import Alter
 
 
 def test_rejected_frames_are_exposed_again_recorded_and_refunded(
@@ -41,6 +44,33 @@ def test_rejected_frames_are_exposed_again_recorded_and_refunded(
     assert np.sum(~rejected) == job.forecast.total
     for shots in (base[base >= 0], plus):
         assert np.all(quality[shots] == "ok")
+
+
+@pytest.mark.parametrize(
+    ("fault", "quality", "then", "attempts"),
+    [
+        ("kind: removed, at_shot: 30", "removed", "is not exposed again", {0}),
+        ("kind: dropped, at_shot: 30, count: 99", "gap", "is exposed again", {0, 1, 2}),
+    ],
+)
+def test_a_frame_without_an_answer_is_told_with_what_follows_it(
+    small: Path,
+    alter: Alter,
+    fault: str,
+    quality: str,
+    then: str,
+    attempts: set[int],
+) -> None:
+    camera = "    driver: sim.camera\n    options:\n"
+    bench = alter(camera, f"{camera}      faults: [{{{fault}}}]\n")
+    job = prepare(str(small), Options(bench=str(bench), out=Path("t.h5")))
+    with pytest.raises(FrameError, match=quality):
+        execute(job, Silent())
+    with Record.open("t.h5") as record:
+        assert set(record.column("shots_meta", "attempt").tolist()) == attempts
+        told = [e.text for e in record.events() if e.source == f"frame {quality}"]
+    assert len(told) == 1
+    assert then in told[0]
 
 
 SCAN = """\
