@@ -17,6 +17,7 @@ from typing import Any, cast
 import joblib
 
 from labctl.comparison import cluster as clusters
+from labctl.comparison import fitted
 from labctl.comparison import job as rooms
 from labctl.comparison.job import Job
 from labctl.comparison.score import Line, References, Score, summarise
@@ -256,6 +257,7 @@ def _compare(job: ComparisonJob, progress: Progress) -> Outcome:
         overwrite=setting.options.overwrite,
     )
     with recorder:
+        _tell_cards(job, recorder, progress)
         for row in _rows(job, progress):
             rows.append(row)
             recorder.append("jobs", **{k: [v] for k, v in row.items() if k in _COLUMNS})
@@ -286,6 +288,17 @@ def _compare(job: ComparisonJob, progress: Progress) -> Outcome:
 
 
 # ---- trainings ----------------------------------------------------------------
+
+
+def _tell_cards(job: ComparisonJob, recorder: Recorder, progress: Progress) -> None:
+    """Note which trainings have to be compared over graphics cards, if any."""
+    finished = [training for training in job.jobs if _is_done(training)]
+    left = [training for training in job.jobs if training not in finished]
+    # What cards a cluster has only its workers know.
+    apart = fitted.apart(finished, "" if job.cluster else fitted.here(left))
+    if apart:
+        recorder.event("warning", "surrogate", apart)
+        progress.say(f"warning: surrogate: {apart}")
 
 
 def _rows(job: ComparisonJob, progress: Progress) -> Iterator[Row]:

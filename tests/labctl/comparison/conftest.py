@@ -1,12 +1,13 @@
 """A comparison of seconds."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from labctl.comparison.run import choose, execute
+from labctl.comparison.run import ComparisonJob, choose, execute
 from labctl.run.progress import Silent
 from labctl.run.setting import Options, Outcome
 
@@ -54,3 +55,15 @@ def compared(once: Once) -> Outcome:
 
     outcome: Outcome = once("compared", make)
     return outcome
+
+
+@pytest.fixture
+def finished(compared: Outcome, tmp_path: Path) -> ComparisonJob:
+    """The same, ended, in a folder where it may be changed."""
+    jobs, folder = Path("tiny-jobs"), compared.record.parent
+    shutil.copytree(folder / jobs, tmp_path / jobs)
+    shutil.copy(folder / "tiny.yaml", tmp_path)
+    options = Options(out=tmp_path / "again.h5")
+    job = choose(str(tmp_path / "tiny.yaml"), None, options)
+    assert isinstance(job, ComparisonJob)
+    return job

@@ -76,14 +76,13 @@ def test_what_is_finished_is_not_run_again(
     assert outcome.result == compared.result
 
 
-def test_a_training_that_was_cut_short_is_run_again(compared: Outcome) -> None:
-    folder = compared.record.parent
-    job = choose(str(folder / "tiny.yaml"), None, Options(out=folder / "third.h5"))
-    assert isinstance(job, ComparisonJob)
-    first = job.jobs[0]
+def test_a_training_that_was_cut_short_is_run_again(
+    compared: Outcome, finished: ComparisonJob
+) -> None:
+    first = finished.jobs[0]
     first.out.write_bytes(first.out.read_bytes()[:100])
     ear = Ear()
-    outcome = execute(job, ear)
+    outcome = execute(finished, ear)
     assert ear.said[0] == "3 of 4 trainings are finished already"
     assert outcome.result["table"] == _but_seconds(compared, outcome)
 
