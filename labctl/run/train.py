@@ -33,6 +33,7 @@ from labctl.run.setting import (
     shot_seconds,
     shot_spec,
 )
+from labctl.training import rehearsal as rehearsals
 from labctl.training.blackbox import Device, offspring
 from labctl.training.contestant.forward_gradient import forward_gradient
 from labctl.training.drift import Steady, Watch
@@ -50,7 +51,8 @@ from labctl.training.journal import Listener, ProbeRows, Result, Row, Status
 from labctl.training.network import Network
 from labctl.training.plan import Plan
 from labctl.training.rehearsal import Rehearsal, Rehearsing
-from labctl.training.surrogate.fit import Fitter, try_out
+from labctl.training.surrogate import fit as fits
+from labctl.training.surrogate.fit import Fitter
 from labctl.training.surrogate.model import Twin
 from labctl.training.trainer import Parts, Samples, Trainer, warming
 
@@ -306,7 +308,7 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
     layout = train_layout(shot_spec(setting), metrics=METRICS)
     load_optimiser()
     if setting.protocol.surrogate.device != "cpu":
-        try_out(check.fitter(setting, torch.Generator()))
+        load_card(job)
     with (
         one_thread(),
         opened(
@@ -681,6 +683,24 @@ def _said_of_whole(result: dict[str, Any]) -> str:
 def load_optimiser() -> None:
     """Make torch load what its first optimiser loads: not while the light is on."""
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+
+
+def load_card(job: TrainJob) -> None:
+    """Make a card load what the training computes on it: not while the light is on.
+
+    Parameters
+    ----------
+    job
+        A training whose surrogate is fitted on a card.
+    """
+    setting = job.setting
+    fitter = check.fitter(setting, torch.Generator())
+    fits.try_out(fitter)
+    network = check.network(setting, job.dataset)
+    if (rehearsal := _rehearsal(job, network, fitter)) is not None:
+        train = model.samples(job.dataset.train)
+        batch = setting.protocol.training.batch
+        rehearsals.try_out(rehearsal, train.x, train.y, batch=batch)
 
 
 @contextmanager

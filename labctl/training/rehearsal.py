@@ -10,7 +10,7 @@ shrinks where it is much. The next device batch confirms the move or takes it ba
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import Any, final
@@ -20,7 +20,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from labctl.training.blackbox import DeviceLayer
-from labctl.training.network import Network, Recurrent
+from labctl.training.network import Network, Recurrent, Standardise
 from labctl.training.readout import Readout, Task, solve
 from labctl.training.surrogate.fit import unexplained
 from labctl.training.surrogate.model import Twin
@@ -349,3 +349,37 @@ class Rehearsal:
         mean, error = state["anchor_loss"]
         self._anchor_loss = (mean, error)
         self.generator.set_state(state["generator"])
+
+
+def try_out(
+    rehearsal: Rehearsal,
+    x: Float[Tensor, "sample feature"],
+    target: Shaped[Tensor, "sample *"],
+    *,
+    batch: int,
+) -> None:
+    """Do once all that a rehearsal does, with numbers of no meaning.
+
+    As for the fit (:func:`labctl.training.surrogate.fit.try_out`): a card loads what
+    it computes with when that is asked for first.
+
+    Parameters
+    ----------
+    rehearsal
+        It has rehearsed nothing; it and its network are of no use after it.
+    x, target
+        Samples of the training split.
+    batch
+        Samples a step.
+    """
+    ports, generator = rehearsal.twin.ports, rehearsal.generator
+    for layer in rehearsal.network.modules():
+        if isinstance(layer, Standardise):
+            layer.settle(torch.rand(8, len(layer.mean), generator=generator))
+    noise = torch.ones(ports.outputs)
+    y = 1 + torch.rand(batch, ports.outputs, generator=generator)
+    rehearsal.judge(torch.rand(batch, ports.pixels, generator=generator), y, noise)
+    rehearsal.how = replace(rehearsal.how, digital_steps=2)
+    rates = Rates(theta=0.0, digital=0.0)
+    rehearsal.rehearse(x, target, noise=noise, batch=batch, rates=rates)
+    rehearsal.readout(x[:_PART], target[:_PART], noise=noise, draws=1)

@@ -4,8 +4,9 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from labctl.errors import InputError, OutcomeError
 from labctl.optics.kernel import loaded
 from labctl.recording.reader import Record
 from labctl.reservoir import PhaseScale, Reservoir
-from labctl.run import train
+from labctl.run import check, train
 from labctl.run.execute import execute
 from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
@@ -25,6 +26,9 @@ from labctl.run.setting import Options, Outcome
 from labctl.run.train import TrainJob
 from labctl.training.blackbox import Exposure
 from labctl.training.estimator import Stateless
+from labctl.training.rehearsal import Rehearsal
+from labctl.training.surrogate import build as builder
+from labctl.training.surrogate.fit import Fitter
 from tests.labctl.run.conftest import SERIES
 
 # A training of a few steps.
@@ -348,6 +352,46 @@ def test_a_twin_without_the_compiled_kernel_says_why_or_is_refused(
     asked = (*few, f"surrogate={{{own}, kernel: fused}}")
     with pytest.raises(InputError, match=r"kernel: kernel='fused': no C\+\+ .* auto"):
         prepare(str(small), Options(overrides=asked))
+
+
+@pytest.mark.parametrize("model", [(), SERIES[:2]], ids=["samples", "series"])
+@pytest.mark.parametrize("name", ["trust", "rehearse"])
+def test_a_card_loads_all_that_a_training_computes_before_the_bench_opens(
+    small: Path, name: str, model: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OpenedError(Exception):
+        pass
+
+    def opening(*given: object, **named: object) -> None:
+        del given, named
+        raise OpenedError
+
+    done: list[str] = []
+    for owner, work in ((Fitter, "step"), (Rehearsal, "judge"), (Rehearsal, "_step")):
+        usual = getattr(owner, work)
+
+        def told(
+            *given: Any,  # noqa: ANN401 - passed on
+            work: str = work,
+            usual: Callable[..., Any] = usual,
+            **named: Any,  # noqa: ANN401 - passed on
+        ) -> object:
+            done.append(work)
+            return usual(*given, **named)
+
+        monkeypatch.setattr(owner, work, told)
+    # No card is needed: only what is done, and when.
+    monkeypatch.setattr(builder, "device_of", lambda _: torch.device("cpu"))
+    monkeypatch.setattr(check, "card", lambda _: "a card")
+    monkeypatch.setattr(train, "opened", opening)
+    own = ("surrogate.device=cuda", f"estimator={{name: {name}}}", *model)
+    budget = ("budget.shots=500", "reference.oracle=false", "record.frames=binned")
+    job = prepare(str(small), Options(overrides=(*budget, *own)))
+    assert done == []
+    with pytest.raises(OpenedError):
+        execute(job, Silent())
+    rehearsed = ["judge", "_step", "_step"] if name == "rehearse" else []
+    assert done == ["step", *rehearsed]
 
 
 def commanded(protocol: Path, device: str) -> tuple[int, str]:

@@ -19,7 +19,13 @@ from labctl.training.network import (
     build,
 )
 from labctl.training.readout import Task
-from labctl.training.rehearsal import Rates, Rehearsal, Rehearsing, Verdict
+from labctl.training.rehearsal import (
+    Rates,
+    Rehearsal,
+    Rehearsing,
+    Verdict,
+    try_out,
+)
 from labctl.training.surrogate.model import Twin
 from labctl.training.surrogate.settings import FitTerm, Ports
 from labctl.training.surrogate.twin_modes import TwinModes
@@ -194,6 +200,29 @@ def test_goes_on_bit_by_bit(
     practise(again, samples)
     for name, value in network.state_dict().items():
         assert torch.equal(value, whole[name])
+
+
+def test_a_rehearsal_is_tried_out_before_anything_was_measured(
+    device: "FakeDevice", samples: tuple[Tensor, Tensor], generator: Generator
+) -> None:
+    class Watched(Known):
+        @override
+        def predict(self, phase: Tensor) -> Tensor:
+            asked.add((len(phase), torch.is_grad_enabled()))
+            return super().predict(phase)
+
+    asked = set[tuple[int, bool]]()
+    specs: list[LayerSpec] = [DeviceSpec(), StandardiseSpec(), LinearSpec()]
+    network = build(specs, Ends(4, 2), device=device, generator=generator)
+    rehearsal = rehearsal_of(network, Watched(device), Rehearsing())
+    try_out(rehearsal, *samples, batch=16)
+    # A batch that judges, digital steps with their derivative, and a readout.
+    assert asked == {(16, False), (16, True), (64, False)}
+    steps = [
+        state["step"] for state in rehearsal.state_dict()["adam"]["state"].values()
+    ]
+    assert {int(step) for step in steps} == {2}
+    assert device.shots == 0
 
 
 @pytest.mark.gpu
