@@ -227,4 +227,5 @@ def build(settings: SurrogateSettings, ports: Ports, generator: Generator) -> Su
     except ValueError as error:
         text = f"surrogate: {error}"
         raise ValueError(text) from error
+    kernel_of(settings, ports)
     return BUILDERS[settings.name](ports, settings, generator).to(device)

@@ -103,7 +103,7 @@ def test_the_compiled_kernel_is_that_of_twin_optics_on_the_processor(
     assert taken("twin-pairs", "auto") == Choice("torch")
     text = r"kernel='fused' with name=twin-pairs and device=cpu, expected twin-optics"
     with pytest.raises(ValueError, match=text):
-        taken("twin-pairs", "fused")
+        build(SurrogateSettings("twin-pairs", kernel="fused"), OPTICAL, Generator())
     odd = taken("twin-optics", "auto", PORTS)
     assert odd.kernel == "torch"
     assert "grid=[4, 6], expected powers of two" in odd.note
