@@ -697,6 +697,8 @@ class Decoder:
         self._power_mw = entry.power_mw
         dark_dn = response.offset_dn + response.dark_dn_per_s * exposure_s
         self._dark = dark_dn * self._bins.area_px
+        dark_e = response.dark_dn_per_s * exposure_s / response.gain_dn_per_e
+        self._noise_px = response.read_noise_e**2 + dark_e
         self._dn_per_e = response.gain_dn_per_e * 10 ** (entry.gain_db / 20)
         self._scale = entry.exposure_s / exposure_s / self._dn_per_e
 
@@ -706,6 +708,11 @@ class Decoder:
         """Decode ``(shot, row, column)`` counts into ``(shot, output)``."""
         counts = self._bins.sums(frames) - self._dark
         return counts * self._scale * (self._power_mw / power_mw)[:, None]
+
+    def dark_variance(self) -> NDArray[np.float64]:
+        """Variance of each output without light: read noise and dark current."""
+        in_counts = self._noise_px * self._dn_per_e**2 * self._bins.area_px
+        return np.asarray(in_counts * self._scale**2)
 
     def spread(self, cotangent: NDArray[np.float64]) -> NDArray[np.float64]:
         """Pull a gradient on the outputs back to counts, at nominal power."""

@@ -421,7 +421,7 @@ def assemble(
     """
     protocol, dataset = job.setting.protocol, job.dataset
     generator = torch.Generator().manual_seed(protocol.seed)
-    steady = Steady(device)
+    steady = Steady(device, torch.from_numpy(reservoir.decoder.dark_variance()))
     network = model.build(protocol, dataset, steady, generator)
     if method.is_frozen(protocol):
         for theta in network.theta():

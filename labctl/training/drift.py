@@ -92,10 +92,16 @@ class Steady(Device):
     ----------
     device
         The device.
+    dark
+        Variance of each output without light, which does not follow the light; None
+        for none.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(
+        self, device: Device, dark: Float[Tensor, " output"] | None = None
+    ) -> None:
         self._device = device
+        self._dark = torch.zeros(device.outputs) if dark is None else dark
         self.gain = torch.ones(device.outputs, dtype=torch.float64)
         self.offset = torch.zeros(device.outputs, dtype=torch.float64)
 
@@ -132,6 +138,31 @@ class Steady(Device):
             return found  # To the bit what the record has.
         offset, gain = self.offset.to(found.y), self.gain.to(found.y)
         return found._replace(y=(found.y - offset) / gain)
+
+    def noise(
+        self,
+        noise: Float[Tensor, " output"],
+        before: Float[Tensor, " output"],
+        after: Float[Tensor, " output"],
+    ) -> Float[Tensor, " output"]:
+        """Return the noise of outputs divided by another gain, as the light asks for.
+
+        Light that became fainter by a gain has so much less variance, and what is
+        divided by the gain has its square less: by ``1 / gain`` more in all. What there
+        is without light stays as it is, and grows by ``1 / gain ** 2``. Noise of the
+        light's power, which shrinks with its square and would not change, counts as
+        that of light.
+
+        Parameters
+        ----------
+        noise
+            Variance of each output while it is divided by ``before``.
+        before, after
+            Gains, above 0.
+        """
+        ratio = (after / before).to(noise)
+        dark = torch.minimum((self._dark / before.square()).to(noise), noise)
+        return (noise - dark) / ratio + dark / ratio.square()
 
 
 class Finding(NamedTuple):
@@ -235,7 +266,8 @@ class Watch:
         now, first = self._look(step), self._first
         known = torch.zeros(first.shape[1]) if noise is None else noise
         noise_now = known.to(first)
-        noise_first = corrected(noise_now, self._first_gain / self.device.gain) / LOOKS
+        began, gain = self._first_gain, self.device.gain
+        noise_first = self.device.noise(noise_now, gain, began) / LOOKS
         spread = first.var(dim=0) - noise_first
         error = (now - first).square().mean(dim=0) - noise_now - noise_first
         share = _ratio(error.sum(), spread.sum())
@@ -253,7 +285,6 @@ class Watch:
         self.finding = self._judge(share, left, may_correct=is_drift)
         if self.finding.remedy is Remedy.RECENTRE:
             # `now` was corrected already: the new line comes on top of the old one.
-            gain = self.device.gain
             self.device.offset = self.device.offset + gain * offset
             self.device.gain = gain * slope
         return self.finding
@@ -308,26 +339,6 @@ class Watch:
         self.shots = int(state["shots"])
         share, left, remedy = state["finding"]
         self.finding = Finding(float(share), float(left), Remedy[remedy])
-
-
-def corrected(
-    noise: Float[Tensor, " output"], gain: Float[Tensor, " output"]
-) -> Float[Tensor, " output"]:
-    """Return the noise of outputs that are divided by a gain: that of light.
-
-    Light that became fainter by the gain has so much less variance in raw counts; in
-    counts that were corrected by ``1 / gain`` it has ``1 / gain`` times as much. Noise
-    of the camera grows by one power of the gain more, that of the light's power by
-    one less.
-
-    Parameters
-    ----------
-    noise
-        Variance of each output before.
-    gain
-        What is divided by, above 0.
-    """
-    return noise / gain.to(noise)
 
 
 def _ratio(part: Tensor, whole: Tensor) -> float:

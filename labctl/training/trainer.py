@@ -14,7 +14,7 @@ from labctl.errors import NotFiniteError, OutcomeError, SaturatedError
 from labctl.training.blackbox import Device, DeviceLayer, Exposure, offspring
 from labctl.training.contestant.search import Search, explore
 from labctl.training.drift import CATEGORY as DRIFT
-from labctl.training.drift import Remedy, Watch, corrected
+from labctl.training.drift import Remedy, Steady, Watch
 from labctl.training.estimator import Cosine, Estimator
 from labctl.training.evidence import Evidence, Probing
 from labctl.training.journal import Listener, Result, Row, Silent, Status, Stopped
@@ -437,16 +437,16 @@ class Trainer:
         if found.remedy is Remedy.STOP:
             raise Stopped(Status.DRIFTED)
         if found.remedy is Remedy.RECENTRE:
-            self._correct_noise(watch.device.gain / before)
+            self._correct_noise(watch.device, before)
         if found.remedy is Remedy.REFIT:
             self._renew(watch)
 
-    def _correct_noise(self, gain: Tensor) -> None:
-        """Take it that outputs are divided by a gain more from now on."""
+    def _correct_noise(self, device: Steady, before: Tensor) -> None:
+        """Take it that outputs are divided by another gain from now on."""
         noise = self.evidence.noise
         if noise is None:
             return
-        self.evidence.noise = corrected(noise, gain)
+        self.evidence.noise = device.noise(noise, before, device.gain)
         if self.estimator is not None:
             self.estimator.expect(self.evidence.noise)
 

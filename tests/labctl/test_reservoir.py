@@ -255,6 +255,20 @@ def test_decoding_gives_electrons_at_nominal_exposure_and_power() -> None:
     assert outputs[0] == pytest.approx(expected)
 
 
+def test_outputs_without_light_vary_by_read_noise_and_dark_current() -> None:
+    decoder = Decoder(ENTRY, RESPONSE, exposure_s=0.02)
+    rng = np.random.default_rng(2)
+    dark_e = 50 * 0.02 / 0.5  # as counted at 0 dB
+    shape = (4000, 6, 10)
+    electrons = rng.poisson(dark_e, shape) - dark_e + rng.normal(size=shape)
+    frames = np.rint(101 + 5 * electrons).astype(np.uint16)
+    found = decoder.outputs(frames, np.full(4000, 2.0)).var(axis=0)
+    # Half of what is counted: the exposure is twice the nominal one.
+    expected = np.array([9, 12, 9, 9, 12, 9]) * (1.0 + dark_e) / 4
+    assert decoder.dark_variance() == pytest.approx(expected)
+    assert found == pytest.approx(expected, rel=0.1)
+
+
 def test_spread_is_the_derivative_of_decoding() -> None:
     decoder = Decoder(ENTRY, RESPONSE, exposure_s=0.01)
     rng = np.random.default_rng(1)

@@ -24,7 +24,7 @@ from labctl.run.prepare import prepare
 from labctl.run.progress import Silent
 from labctl.run.setting import Options, Outcome
 from labctl.run.train import TrainJob
-from labctl.training.blackbox import Exposure
+from labctl.training.blackbox import Device, Exposure
 from labctl.training.estimator import Stateless
 from labctl.training.rehearsal import Rehearsal
 from labctl.training.surrogate import build as builder
@@ -392,6 +392,24 @@ def test_a_card_loads_all_that_a_training_computes_before_the_bench_opens(
         execute(job, Silent())
     rehearsed = ["judge", "_step", "_step"] if name == "rehearse" else []
     assert done == ["step", *rehearsed]
+
+
+def test_drift_is_corrected_with_what_the_camera_shows_without_light(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[torch.Tensor] = []
+
+    def watched(device: Device, dark: torch.Tensor) -> None:
+        del device
+        given.append(dark)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "Steady", watched)
+    job = prepare(str(small), Options())
+    with pytest.raises(KeyboardInterrupt):
+        execute(job, Silent())
+    # Nine bins of 81 pixels, whose read noise is .7 electrons.
+    assert given[0].tolist() == pytest.approx([81 * 0.7**2] * 9, rel=0.05)
 
 
 def commanded(protocol: Path, device: str) -> tuple[int, str]:

@@ -176,6 +176,50 @@ def test_after_a_new_first_look_only_what_was_corrected_since_counts(
     assert abs(watch.check(7, torch.full((5,), 20.0)).share) < 0.02
 
 
+def test_noise_without_light_grows_faster_than_that_of_light(
+    make_device: "type[FakeDevice]",
+) -> None:
+    dark = torch.tensor([0.0, 40.0, 240.0, 300.0, 40.0])
+    steady = Steady(make_device(), dark)
+    noise, one = torch.full((5,), 240.0), torch.ones(5)
+    gain = torch.tensor([0.5, 0.5, 0.5, 0.5, 2.0])
+    after = steady.noise(noise, one, gain)
+    # What is more than there is in all is all that there is.
+    assert after.tolist() == [480.0, 400 + 160.0, 960.0, 960.0, 100 + 10.0]
+    there = steady.noise(noise, one, gain.sqrt())
+    assert torch.allclose(steady.noise(there, gain.sqrt(), gain), after)
+    assert torch.allclose(steady.noise(after, gain, one), noise)
+
+
+def test_noise_of_a_camera_that_a_correction_enlarges_is_no_drift(
+    make_device: "type[FakeDevice]",
+) -> None:
+    class Read(Drifting):
+        @override
+        def __call__(
+            self, phase: Tensor, *, category: str, layer: int, step: int
+        ) -> Response:
+            found = super().__call__(phase, category=category, layer=layer, step=step)
+            return found._replace(y=found.y + 20 * draw(found.y))
+
+    generator = torch.Generator().manual_seed(8)
+
+    def draw(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator).to(like)
+
+    read = Read(make_device())
+    steady = Steady(read, torch.full((5,), 400.0))
+    how = Watching(every=4, patterns=600)
+    watch = Watch(how, steady, torch.Generator().manual_seed(3))
+    watch.begin()
+    read.gain = 0.3
+    assert watch.check(3, torch.full((5,), 400.0)).remedy is Remedy.RECENTRE
+    # What repeats would show now: the camera's alone, divided by the gain.
+    found = watch.check(7, 400 / steady.gain.square())
+    assert found.remedy is Remedy.NONE
+    assert abs(found.share) < 0.02
+
+
 @pytest.mark.parametrize("gain", [0.0, 1e-6, 0.05, -1.0, 20.0])
 def test_light_that_is_missing_or_wrong_is_not_corrected(
     make_device: "type[FakeDevice]", gain: float

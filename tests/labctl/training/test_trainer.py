@@ -130,12 +130,13 @@ class Lab:
         self.validation: Samples | None = None
         self.rehearsing: Rehearsing | None = None
         self.watching: Watching | None = None
+        self.dark: Tensor | None = None
         self.purse: Purse | None = None
 
     def trainer(self, steps: int = 4, ear: Ear | None = None) -> Trainer:
         generator = torch.Generator().manual_seed(12)
         ends = Ends(self.train.x.shape[1], self.task.outputs)
-        device = Steady(self.device)
+        device = Steady(self.device, self.dark)
         network = build(self.specs, ends, device=device, generator=generator)
         fitter, estimate = self.learner(generator)
         watch = None
@@ -407,6 +408,16 @@ def test_noise_is_corrected_as_the_outputs_are(lab: Lab) -> None:
     estimator = other.estimator
     assert isinstance(estimator, ControlVariate)
     assert torch.equal(estimator.noise, after)
+
+
+def test_noise_that_is_there_without_light_is_corrected_as_such(lab: Lab) -> None:
+    lab.dark = torch.full((5,), 50.0)
+    trainer, watch, before = dimmed(lab)
+    after, gain = trainer.evidence.noise, watch.device.gain.to(before)
+    assert after is not None
+    expected = (before - 50) / gain + 50 / gain.square()
+    assert torch.allclose(after, expected, rtol=1e-4)
+    assert not torch.allclose(after, before / gain, rtol=0.2)
 
 
 def test_noise_after_corrections_is_what_repeats_show(lab: Lab) -> None:
