@@ -15,8 +15,10 @@ LINTERS := lint-types lint-windows lint-pyright lint-style
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	# torch alone first: an exact pin takes the CPU build, a range takes CUDA's.
-	$(BIN)/pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	# By all processors: pip takes one. Some files are templates, and no Python yet.
+	-$(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib
 	touch $@
 
 setup: $(STAMP)
