@@ -28,17 +28,16 @@ def test_a_page_is_quiet_and_usable_and_shows_markup_as_text(
 
 
 def test_the_page_of_a_training_is_too(
-    training_record: Path,
+    training_page: Path,
     marked_record: Path,
     empty_record: Path,
     check_page: CheckPage,
     tmp_path: Path,
     markup: str,
 ) -> None:
-    told = [
-        check_page(page.write(record, tmp_path / f"{number}.html"))
-        for number, record in enumerate((training_record, marked_record, empty_record))
-    ]
+    marked = page.write(marked_record, tmp_path / "marked.html")
+    empty = page.write(empty_record, tmp_path / "empty.html")
+    told = [check_page(path) for path in (training_page, marked, empty)]
     assert "The trained device took 76 % of the room" in told[0]
     assert told[1].count(markup) > 15
     assert "No step was recorded yet." in told[2]
@@ -65,10 +64,10 @@ return [...document.querySelectorAll("#events td, #calibrations td")].map((cell)
 
 
 def test_words_of_a_table_are_in_sight_on_a_narrow_page(
-    training_record: Path, visit: Callable[[Path], Any], tmp_path: Path
+    training_page: Path, visit: Callable[[Path], Any]
 ) -> None:
     narrow = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    driver = visit(page.write(training_record, tmp_path / "run.html"))
+    driver = visit(training_page)
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
     try:
         cells = driver.execute_script(CELLS)

@@ -70,14 +70,6 @@ def outline(path: Path) -> Outline:
     return parsed
 
 
-@pytest.fixture(scope="module")
-def training_page(
-    training_record: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    folder = tmp_path_factory.mktemp("page")
-    return page.write(training_record, folder / "run.html", folder / "figures")
-
-
 def test_training_page_tells_the_run(training_page: Path) -> None:
     text = outline(training_page).text
     for expected in (
