@@ -594,8 +594,12 @@ def _open(path: Path) -> h5py.File:
         return h5py.File(path, "r")
     except OSError as err:
         # Flagged as being written: by a live recorder, or by one that was killed.
-        _check_flagged(path, err)
+        flagged = _check_flagged(path)
+        refused = err
     try:
+        if not flagged:
+            # Nothing is wrong with it, or its writer has closed it meanwhile.
+            return _again(path, refused)
         if is_written(path):
             return h5py.File(path, "r", swmr=True, libver="v110")
         # SWMR reads again and again what has a wrong checksum, in case that it is
@@ -620,7 +624,14 @@ def _check_begun(path: Path) -> None:
     raise InputError(repair.bare(path))
 
 
-def _check_flagged(path: Path, err: OSError) -> None:
+def _again(path: Path, refused: OSError) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError:
+        raise refused from None
+
+
+def _check_flagged(path: Path) -> bool:
     try:
         # A kill may fall between the new end and the bytes up to it: only a file
         # that was closed must be as long as it says.
@@ -634,8 +645,7 @@ def _check_flagged(path: Path, err: OSError) -> None:
             "short. Restore the file from a copy."
         )
         raise InputError(text)
-    if not flagged:
-        raise InputError(_unreadable(path, err)) from err
+    return flagged
 
 
 def _unreadable(path: Path, err: OSError) -> str:

@@ -529,3 +529,23 @@ def test_the_header_is_json_and_text_that_others_can_read(
         assert entry["reservoir/region"][()].tolist() == [4, 6, 5, 7]
         assert entry["instrument/slm/lut"].shape == (256,)
         assert entry["instrument/beam/incident_wavelength"].attrs["units"] == "nm"
+
+
+def test_a_record_that_is_closed_while_it_is_opened_is_read(
+    create: Create, record_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, usual = create(), h5py.File
+    before = [recorder.close]
+
+    def closing(path: Any, *given: Any, **named: Any) -> h5py.File:  # noqa: ANN401 - passed on
+        if before:
+            # As another process is told while the file is still written.
+            before.pop()()
+            text = "file is already open for write"
+            raise OSError(text)
+        return usual(path, *given, **named)
+
+    monkeypatch.setattr(h5py, "File", closing)
+    with Record.open(record_path) as record:
+        assert record.path == record_path
+    assert not before
