@@ -23,6 +23,7 @@ from labctl.errors import DeviceError, FrameError, OutOfRangeError
 
 T = TypeVar("T")
 ALONE_S: Final = 0.02  # beyond the slowest of its batch, for a frame that is left over
+OWED_S: Final = 0.3  # beyond its exposure, for a frame before which another came
 GAIN_DB: Final = 0.1  # how far a gain may be from the one asked for
 #: Bits of the pixel formats of GenICam that are right-justified.
 BITS: Final = {"Mono8": 8, "Mono10": 10, "Mono12": 12, "Mono16": 16}
@@ -484,6 +485,7 @@ class TriggeredCamera(Camera):
         self._last: int | None = None
         self._started_s: list[float] = []
         self._ends = _Ends()
+        self._is_owed = False  # a frame whose trigger was met by an earlier one
         # From an edge to its exposure; None where software triggers.
         self._delay_s: float | None = None
         self._slowest_s = 0.0
@@ -671,6 +673,7 @@ class TriggeredCamera(Camera):
     def _begin(self, frames: int, delay_s: float | None) -> None:
         self._armed, self._left, self._frames = True, frames, 0
         self._last, self._started_s, self._ends = None, [], _Ends()
+        self._is_owed = False
         self._delay_s, self._slowest_s = delay_s, 0.0
 
     @property
@@ -762,6 +765,7 @@ class TriggeredCamera(Camera):
         host_s = self._clock.now()
         before, self._last = self._last, buffer.number
         self._frames += 1
+        self._is_owed |= self._is_early(host_s)
         if buffer.number is None or buffer.data is None:
             if buffer.number is None and before is not None:
                 self._last = before + 1  # if it is not, the next one is a gap
@@ -801,6 +805,11 @@ class TriggeredCamera(Camera):
             text = f"{self._frames} frames for {len(self._started_s)} triggers"
             raise FrameError(self._name, "stale", text)
 
+    def _is_early(self, host_s: float) -> bool:
+        """Whether what came now cannot be of the trigger whose turn it is."""
+        started_s = self._started_s[: self._frames][-1:]
+        return bool(started_s) and host_s - started_s[0] < self._least_s()
+
     def _begun(self, host_s: float) -> float:
         """Return when the exposure began: not before its trigger was sent.
 
@@ -810,7 +819,7 @@ class TriggeredCamera(Camera):
             ``stale``: the exposure cannot have ended yet.
         """
         start_s = self._started_s[self._frames - 1]
-        if host_s - start_s < self._least_s():
+        if self._is_early(host_s):
             text = (
                 f"here {host_s - start_s:.6f} s after its trigger, expected at least "
                 f"{self._least_s():g} s, delay and exposure"
@@ -872,6 +881,13 @@ class TriggeredCamera(Camera):
 
     @override
     def disarm(self) -> None:
-        self._armed = False
-        if self._open:
+        owed, self._is_owed, self._armed = self._is_owed, False, False
+        if not self._open:
+            return
+        try:
+            if owed:
+                # Still to come. A camera that makes it while it is armed anew would
+                # hand it out as the answer to the next trigger, and so on for ever.
+                self._sensor.fetch(self._least_s() + OWED_S)
+        finally:
             self._sensor.stop()

@@ -301,6 +301,58 @@ def test_a_frame_that_is_too_early_is_stale(
     assert refused(camera) == "stale"
 
 
+@pytest.mark.parametrize(
+    "stray", [whole(1), Buffer(1, None, "cleared"), Buffer(None, None, "timeout")]
+)
+def test_the_frame_behind_one_that_came_too_early_is_not_left_for_the_next_trigger(
+    camera: TriggeredCamera, chip: Chip, stray: Buffer
+) -> None:
+    camera.disarm()
+    camera.configure(exposure_s=0.02)
+    camera.arm(1)
+    chip.buffers = [stray, whole(2), whole(3)]
+    camera.trigger()
+    assert refused(camera) in {"stale", "incomplete"}
+    # This camera goes on with what it was making, whoever arms it.
+    camera.arm(1)
+    camera.trigger()
+    chip.clock.sleep(0.02)
+    assert camera.frame(1.0).frame_id == 3
+
+
+def test_nothing_is_waited_for_behind_a_frame_in_time(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    chip.buffers = [Buffer(1, None, "missing packets"), whole(2)]
+    camera.trigger()
+    assert refused(camera) == "incomplete"
+    camera.arm(1)
+    camera.trigger()
+    assert camera.frame(1.0).frame_id == 2
+
+
+def test_a_camera_that_fails_while_a_frame_is_owed_is_stopped_all_the_same(
+    camera: TriggeredCamera, chip: Chip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera.disarm()
+    camera.configure(exposure_s=0.02)
+    camera.arm(1)
+    chip.buffers = [whole(1)]
+    camera.trigger()
+    assert refused(camera) == "stale"
+    stopped = list[bool]()
+    monkeypatch.setattr(chip, "stop", lambda: stopped.append(True))
+
+    def fail(timeout_s: float) -> None:
+        raise DeviceError("camera", "frame", f"unplugged, {timeout_s:g} s")
+
+    monkeypatch.setattr(chip, "fetch", fail)
+    with pytest.raises(DeviceError, match=r"unplugged, 0\.32 s"):
+        camera.disarm()
+    assert stopped == [True]
+    camera.disarm()  # owed once
+
+
 def test_failed_misshapen_and_missing_buffers_have_their_class(
     camera: TriggeredCamera, chip: Chip
 ) -> None:
