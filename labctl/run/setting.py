@@ -1103,7 +1103,7 @@ def _recorder(
             header=header(setting, bench, fitting),
             overwrite=setting.options.overwrite,
         )
-    differing = list(_differences(header(setting, bench, fitting), left))
+    differing = list(_differences(header(setting, bench, fitting), left, fitting.note))
     if differing:
         text = (
             f"{setting.out}: {'; '.join(differing)} (the record). The run would not go "
@@ -1127,8 +1127,11 @@ def _recorder(
     return recorder
 
 
-def _differences(now: Header, then: Unfinished) -> Iterator[str]:
-    """Name everything that is another than when the run began."""
+def _differences(now: Header, then: Unfinished, note: str) -> Iterator[str]:
+    """Name everything that is another than when the run began.
+
+    The note is why torch computes the fits, where a compiled kernel was asked for.
+    """
     if now.simulated != then.simulated:
         yield f"simulated={now.simulated}, expected {then.simulated}"
     threads = torch.get_num_threads()
@@ -1139,7 +1142,7 @@ def _differences(now: Header, then: Unfinished) -> Iterator[str]:
     if now.fit_kernel != then.fitting.kernel:
         yield (
             f"surrogate: kernel={now.fit_kernel or 'torch'!r}, expected "
-            f"{then.fitting.kernel or 'torch'!r}"
+            f"{then.fitting.kernel or 'torch'!r}{f' ({note})' if note else ''}"
         )
     roles = {*now.instrument, *then.instrument}
     for role in sorted(roles - {"beam"}):

@@ -17,6 +17,8 @@ from ruamel.yaml import YAML
 
 from labctl import bench as benches
 from labctl.errors import DeviceError, InputError, RecordError
+from labctl.optics.fused import build
+from labctl.optics.kernel import loaded
 from labctl.recording.reader import Record
 from labctl.recording.writer import Recorder
 from labctl.run import resume
@@ -315,6 +317,17 @@ def test_what_ended_a_run_does_not_end_it_again(protocol: Path, whole: Outcome) 
     assert sum("had ended the run; they are made anew" in text for text in events) == 4
 
 
+def rehearsed(kernel: str) -> str:
+    """A protocol that rehearses on a twin."""
+    return TINY.replace(
+        "{name: twin-modes, modes: 4, fits_per_step: 2}",
+        f"{{name: twin-optics, kernel: {kernel}, screens: 1, "
+        "first_fits: 2, fits_per_step: 1,"
+        " fit_batch: 4, schedule: one-cycle, keep_every: 4}\n"
+        "estimator: {name: rehearse, digital_steps: 2}",
+    ).replace("oracle: true", "oracle: false")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["torch", "fused"])
 def test_a_rehearsal_goes_on_with_its_twin_and_radius(
@@ -324,14 +337,7 @@ def test_a_rehearsal_goes_on_with_its_twin_and_radius(
     kernel: str,
 ) -> None:
     key = request.getfixturevalue("compiled").key if kernel == "fused" else ""
-    text = TINY.replace(
-        "{name: twin-modes, modes: 4, fits_per_step: 2}",
-        f"{{name: twin-optics, kernel: {kernel}, screens: 1, "
-        "first_fits: 2, fits_per_step: 1,"
-        " fit_batch: 4, schedule: one-cycle, keep_every: 4}\n"
-        "estimator: {name: rehearse, digital_steps: 2}",
-    ).replace("oracle: true", "oracle: false")
-    protocol.write_text(text, encoding="utf-8")
+    protocol.write_text(rehearsed(kernel), encoding="utf-8")
     first, out = protocol.with_name("whole.h5"), protocol.with_name("cut.h5")
     whole = execute(prepare(str(protocol), Options(out=first)), Silent())
     failing(20, KeyboardInterrupt())
@@ -342,6 +348,24 @@ def test_a_rehearsal_goes_on_with_its_twin_and_radius(
         assert record.environment["fit_kernel"] == key
     assert execute(resume.unfinished(out), Silent()).shots == whole.shots
     same(out, first)
+
+
+@pytest.mark.slow
+def test_where_its_compiler_is_gone_a_record_says_so(
+    protocol: Path,
+    cut_short: Callable[[int, BaseException], Path],
+    compiled: build.Built,
+) -> None:
+    protocol.write_text(rehearsed("auto"), encoding="utf-8")
+    out = cut_short(20, KeyboardInterrupt())
+    text = rf"kernel='torch', expected '{compiled.key}' \(no C\+\+ compiler .*CXX\.\)"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXX", "no-such-compiler")
+        loaded.cache_clear()
+        with pytest.raises(InputError, match=text):
+            execute(resume.unfinished(out), Silent())
+    loaded.cache_clear()
+    execute(resume.unfinished(out), Silent())
 
 
 def test_a_chain_of_kills_loses_nothing(
