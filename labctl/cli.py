@@ -226,6 +226,7 @@ def _answering(json_wanted: bool, *, opens: bool = False) -> Iterator[_Answer]:
         yield answer
     except LabctlError as error:
         code = error.exit_code
+        answer.content.update(error.told)
         answer.content["error"] = str(error)
         typer.echo(f"labctl: {error}", err=True)
         for note in getattr(error, "__notes__", ()):

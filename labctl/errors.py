@@ -26,9 +26,10 @@ Messages have one form: *where: what=got, expected …. Do ….* Classes that ca
 fields build their message from them and keep them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from typing_extensions import override
@@ -38,6 +39,8 @@ class LabctlError(Exception):
     """An error for the person at the bench; the message says what to do."""
 
     exit_code: ClassVar[int] = 1
+    #: What came of it all the same, for ``--json``.
+    told: Mapping[str, object] = MappingProxyType({})
 
 
 class InputError(LabctlError):
@@ -268,9 +271,22 @@ class RecordError(LabctlError):
 
 
 class OutcomeError(LabctlError):
-    """Measured, and not good enough: a typed failure of a calibration or training."""
+    """Measured, and not good enough: a typed failure of a calibration or training.
+
+    Parameters
+    ----------
+    text
+        What happened.
+    told
+        What came of it all the same, for ``--json``.
+    """
 
     exit_code = 6
+
+    def __init__(self, text: str, *, told: Mapping[str, object] | None = None) -> None:
+        super().__init__(text)
+        if told is not None:
+            self.told = told
 
 
 class NotFiniteError(OutcomeError):

@@ -31,6 +31,8 @@ TWINS = frozenset(
 )
 # Estimators that probe every sample, or may.
 SAMPLED = frozenset({"control-variate", "gate"})
+_NO_BASELINE = "a dithered exposure has no baseline to be compared with"
+_BESIDE = "secants (secant_rad) come beside paired probes, not in their place"
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +284,7 @@ def _probe_faults(
     if wants and not (probes.paired_per_step or sampled):
         text = (
             f"paired_per_step=0, but surrogate {protocol.surrogate.name} is fitted to "
-            "differences: a dithered exposure has no baseline to be compared with. "
+            f"differences: {_BESIDE if probes.secant_rad else _NO_BASELINE}. "
             "Set paired_per_step, or use twin-pairs with the loss value."
         )
         yield given.fault("probes.paired_per_step", text)

@@ -338,11 +338,8 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
             session.recorder.event("error", "training", trained.why)
             session.recorder.set_status("failed")
         session.recorder.commit()
-    if not trained.status.is_whole:
-        text = f"{setting.where}: training stopped at step {trained.steps}: "
-        raise OutcomeError(text + trained.why)
     good = trained.status is Status.COMPLETED
-    return Outcome(
+    outcome = Outcome(
         setting.out,
         "complete" if good else "failed",
         result,
@@ -350,9 +347,14 @@ def execute(job: TrainJob, progress: Progress) -> Outcome:
         _summary(job, result, ledger),
         "" if good else f"{setting.where}: {_doubt(trained)}",
     )
+    if not trained.status.is_whole:
+        raise OutcomeError(outcome.failure, told=outcome.as_json())
+    return outcome
 
 
 def _doubt(trained: Result) -> str:
+    if not trained.status.is_whole:
+        return f"training stopped at step {trained.steps}: {trained.why}"
     whole, least = trained.whole, SURE * trained.whole.error
     return (
         f"cosine={whole} over {whole.probes} held-out probes, expected more than "
@@ -653,10 +655,7 @@ def _summary(job: TrainJob, result: dict[str, Any], ledger: Ledger) -> str:
             "reservoir.exposure_s or reservoir.power_mw"
         )
     if result.get("twin_unexplained") is not None:
-        lines.append(
-            f"rehearsed on a twin that left {100 * result['twin_unexplained']:.0f} % "
-            "of the last batch's variance unexplained, beside its noise"
-        )
+        lines.append(f"rehearsed on a twin that {_left(result['twin_unexplained'])}")
     made = ", ".join(f"{name} {n}" for name, n in ledger.counts.items() if n)
     lines += [
         f"shots: {made}; {ledger.spent} of the budget of {ledger.budget}",
@@ -664,6 +663,16 @@ def _summary(job: TrainJob, result: dict[str, Any], ledger: Ledger) -> str:
         f"next:   labctl report {job.setting.out}",
     ]
     return "\n".join(lines)
+
+
+def _left(share: float) -> str:
+    """Say what a twin left unexplained; an estimate of nothing falls below it too."""
+    if share < 0:
+        return "explained the last batch to within its noise"
+    return (
+        f"left {100 * share:.0f} % of the last batch's variance unexplained, beside "
+        "its noise"
+    )
 
 
 def _said_of_whole(result: dict[str, Any]) -> str:

@@ -185,9 +185,12 @@ class Finding(NamedTuple):
     @override
     def __str__(self) -> str:
         """Say it to a person."""
+        beside = f"{100 * self.left:.1f} % not common to all patterns"
+        if self.left > self.share:  # a gain of each output would do harm
+            beside = "nothing of it common to all patterns"
         return (
             f"drift is {100 * self.share:.1f} % of the outputs' variance, "
-            f"{100 * self.left:.1f} % not common to all patterns: {self.remedy.value}"
+            f"{beside}: {self.remedy.value}"
         )
 
 

@@ -418,7 +418,9 @@ class Evidence:
         if math.isnan(share):
             return ""
         beside = "" if self.noise is None else ", beside its noise"
-        text = f"kept shots: {100 * share:.1f} % of the variance unexplained{beside}"
+        # An estimate of nothing falls below it as well.
+        left = f"{100 * share:.1f} %" if share > 0 else "nothing"
+        text = f"kept shots: {left} of the variance unexplained{beside}"
         if share < GOOD or self.noise is None:
             return text
         return (

@@ -297,15 +297,28 @@ def test_an_existing_record_is_replaced_only_on_demand(
     assert target.read_bytes() != before
 
 
+LOUD = "surrogate.learning_rate=1e30"
+
+
 def test_a_training_that_fails_exits_6_and_keeps_its_record(
     here: Path, call: Cli
 ) -> None:
     words = ("run", "small.yaml", "--out", "bad.h5")
-    result = call(*words, "--set", "surrogate.learning_rate=1e30")
+    result = call(*words, "--set", LOUD)
     assert result.exit_code == 6
+    assert "training stopped at step" in result.stderr
     assert "not finite" in result.stderr
     with Record.open(here / "bad.h5") as record:
         assert record.status == "failed"
+        shots = len(record.column("shots_meta", "attempt"))
+    # What came of it is in the line for scripts as well.
+    told = json.loads(
+        call(*words, "--overwrite", "--json", "--set", LOUD).stdout.splitlines()[-1]
+    )
+    assert (told["exit_code"], told["status"]) == (6, "failed")
+    assert told["result"]["outcome"].startswith("not finite")
+    assert "not finite" in told["error"]
+    assert sum(told["shots"].values()) == shots
 
 
 # --- checks that open nothing

@@ -182,7 +182,7 @@ def test_a_training_that_diverges_is_a_typed_failure(small: Path) -> None:
         ("reservoir.power_mw=9", "power_mw=9, expected 0 to 8"),
         ("reservoir.exposure_s=3", "exposure_s=3, expected 0 to 0.02"),
         ("reservoir.bins=[40, 3]", r"bins=\[40, 3\], expected at most"),
-        ("surrogate.name=dense", "paired_per_step=0"),
+        ("surrogate.name=dense", "paired_per_step=0.* no baseline"),
         ("data.test=999", "999"),
     ],
 )
@@ -410,6 +410,19 @@ def test_drift_is_corrected_with_what_the_camera_shows_without_light(
         execute(job, Silent())
     # Nine bins of 81 pixels, whose read noise is .7 electrons.
     assert given[0].tolist() == pytest.approx([81 * 0.7**2] * 9, rel=0.05)
+
+
+def test_less_than_nothing_left_is_told_as_within_the_noise() -> None:
+    assert train._left(0.104) == (
+        "left 10 % of the last batch's variance unexplained, beside its noise"
+    )
+    assert train._left(-0.104) == "explained the last batch to within its noise"
+
+
+def test_secants_alone_are_refused_for_what_they_are(small: Path) -> None:
+    own = ("surrogate.name=dense", "probes.secant_rad=0.3")
+    with pytest.raises(InputError, match=r"paired_per_step=0.* beside paired probes"):
+        prepare(str(small), Options(overrides=own))
 
 
 def commanded(protocol: Path, device: str) -> tuple[int, str]:

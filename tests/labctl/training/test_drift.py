@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from labctl.training.blackbox import Device, Response
-from labctl.training.drift import Remedy, Steady, Watch, Watching
+from labctl.training.drift import Finding, Remedy, Steady, Watch, Watching
 
 if TYPE_CHECKING:
     from tests.labctl.training.conftest import FakeDevice
@@ -261,6 +261,14 @@ def test_phases_that_drift_ask_for_a_new_fit(make_device: "type[FakeDevice]") ->
     # A new reference: what the device is now is where it is compared from.
     watch.begin()
     assert watch.check(7, NOISE).remedy is Remedy.NONE
+
+
+def test_what_a_correction_would_make_worse_is_not_common() -> None:
+    told = str(Finding(0.073, 0.021, Remedy.RECENTRE))
+    assert "drift is 7.3 % of the outputs' variance, 2.1 % not common" in told
+    worse = str(Finding(0.073, 132.5, Remedy.REFIT))
+    assert "7.3 % of the outputs' variance, nothing of it common to all" in worse
+    assert "13250" not in worse
 
 
 @pytest.mark.parametrize(

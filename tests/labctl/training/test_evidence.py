@@ -341,6 +341,15 @@ def test_tells_what_a_first_fit_leaves_of_the_kept_shots(device: "FakeDevice") -
     assert evidence.told_fit().endswith("% of the variance unexplained")
 
 
+def test_less_than_nothing_unexplained_is_told_as_nothing(
+    device: "FakeDevice", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitter = fitter_of(device)
+    evidence = evidence_of(device, fitter, Ear())
+    monkeypatch.setattr(fitter, "unexplained", lambda _: -0.1)
+    assert evidence.told_fit().startswith("kept shots: nothing of the variance")
+
+
 def test_tells_nothing_of_a_fit_that_nothing_judges(device: "FakeDevice") -> None:
     evidence = evidence_of(device, fitter_of(device), Ear())
     evidence.gather([exposed(device)], step=6)
