@@ -144,16 +144,17 @@ def test_the_gallery_is_ordered_by_pointer(
 
 @pytest.mark.peer
 def test_without_scripts_the_order_is_fixed_and_nothing_pretends_to_change_it(
-    make_study: MakeStudy, visit: Callable[[Path], Any]
+    make_study: MakeStudy,
+    browser: Any,  # noqa: ANN401 - selenium is untyped here
+    visit: Callable[[Path], Any],
 ) -> None:
     off = "Emulation.setScriptExecutionDisabled"
-    driver = visit(make_study("activations").with_suffix(".html"))
-    driver.execute_cdp_cmd(off, {"value": True})
+    browser.execute_cdp_cmd(off, {"value": True})
     try:
-        driver.refresh()
+        driver = visit(make_study("activations").with_suffix(".html"))
         find = driver.find_elements
         assert not find("css selector", "#activations-gallery form")[0].is_displayed()
         assert "which yours does not" in find("tag name", "noscript")[0].text
         assert len(find("css selector", "#activations-gallery li")) == 15
     finally:
-        driver.execute_cdp_cmd(off, {"value": False})
+        browser.execute_cdp_cmd(off, {"value": False})
