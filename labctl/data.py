@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -405,6 +406,19 @@ def _spirals(count: int) -> Split:
 
 
 def _mnist_1d(count: int) -> Split:
+    made = _made_mnist_1d(count)
+    return Split(made.x.copy(), made.y.copy())
+
+
+@cache
+def _made_mnist_1d(count: int) -> Split:
+    """Make the samples, which takes seconds: a comparison asks for each training.
+
+    Raises
+    ------
+    InputError
+        The package is not installed.
+    """
     # The authors' own numbers, but more samples, and never their download.
     try:
         from mnist1d.data import (  # noqa: PLC0415 - an extra, slow to import

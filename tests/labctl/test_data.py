@@ -221,12 +221,34 @@ def test_generated_sets_do_not_move(name: str) -> None:
     assert found.x[0] == pytest.approx(first, abs=1e-9)
 
 
+def test_mnist_1d_is_made_once_and_nobody_gets_anothers_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = list[int]()
+
+    def make(options: Any) -> dict[str, Any]:  # noqa: ANN401 - a package without types
+        made.append(options.num_samples)
+        x, y = np.zeros((options.num_samples, 40)), np.arange(options.num_samples) % 10
+        half = options.num_samples // 2
+        return {"x": x[:half], "y": y[:half], "x_test": x[half:], "y_test": y[half:]}
+
+    data._made_mnist_1d.cache_clear()
+    monkeypatch.setattr("mnist1d.data.make_dataset", make)
+    try:
+        data.load(set="mnist-1d").train.x[:] = 7
+        assert data.load(set="mnist-1d", train=40).train.x.max() < 1
+    finally:
+        data._made_mnist_1d.cache_clear()
+    assert made == [7000]
+
+
 def test_mnist_1d_leaves_global_generators_alone() -> None:
     random.seed(3)
     np.random.seed(3)  # noqa: NPY002 - the one that mnist1d seeds
     expected = random.random(), np.random.rand()  # noqa: NPY002, S311 - as above
     random.seed(3)
     np.random.seed(3)  # noqa: NPY002 - the one that mnist1d seeds
+    data._made_mnist_1d.cache_clear()
     data._mnist_1d(20)
     found = random.random(), np.random.rand()  # noqa: NPY002, S311 - as above
     assert found == expected
@@ -240,6 +262,7 @@ def test_missing_mnist1d_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
             raise ImportError(name)
         return true_import(name, *rest)
 
+    data._made_mnist_1d.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=re.escape('pip install "labctl[mnist1d]"')):
         data.load(set="mnist-1d")
