@@ -290,15 +290,20 @@ def test_times_hold_however_long_the_camera_takes(
     assert began_s[0] + 0.005 <= frame.exposure_end_s
 
 
-def test_a_frame_that_is_too_early_is_stale(
-    camera: TriggeredCamera, chip: Chip
-) -> None:
+def come_too_early(camera: TriggeredCamera, chip: Chip) -> None:
+    """Hand out a frame before its exposure can have ended."""
     camera.disarm()
     camera.configure(exposure_s=0.02)
     camera.arm(1)
     chip.buffers = [whole(1)]
     camera.trigger()
     assert refused(camera) == "stale"
+
+
+def test_a_frame_that_is_too_early_is_stale(
+    camera: TriggeredCamera, chip: Chip
+) -> None:
+    come_too_early(camera, chip)
 
 
 @pytest.mark.parametrize(
@@ -334,12 +339,7 @@ def test_nothing_is_waited_for_behind_a_frame_in_time(
 def test_a_camera_that_fails_while_a_frame_is_owed_is_stopped_all_the_same(
     camera: TriggeredCamera, chip: Chip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    camera.disarm()
-    camera.configure(exposure_s=0.02)
-    camera.arm(1)
-    chip.buffers = [whole(1)]
-    camera.trigger()
-    assert refused(camera) == "stale"
+    come_too_early(camera, chip)
     stopped = list[bool]()
     monkeypatch.setattr(chip, "stop", lambda: stopped.append(True))
 
